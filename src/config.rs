@@ -1,0 +1,323 @@
+//! Settings: the types. Names, meanings and defaults are in `config.default.toml`, which is compiled in.
+//!
+//! Layers, later ones win: the compiled-in defaults, one file, the environment (`CALLSCOPE__SECTION__KEY`). There is no
+//! `Default` and no serde default here, so a setting that the defaults file does not name fails the first test, and a
+//! meaning or a default cannot be written twice. The environment is handed in by `main`, so tests bring their own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+/// The compiled-in defaults, with the meaning of every setting.
+pub const DEFAULTS: &str = include_str!("config.default.toml");
+
+/// All settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub log: LogConfig,
+    pub http: HttpConfig,
+    pub sources: BTreeMap<String, SourceConfig>,
+    pub journal: JournalConfig,
+    pub files: FilesConfig,
+    pub geoip: GeoipConfig,
+    pub privacy: PrivacyConfig,
+    pub users: UsersConfig,
+    pub sessions: SessionsConfig,
+    pub stats: StatsConfig,
+    pub sink: SinkConfig,
+    pub embedded: EmbeddedConfig,
+    pub elasticsearch: ElasticsearchConfig,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct LogConfig {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct HttpConfig {
+    pub listen: SocketAddr,
+    pub allow_without_secret: bool,
+    pub body_bytes_max: NonZeroUsize,
+    pub head_bytes_max: NonZeroUsize,
+    pub connections_max: NonZeroUsize,
+    #[serde(deserialize_with = "span")]
+    pub idle_after: Duration,
+    #[serde(deserialize_with = "span")]
+    pub drain_after: Duration,
+}
+
+/// `[sources.NAME]`. A source other than `default` may leave out what it does not need.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct SourceConfig {
+    pub cluster_id: Option<String>,
+    pub master_node_id: Option<String>,
+    #[serde(deserialize_with = "secrets", default = "no_secrets")]
+    pub secrets: Vec<Secret>,
+}
+
+/// `[journal]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct JournalConfig {
+    pub bytes_max: NonZeroU64,
+    pub segment_bytes: NonZeroU64,
+}
+
+/// `[files]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct FilesConfig {
+    #[serde(deserialize_with = "list")]
+    pub follow: Vec<String>,
+    pub source: String,
+    #[serde(deserialize_with = "span")]
+    pub poll_every: Duration,
+}
+
+/// `[geoip]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct GeoipConfig {
+    #[serde(deserialize_with = "list")]
+    pub databases: Vec<String>,
+}
+
+/// `[privacy]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct PrivacyConfig {
+    pub addresses: Addresses,
+    pub user_hash_key: Secret,
+    #[serde(deserialize_with = "list")]
+    pub drop_fields: Vec<String>,
+    pub redact_rtsp_uri: bool,
+}
+
+/// What is stored of an address once its place is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Addresses {
+    /// All of it.
+    Keep,
+    /// The network: /24 of IPv4, /48 of IPv6.
+    Truncate,
+    /// Nothing.
+    Drop,
+}
+
+/// `[users]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct UsersConfig {
+    pub id_path: String,
+    pub tenant_path: String,
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct SessionsConfig {
+    #[serde(deserialize_with = "span")]
+    pub keep: Duration,
+    #[serde(deserialize_with = "span")]
+    pub keep_recording: Duration,
+    #[serde(deserialize_with = "span")]
+    pub remember: Duration,
+    #[serde(deserialize_with = "span")]
+    pub silent_after: Duration,
+    #[serde(deserialize_with = "span")]
+    pub forget_after: Duration,
+    pub entities_max: NonZeroUsize,
+    pub nested_max: usize,
+    pub text_bytes_max: NonZeroUsize,
+}
+
+/// `[stats]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct StatsConfig {
+    #[serde(deserialize_with = "span")]
+    pub every: Duration,
+}
+
+/// `[sink]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct SinkConfig {
+    pub kind: SinkKind,
+    pub setup: bool,
+}
+
+/// Which sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinkKind {
+    /// The index that callscope brings.
+    Embedded,
+    /// Elasticsearch or OpenSearch.
+    Elasticsearch,
+    /// One JSON object per line.
+    Stdout,
+}
+
+/// `[embedded]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct EmbeddedConfig {
+    pub heap_bytes: NonZeroUsize,
+}
+
+/// `[elasticsearch]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct ElasticsearchConfig {
+    #[serde(deserialize_with = "list")]
+    pub urls: Vec<String>,
+    pub username: String,
+    pub password: Secret,
+    pub api_key: Secret,
+    pub ca: String,
+    pub index: String,
+    pub period: Period,
+    pub shards: NonZeroU32,
+    pub replicas: u32,
+    #[serde(deserialize_with = "span")]
+    pub retention: Duration,
+    pub bulk_bytes: NonZeroUsize,
+    pub bulk_documents: NonZeroUsize,
+    pub requests_max: NonZeroUsize,
+    pub gzip: bool,
+    #[serde(deserialize_with = "span")]
+    pub request_timeout: Duration,
+}
+
+/// How long one index lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Period {
+    /// `INDEX-events-2026.11`
+    Month,
+    /// `INDEX-events-2026.11.24`
+    Day,
+    /// `INDEX`
+    None,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps `text`.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether nothing was set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+fn no_secrets() -> Vec<Secret> {
+    Vec::new()
+}
+
+fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(|error| {
+        serde::de::Error::custom(format!(
+            "\"{text}\" is no time span such as \"30s\" or \"1h\": {error}"
+        ))
+    })
+}
+
+/// A list, or one text with commas: the environment has no lists.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Texts;
+    impl<'de> serde::de::Visitor<'de> for Texts {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of texts, or one text with commas")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(text
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(str::to_owned)
+                .collect())
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut seq: A,
+        ) -> Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = seq.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+    deserializer.deserialize_any(Texts)
+}
+
+fn secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Error> {
+    Ok(list(deserializer)?.into_iter().map(Secret).collect())
+}

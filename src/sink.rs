@@ -1,0 +1,60 @@
+//! Sinks: where documents go.
+//!
+//! A sink stores every [`Document`] under its id and answers for each of them. Documents with a version replace older
+//! ones, whatever the order in which they arrive; documents without one are written once and never change. So writing
+//! the same documents again changes nothing, which is what a restart relies on.
+//!
+//! [`Sink::write`] returns when *every* document has its answer, however long the store is away: waiting, splitting,
+//! slowing down and trying again belong to the sink, because only it knows what an answer of its store means.
+
+use std::future::Future;
+
+use crate::document::Document;
+
+pub mod embedded;
+pub mod elasticsearch;
+pub mod stdout;
+
+/// What became of one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// It is in the store.
+    Stored,
+    /// A raw document with this id was there already.
+    Existed,
+    /// A summary with this or a newer version was there already.
+    Older,
+    /// The store will never take it; the reason is for the dead letter.
+    Dead(Box<str>),
+}
+
+/// Why a sink gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The service is stopping. Nothing is known of the documents; they will be written again after the restart.
+    #[error("stopped while writing")]
+    Stopped,
+    /// No waiting helps: an operator has to change something first. The message says what.
+    #[error("{0:#}")]
+    Misconfigured(anyhow::Error),
+}
+
+/// A store for documents.
+pub trait Sink: Send + Sync {
+    /// Creates what the store needs before the first write. Doing it again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError::Misconfigured`] if the store refuses, [`SinkError::Stopped`] if the service stops meanwhile.
+    fn setup(&self) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Stores `documents` and answers for each of them, in their order. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// Only if it gave up as a whole; then nothing may be concluded about any document.
+    fn write(
+        &self,
+        documents: &[Document],
+    ) -> impl Future<Output = Result<Vec<Written>, SinkError>> + Send;
+}
