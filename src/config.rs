@@ -13,6 +13,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+mod load;
+mod rules;
+
+pub use load::{ConfigError, Loaded, Origin};
+
 /// The compiled-in defaults, with the meaning of every setting.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
 

@@ -1,8 +1,24 @@
-//! Documents: what is stored, under which id, in which index.
+//! Documents: what is stored, under which id, in which index; and how an event becomes a raw document.
+//!
+//! A raw document depends on its event and the settings alone, except for its *context fields* ([`Context`]): what the lane
+//! knew of the connection at that moment, which is never corrected. Its id begins with the event's time, so that ids
+//! arrive in order, followed by a hash of what makes the occurrence: another copy of it gets the same id, and the first
+//! one stays.
+//!
+//! Nothing that a client sends can keep a document out of an index: a known field whose value has the wrong shape is moved
+//! below `malformed`, a field whose name no index takes below `unindexed`; neither is searched, both are kept.
 
 use bytes::Bytes;
 
-/// Written instead of a document whose place is no longer needed. Nothing shows it.
+use crate::enrich::Enriched;
+use crate::event::{Body, Event, Field, Kind, RecordingStatus};
+use crate::json::Object;
+use crate::sessions::Source;
+use crate::sessions::facts::Hasher;
+
+pub mod names;
+
+/// `elastic_type` of what is written instead of a document whose place is no longer needed. Nothing shows it.
 pub const SUPERSEDED: &str = "superseded";
 
 /// One document, ready to be stored.
@@ -18,4 +34,174 @@ pub struct Document {
     pub version: Option<u64>,
     /// The whole document as one line of JSON, an object without line breaks.
     pub json: Bytes,
+}
+
+/// What the lane knew of an event's connection, recording or endpoint when it came.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// JSON members `location`, `geoPoints`, `client` of the connection, for telemetry.
+    pub place: String,
+    /// Media node of the session.
+    pub media_node_id: Option<Box<str>>,
+    /// Other JSON members: deltas, `firstMedia`, `notFlowingMs`, `processingMs`.
+    pub members: String,
+}
+
+/// The raw document of an event.
+#[must_use]
+pub fn raw(event: &Event<'_>, enriched: &Enriched, source: Source<'_>, context: &Context) -> Document {
+    let fields: usize = event.fields.iter().map(|field| field.name.len() + field.json.len() + 4).sum();
+    let added = enriched.place.len() + enriched.address.len() + enriched.derived.len();
+    let joined = context.place.len() + context.members.len();
+    let mut json = Object::with_capacity(448 + fields + added + joined);
+    json.text("elastic_type", event.kind.elastic_type());
+    write_ids(&mut json, event, enriched);
+    write_fields(&mut json, event, enriched);
+    json.members(&enriched.place);
+    json.members(&enriched.address);
+    json.members(&enriched.derived);
+    json.text_if("tenant", enriched.tenant.as_deref());
+    json.members(&context.place);
+    if event.field("media_node_id").is_none() {
+        json.text_if("media_node_id", context.media_node_id.as_deref());
+    }
+    json.members(&context.members);
+    json.integer("timestamp", event.time);
+    let cluster_id = event.origin.cluster_id.as_deref().unwrap_or(source.cluster_id);
+    let master_node_id = event.origin.master_node_id.as_deref().unwrap_or(source.master_node_id);
+    json.text_if("cluster_id", Some(cluster_id).filter(|id| !id.is_empty()));
+    json.text_if("master_node_id", Some(master_node_id).filter(|id| !id.is_empty()));
+    Document {
+        id: raw_id(event),
+        index_time: event.time,
+        elastic_type: event.kind.elastic_type().into(),
+        version: None,
+        json: Bytes::from(json.finish()),
+    }
+}
+
+/// Ids under their name of 2.17, and beside it under the older one that OpenVidu still writes.
+fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
+    json.text_if("event", event.name());
+    if let Some(session) = &event.session {
+        json.text("sessionId", &session.id);
+        let started = match &event.body {
+            Body::SessionCreated => Some(event.time),
+            Body::SessionDestroyed(end) => end.start,
+            _ => None,
+        };
+        match (&session.unique_id, started) {
+            (Some(unique_id), _) => json.text("uniqueSessionId", unique_id),
+            // What 2.17 would have sent; other events of older versions do not tell the start.
+            (None, Some(start)) => json.text("uniqueSessionId", &format!("{}_{start}", session.id)),
+            (None, None) => {}
+        }
+    }
+    if let Some(connection_id) = &event.connection_id {
+        json.text("connectionId", connection_id);
+        match &event.kind {
+            Kind::Cdr(_) => json.text("participantId", connection_id),
+            Kind::Kms | Kind::WebrtcStats => json.text("connection", connection_id),
+            _ => {}
+        }
+    }
+    if event.user.is_some() {
+        json.text_if("user", enriched.telemetry_user.as_deref().or(event.user.as_deref()));
+    }
+}
+
+fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
+    let mut malformed = Vec::new();
+    let mut unindexed = Vec::new();
+    for field in &event.fields {
+        if enriched.hides(&field.name) {
+            continue;
+        }
+        match names::place_of(&field.name, &field.json) {
+            names::Place::Indexed => json.json(&field.name, &field.json),
+            names::Place::Malformed => malformed.push(field),
+            names::Place::Unindexed => unindexed.push(field),
+        }
+    }
+    for (name, fields) in [("malformed", malformed), ("unindexed", unindexed)] {
+        if !fields.is_empty() {
+            let mut object = Object::with_capacity(256);
+            for field in fields {
+                object.json(&field.name, &field.json);
+            }
+            json.json(name, &object.finish());
+        }
+    }
+}
+
+/// 12 hexadecimal digits of time and 24 of a hash.
+fn raw_id(event: &Event<'_>) -> Box<str> {
+    let mut hasher = Hasher::new(event.kind.elastic_type());
+    natural_key(&mut hasher, event);
+    let hash = hasher.digest128() >> 32;
+    format!("{:012x}{hash:024x}", event.time.max(0)).into()
+}
+
+/// What makes this occurrence: equal for all copies of it.
+fn natural_key(hasher: &mut Hasher, event: &Event<'_>) {
+    let session = event.session.as_ref();
+    let session = session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id));
+    let name = event.name().unwrap_or_default();
+    match &event.body {
+        Body::SessionCreated => hasher.text(name),
+        Body::SessionDestroyed(end) => {
+            hasher.text(name);
+            hasher.integer(end.start.unwrap_or(event.time));
+        }
+        Body::Participant(_) => hasher.text(name),
+        Body::Stream(stream) => {
+            hasher.text(name);
+            hasher.text(if stream.outbound { "OUTBOUND" } else { "INBOUND" });
+            hasher.text(&stream.stream_id);
+            hasher.optional(stream.receiving_from.as_deref().filter(|_| stream.stream_id.is_empty()));
+            hasher.integer(stream.destroyed.as_ref().and_then(|end| end.start).unwrap_or(event.time));
+        }
+        Body::Recording(recording) => {
+            // `recordingStarted` and `recordingStopped` are the same occurrence as their `recordingStatusChanged`.
+            hasher.text("recording");
+            hasher.text(recording.status.name());
+            hasher.text(&recording.id);
+            let own = recording.status == RecordingStatus::Started && recording.old_name;
+            hasher.integer(if own { event.time } else { recording.start });
+        }
+        Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
+            hasher.text(name);
+            let fields: &[&str] = match name {
+                "filterEventDispatched" => &["streamId", "eventType", "data"],
+                "mediaNodeStatusChanged" => &["id", "newStatus"],
+                "autoscaling" | "nodeCrashed" | "nodeRecovered" | "HANodeRegistered" | "HANodeDeregistered" => {
+                    &["id", "nodeId", "clusterId"]
+                }
+                _ => return content(hasher, event),
+            };
+            for name in fields {
+                match event.field(name) {
+                    Some(field) => hasher.field(field),
+                    None => hasher.optional(None),
+                }
+            }
+        }
+    }
+    hasher.optional(session);
+    hasher.optional(event.connection_id.as_deref());
+}
+
+/// All of the event: two equal ones cannot be told apart.
+fn content(hasher: &mut Hasher, event: &Event<'_>) {
+    let session = event.session.as_ref();
+    hasher.optional(session.map(|session| session.id.as_ref()));
+    hasher.optional(session.and_then(|session| session.unique_id.as_deref()));
+    hasher.optional(event.connection_id.as_deref());
+    hasher.optional(event.user.as_deref());
+    let mut fields: Vec<&Field<'_>> = event.fields.iter().collect();
+    fields.sort_by(|left, right| left.name.cmp(&right.name));
+    for field in fields {
+        hasher.text(&field.name);
+        hasher.field(field);
+    }
 }

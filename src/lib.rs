@@ -13,6 +13,7 @@ pub mod config;
 pub mod record;
 pub mod journal;
 pub mod files;
+pub mod json;
 pub mod event;
 pub mod decode;
 pub mod enrich;

@@ -1,0 +1,121 @@
+//! Context fields: what the lane knew about an event's connection, endpoint or recording when the event came.
+
+use foldhash::{HashMap, HashMapExt};
+
+use crate::document::Context;
+use crate::event::{Aspect, Body, Event, Field, Kind, RecordingStatus};
+use crate::json::Object;
+use crate::sessions::facts::Hasher;
+use crate::sessions::state::{EndpointKey, RecordingKey, Session};
+
+/// Counters of `webrtcStats` and the field that tells their growth.
+const COUNTERS: [(&str, &str); 8] = [
+    ("packetsLost", "packetsLostDelta"),
+    ("packetsReceived", "packetsReceivedDelta"),
+    ("packetsSent", "packetsSentDelta"),
+    ("bytesReceived", "bytesReceivedDelta"),
+    ("bytesSent", "bytesSentDelta"),
+    ("nackCount", "nackDelta"),
+    ("pliCount", "pliDelta"),
+    ("firCount", "firDelta"),
+];
+
+/// Samples kept in each of two generations: the older one is dropped when the newer is full.
+const SAMPLES_MAX: usize = 100_000;
+
+/// Last counters of every endpoint and media type.
+#[derive(Debug, Default)]
+pub struct Samples {
+    recent: HashMap<u64, Sample>,
+    older: HashMap<u64, Sample>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    time: i64,
+    counters: [Option<i64>; COUNTERS.len()],
+}
+
+impl Samples {
+    /// The sample before this one, if any; keeps the newer of both.
+    fn exchange(&mut self, id: u64, sample: Sample) -> Option<Sample> {
+        let known = self.recent.get(&id).or_else(|| self.older.get(&id)).copied();
+        if known.is_none_or(|known| known.time < sample.time) {
+            if self.recent.len() >= SAMPLES_MAX && !self.recent.contains_key(&id) {
+                self.older = std::mem::replace(&mut self.recent, HashMap::new());
+            }
+            self.recent.insert(id, sample);
+        }
+        known.filter(|known| known.time < sample.time)
+    }
+}
+
+/// What is known about `event`; `session` is its state before the event was folded.
+#[must_use]
+pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Samples) -> Context {
+    let mut context = Context::default();
+    let mut members = Object::with_capacity(0);
+    if !matches!(event.kind, Kind::Cdr(_)) {
+        let connection = session.zip(event.connection_id.as_deref()).and_then(|(session, id)| session.connections.get(id));
+        let joined = connection.and_then(|connection| connection.joined.as_ref());
+        context.place = joined.map_or_else(String::new, |joined| joined.place.as_ref().into());
+        context.media_node_id =
+            session.and_then(|session| session.head.media_node.as_ref()).map(|(_, id)| id.clone());
+        if event.kind == Kind::WebrtcStats {
+            deltas(event, samples, &mut members);
+        }
+    }
+    match &event.body {
+        Body::MediaState(state) if state.aspect != Aspect::Ice && state.state == "FLOWING" => {
+            let key = EndpointKey {
+                endpoint: state.endpoint.as_ref().into(),
+                aspect: state.aspect,
+                part: state.part.as_ref().into(),
+            };
+            let connection = session.zip(event.connection_id.as_deref());
+            let known = connection
+                .and_then(|(session, id)| session.connections.get(id))
+                .and_then(|connection| connection.endpoints.get(&key));
+            if known.is_none_or(|known| known.flowing.is_none()) {
+                members.flag("firstMedia", true);
+            }
+            if let Some((stopped, last)) = known.and_then(|known| known.last.as_ref())
+                && last.as_ref() == "NOT_FLOWING"
+                && *stopped < event.time
+            {
+                members.integer("notFlowingMs", event.time - stopped);
+            }
+        }
+        Body::Recording(recording) if recording.status == RecordingStatus::Ready => {
+            let key = RecordingKey { id: recording.id.as_ref().into(), start: recording.start };
+            let stop = session.and_then(|session| session.recordings.get(&key)?.stop.as_ref());
+            if let Some(stop) = stop {
+                members.integer("processingMs", (event.time - stop.time).max(0));
+            }
+        }
+        _ => {}
+    }
+    context.members = members.finish_members();
+    context
+}
+
+/// Counters are cumulative since the endpoint was made; one that fell was made anew.
+fn deltas(event: &Event<'_>, samples: &mut Samples, members: &mut Object) {
+    let Some(endpoint) = event.field("endpoint").and_then(Field::text) else { return };
+    let mut id = Hasher::new("sample");
+    let session = event.session.as_ref();
+    id.optional(session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id)));
+    id.optional(event.connection_id.as_deref());
+    id.text(&endpoint);
+    id.optional(event.field("mediaType").and_then(Field::text).as_deref());
+    let sample = Sample {
+        time: event.time,
+        counters: COUNTERS.map(|(counter, _)| event.field(counter).and_then(Field::integer)),
+    };
+    let Some(before) = samples.exchange(id.digest(), sample) else { return };
+    for ((_, delta), (then, now)) in COUNTERS.iter().zip(before.counters.iter().zip(sample.counters)) {
+        if let (Some(then), Some(now)) = (then, now) {
+            members.integer(delta, if now >= *then { now - then } else { now.max(0) });
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! One record through the pure middle: decode, enrich, fold, raw document.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::clock::Clock;
+use super::context::{self, Samples};
+use crate::config::Config;
+use crate::decode::{self, Decoded};
+use crate::document::{self, Document};
+use crate::enrich::Enricher;
+use crate::enrich::place::GeoIp;
+use crate::event::Event;
+use crate::sessions::{Limits, Outcome, Sessions, Source};
+
+/// How far an event's time may lie after the wall clock before it is no event any more.
+const AHEAD_MAX: i64 = 86_400_000;
+
+/// What became of one record.
+#[derive(Debug)]
+pub enum Folded {
+    /// An event, and its raw document.
+    Event(Outcome, Document),
+    /// An already indexed summary; callscope makes its own.
+    Skipped,
+    /// No event; why.
+    Dead(String),
+}
+
+/// Decoding, enrichment and fold of one lane, with what they need to know.
+#[derive(Debug)]
+pub struct Folder {
+    /// The fold.
+    pub sessions: Sessions,
+    enricher: Enricher,
+    samples: Samples,
+    sources: BTreeMap<String, (String, String)>,
+}
+
+/// The times that a record is judged by, milliseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// The lane's clock.
+    pub lane: i64,
+    /// The wall clock; `i64::MAX - 1 day` accepts any time.
+    pub wall: i64,
+}
+
+impl Folder {
+    /// As the settings say, with places from `geoip`; `forgets`: see [`Sessions::new`].
+    #[must_use]
+    pub fn new(config: &Config, geoip: Arc<GeoIp>, forgets: bool) -> Self {
+        Self::resume(config, geoip, Sessions::new(Limits::new(&config.sessions), forgets))
+    }
+
+    /// Goes on with sessions that were restored.
+    #[must_use]
+    pub fn resume(config: &Config, geoip: Arc<GeoIp>, sessions: Sessions) -> Self {
+        let sources = config.sources.iter().map(|(name, source)| {
+            let cluster_id = source.cluster_id.clone().unwrap_or_default();
+            (name.clone(), (cluster_id, source.master_node_id.clone().unwrap_or_default()))
+        });
+        Self {
+            sessions,
+            enricher: Enricher::new(config, geoip),
+            samples: Samples::default(),
+            sources: sources.collect(),
+        }
+    }
+
+    /// Takes other databases for what comes next.
+    pub fn set_geoip(&mut self, geoip: Arc<GeoIp>) {
+        self.enricher.set_geoip(geoip);
+    }
+
+    /// Folds one record and moves the clock of its input. `observe` sees the event, for the metrics.
+    pub fn fold(
+        &mut self,
+        payload: &[u8],
+        source: &str,
+        times: Times,
+        clock: &mut Clock,
+        observe: impl FnOnce(&Event<'_>),
+    ) -> Folded {
+        let text = decode::text(payload);
+        let event = match decode::decode(&text) {
+            Ok(Decoded::Event(event)) => event,
+            Ok(Decoded::Summary) => return Folded::Skipped,
+            Err(error) => return Folded::Dead(error.to_string()),
+        };
+        if event.time > times.wall.saturating_add(AHEAD_MAX) {
+            return Folded::Dead(format!("`timestamp` {} lies more than a day ahead of the clock", event.time));
+        }
+        let (cluster_id, master_node_id) =
+            self.sources.get(source).map_or(("", ""), |(cluster, master)| (cluster, master));
+        let source = Source { name: source, cluster_id, master_node_id };
+        clock.observe(&event, times.wall);
+        let enriched = self.enricher.enrich(&event);
+        let context = context::context(&event, self.sessions.session_of(&event, source), &mut self.samples);
+        let document = document::raw(&event, &enriched, source, &context);
+        let outcome = self.sessions.apply(&event, &enriched, source, times.lane);
+        observe(&event);
+        Folded::Event(outcome, document)
+    }
+}

@@ -1,0 +1,186 @@
+//! Facts: the content of an event, as a 64-bit hash.
+//!
+//! Hashed is what the fold reads of the event, before privacy and enrichment, so that a change of settings makes no new
+//! facts. Another copy of the same occurrence with the same content is the same fact; with other content it is another.
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::event::{Body, End, Event, Field};
+
+/// Members of stream and recording events that the fold reads without typing them.
+pub const STREAM_MEMBERS: &[&str] = &[
+    "videoSource",
+    "videoFramerate",
+    "videoDimensions",
+    "audioEnabled",
+    "videoEnabled",
+    "rtspUri",
+    "adaptativeBitrate",
+    "onlyPlayWithSubscribers",
+    "networkCache",
+];
+/// Members of a recording that do not change while it is processed.
+pub const RECORDING_MEMBERS: &[&str] = &["name", "outputMode", "recordingLayout", "customLayout"];
+/// Members of a recording that processing may correct.
+pub const RECORDING_VALUES: &[&str] = &["hasAudio", "hasVideo", "resolution", "frameRate"];
+
+/// Hashes parts with their lengths, so that no two lists of parts read the same.
+pub struct Hasher(Xxh3);
+
+impl Hasher {
+    /// A hash of things called `domain`; equal parts of different domains differ.
+    #[must_use]
+    pub fn new(domain: &str) -> Self {
+        let mut hasher = Self(Xxh3::new());
+        hasher.text(domain);
+        hasher
+    }
+
+    /// A text.
+    pub fn text(&mut self, text: &str) {
+        self.0.update(&(text.len() as u64).to_le_bytes());
+        self.0.update(text.as_bytes());
+    }
+
+    /// A text or its absence.
+    pub fn optional(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => {
+                self.0.update(&[1]);
+                self.text(text);
+            }
+            None => self.0.update(&[0]),
+        }
+    }
+
+    /// An integer.
+    pub fn integer(&mut self, integer: i64) {
+        self.0.update(&integer.to_le_bytes());
+    }
+
+    /// A field's value: texts as they read, numbers by value, anything else as its tidy JSON.
+    pub fn field(&mut self, field: &Field<'_>) {
+        if let Some(text) = field.text() {
+            self.0.update(b"t");
+            self.text(&text);
+        } else if let Some(integer) = field.integer() {
+            self.0.update(b"i");
+            self.integer(integer);
+        } else if let Some(number) = field.number() {
+            self.0.update(b"n");
+            self.0.update(&number.to_bits().to_le_bytes());
+        } else {
+            self.0.update(b"j");
+            self.text(&field.json);
+        }
+    }
+
+    /// 64 bits.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.0.digest()
+    }
+
+    /// 128 bits.
+    #[must_use]
+    pub fn digest128(&self) -> u128 {
+        self.0.digest128()
+    }
+}
+
+/// The fact that `event` is for its session, connection, stream or recording. `None` if the fold reads nothing of it but
+/// perhaps the user.
+#[must_use]
+pub fn of(event: &Event<'_>) -> Option<u64> {
+    let mut hasher = Hasher::new("fact");
+    hasher.integer(event.time);
+    hasher.optional(event.connection_id.as_deref());
+    match &event.body {
+        Body::SessionCreated => hasher.text("sessionCreated"),
+        Body::SessionDestroyed(end) => {
+            hasher.text("sessionDestroyed");
+            hash_end(&mut hasher, Some(end));
+        }
+        Body::Participant(participant) => {
+            hasher.text("participant");
+            hash_end(&mut hasher, participant.left.as_ref());
+            hasher.optional(participant.location.as_deref());
+            hasher.optional(participant.ip.as_deref());
+            hasher.optional(participant.platform.as_deref());
+            hasher.optional(participant.client_data.as_deref());
+            hasher.optional(participant.server_data.as_deref());
+        }
+        Body::Stream(stream) => {
+            hasher.text(if stream.outbound { "publish" } else { "subscribe" });
+            hash_end(&mut hasher, stream.destroyed.as_ref());
+            hasher.text(&stream.stream_id);
+            hasher.optional(stream.receiving_from.as_deref());
+            hash_members(&mut hasher, event, STREAM_MEMBERS);
+        }
+        Body::Recording(recording) => {
+            hasher.text(recording.status.name());
+            hasher.integer(i64::from(recording.old_name));
+            hasher.text(&recording.id);
+            hasher.integer(recording.start);
+            hasher.optional(recording.reason.as_deref());
+            hasher.integer(recording.size);
+            hasher.text(&recording.duration.to_string());
+            hash_members(&mut hasher, event, RECORDING_MEMBERS);
+            hash_members(&mut hasher, event, RECORDING_VALUES);
+            hash_members(&mut hasher, event, &["media_node_id"]);
+        }
+        Body::MediaState(state) => {
+            hasher.text("mediaState");
+            hasher.integer(state.aspect as i64);
+            hasher.text(&state.endpoint);
+            hasher.text(&state.part);
+            hasher.text(&state.state);
+        }
+        Body::NetworkQuality(level) => {
+            hasher.text("networkQuality");
+            hasher.integer(*level);
+        }
+        Body::Other => return None,
+    }
+    Some(hasher.digest())
+}
+
+/// The fact that telemetry names `user` as the user of a connection.
+#[must_use]
+pub fn user(user: &str) -> u64 {
+    let mut hasher = Hasher::new("user");
+    hasher.text(user);
+    hasher.digest()
+}
+
+/// The fact that a source has told of the session.
+#[must_use]
+pub fn source(name: &str, master_node_id: &str) -> u64 {
+    let mut hasher = Hasher::new("source");
+    hasher.text(name);
+    hasher.text(master_node_id);
+    hasher.digest()
+}
+
+fn hash_end(hasher: &mut Hasher, end: Option<&End<'_>>) {
+    match end {
+        Some(end) => {
+            hasher.text("end");
+            hasher.optional(end.start.map(|start| start.to_string()).as_deref());
+            hasher.optional(end.reason.as_deref());
+        }
+        None => hasher.text("start"),
+    }
+}
+
+fn hash_members(hasher: &mut Hasher, event: &Event<'_>, names: &[&str]) {
+    for name in names {
+        match event.field(name) {
+            Some(field) => {
+                hasher.integer(1);
+                hasher.field(field);
+            }
+            None => hasher.integer(0),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The open sessions as the page and the gauges see them.
+
+use std::collections::BTreeSet;
+
+use super::Sessions;
+use super::incarnation::{self, Incarnation};
+use super::state::{Session, SessionKey};
+use crate::live::{Live, LiveSession, SESSIONS_MAX, Totals};
+use crate::summary;
+
+pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
+    let mut totals = Totals::default();
+    let mut open: Vec<(i64, &SessionKey, &Session)> = Vec::new();
+    for (key, session) in &sessions.open {
+        if session.head.silent || !session.is_real() {
+            continue;
+        }
+        let incarnations = incarnation::cut(session, key);
+        let Some(current) = incarnations.last().filter(|last| last.end.is_none()) else { continue };
+        let own = count(current);
+        totals.sessions += 1;
+        totals.connections += own.connections;
+        totals.publishers += own.publishers;
+        totals.subscribers += own.subscribers;
+        totals.recordings += own.recordings;
+        open.push((session.head.newest, key, session));
+    }
+    open.sort_by_key(|(newest, key, _)| (std::cmp::Reverse(*newest), *key));
+    open.truncate(SESSIONS_MAX);
+    let sessions = open.into_iter().filter_map(|(_, key, session)| picture(key, session)).collect();
+    Live { at: clock, totals, sessions }
+}
+
+fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
+    let incarnations = incarnation::cut(session, key);
+    let current = incarnations.last()?;
+    let users: BTreeSet<&str> = current
+        .connections
+        .iter()
+        .filter(|person| person.is_open())
+        .map(|person| person.user().0)
+        .collect();
+    Some(LiveSession {
+        session_id: session.head.session_id.as_ref().into(),
+        unique_session_id: summary::unique_session_id(key, session, current).unwrap_or_default(),
+        cluster_id: key.cluster_id.as_ref().into(),
+        created_at: current.start,
+        last_event_at: session.head.newest,
+        users: users.len() as u64,
+        open: count(current),
+        problems: summary::problems(current).into_iter().collect(),
+    })
+}
+
+fn count(current: &Incarnation<'_>) -> Totals {
+    let mut totals = Totals { sessions: 1, ..Totals::default() };
+    for person in &current.connections {
+        totals.connections += u64::from(person.is_open());
+        for (key, stream) in &person.streams {
+            let open = u64::from(stream.end.is_none());
+            if key.outbound {
+                totals.publishers += open;
+            } else {
+                totals.subscribers += open;
+            }
+        }
+    }
+    let under_way = |(_, recording): &&(_, &super::state::Recording)| recording.stop.is_none() && recording.last.is_none();
+    totals.recordings = current.recordings.iter().filter(under_way).count() as u64;
+    totals
+}

@@ -1,0 +1,1 @@
+//! What the fold must do, one test for each numbered behaviour.

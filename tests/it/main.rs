@@ -1,0 +1,14 @@
+//! Behaviour of callscope as a whole, one module for each kind of promise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test that fails shows where"
+)]
+
+mod behaviours;
+mod samples;
+mod support;

@@ -1,0 +1,165 @@
+//! What tests share: folding records in memory, and looking at the documents.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use callscope::config::Config;
+use callscope::document::Document;
+use callscope::enrich::place::GeoIp;
+use callscope::lane::clock::Clock;
+use callscope::lane::fold::{Folded, Folder, Times};
+use callscope::sessions::{Limits, Outcome, Sessions};
+use serde_json::Value;
+
+/// Far enough in the future for any fixture.
+pub const WALL: i64 = 4_000_000_000_000;
+
+/// The default settings.
+pub fn config() -> Config {
+    Config::load(None, []).unwrap().config
+}
+
+/// A store that follows the rules for ids and versions.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Store(pub BTreeMap<String, Stored>);
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    pub version: Option<u64>,
+    pub index_time: i64,
+    pub json: Value,
+}
+
+impl Store {
+    pub fn put(&mut self, document: &Document) {
+        let json: Value = serde_json::from_slice(&document.json).unwrap();
+        assert_eq!(json["elastic_type"], *document.elastic_type);
+        let stored = Stored { version: document.version, index_time: document.index_time, json };
+        match self.0.get(&*document.id) {
+            Some(_) if document.version.is_none() => {}
+            Some(known) if known.version > document.version => {}
+            _ => {
+                self.0.insert(document.id.to_string(), stored);
+            }
+        }
+    }
+
+    /// Documents of one kind, in the order of their ids.
+    pub fn of(&self, elastic_type: &str) -> Vec<&Value> {
+        self.0.values().map(|stored| &stored.json).filter(|json| json["elastic_type"] == elastic_type).collect()
+    }
+
+    /// The only document of its kind.
+    pub fn one(&self, elastic_type: &str) -> &Value {
+        let found = self.of(elastic_type);
+        assert_eq!(found.len(), 1, "{elastic_type}: {found:#?}");
+        found[0]
+    }
+
+    /// All summaries and what superseded one, without raw documents.
+    pub fn summaries(&self) -> BTreeMap<&String, &Stored> {
+        self.0.iter().filter(|(_, stored)| stored.version.is_some()).collect()
+    }
+}
+
+/// A lane without inputs, sink and checkpoint file.
+pub struct Bench {
+    pub config: Config,
+    pub folder: Folder,
+    pub clock: Clock,
+    pub store: Store,
+    pub outcomes: Vec<Outcome>,
+    pub dead: Vec<String>,
+    saved: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with(config())
+    }
+
+    pub fn with(config: Config) -> Self {
+        let folder = Folder::new(&config, Arc::new(GeoIp::default()), true);
+        Self {
+            config,
+            folder,
+            clock: Clock::default(),
+            store: Store::default(),
+            outcomes: Vec::new(),
+            dead: Vec::new(),
+            saved: BTreeMap::new(),
+        }
+    }
+
+    pub fn read(&mut self, record: &str) -> &mut Self {
+        self.read_from("default", record.as_bytes())
+    }
+
+    pub fn read_from(&mut self, source: &str, record: &[u8]) -> &mut Self {
+        let times = Times { lane: self.clock.now(), wall: WALL };
+        match self.folder.fold(record, source, times, &mut self.clock, |_| {}) {
+            Folded::Event(outcome, document) => {
+                self.outcomes.push(outcome);
+                self.store.put(&document);
+            }
+            Folded::Skipped => {}
+            Folded::Dead(reason) => self.dead.push(reason),
+        }
+        self
+    }
+
+    /// Ends a cycle: documents are stored, changes are saved.
+    pub fn cycle(&mut self) -> &mut Self {
+        for document in self.folder.sessions.documents() {
+            self.store.put(&document);
+        }
+        for change in self.folder.sessions.changes().unwrap() {
+            match change.value {
+                Some(value) => self.saved.insert(change.key, value),
+                None => self.saved.remove(&change.key),
+            };
+        }
+        self
+    }
+
+    /// Lets the lane's clock reach `clock`.
+    pub fn expire(&mut self, clock: i64) -> &mut Self {
+        self.folder.sessions.expire(clock);
+        self.cycle()
+    }
+
+    /// Ends the process and starts it again: what was not saved is gone.
+    pub fn restart(&mut self) -> &mut Self {
+        let limits = Limits::new(&self.config.sessions);
+        let saved = self.saved.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        let sessions = Sessions::restore(limits, true, saved).unwrap();
+        self.folder = Folder::resume(&self.config, Arc::new(GeoIp::default()), sessions);
+        self
+    }
+
+    /// Nothing more will come.
+    pub fn finish(&mut self) -> &Store {
+        self.folder.sessions.finish();
+        self.cycle();
+        &self.store
+    }
+
+    pub fn saved(&self) -> usize {
+        self.saved.len()
+    }
+}
+
+/// Folds `records` as one batch.
+pub fn fold<'a>(records: impl IntoIterator<Item = &'a str>) -> Store {
+    let mut bench = Bench::new();
+    for record in records {
+        bench.read(record);
+    }
+    bench.finish().clone()
+}
+
+/// A file of `fixtures/`.
+pub fn fixture(name: &str) -> String {
+    let path = format!("{}/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
