@@ -78,7 +78,9 @@ pub enum Decoded<'a> {
 pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text.trim_start_matches('\u{feff}').trim()),
-        Err(_) => Cow::Owned(bytes.iter().map(|byte| char::from(*byte)).collect::<String>().trim().to_owned()),
+        Err(_) => Cow::Owned(
+            bytes.iter().map(|byte| char::from(*byte)).collect::<String>().trim().to_owned(),
+        ),
     }
 }
 
@@ -119,7 +121,11 @@ fn members(json: &str) -> Result<Members<'_>, DecodeError> {
     }
     let object: Object<'_> = serde_json::from_str(json).map_err(|error| {
         // The visitor below stops after one member too many and has no other way to say so.
-        if error.is_data() { DecodeError::TooManyFields } else { DecodeError::NotJson(error.to_string()) }
+        if error.is_data() {
+            DecodeError::TooManyFields
+        } else {
+            DecodeError::NotJson(error.to_string())
+        }
     })?;
     Ok(object.0)
 }
@@ -210,7 +216,9 @@ fn whole_text(json: &str) -> String {
             deserializer.deserialize_bytes(Reader).map(Bytes)
         }
     }
-    let text = serde_json::from_str::<Bytes>(json)
-        .map_or_else(|_| "\u{fffd}".to_owned(), |bytes| String::from_utf8_lossy(&bytes.0).into_owned());
+    let text = serde_json::from_str::<Bytes>(json).map_or_else(
+        |_| "\u{fffd}".to_owned(),
+        |bytes| String::from_utf8_lossy(&bytes.0).into_owned(),
+    );
     serde_json::Value::String(text).to_string()
 }

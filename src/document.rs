@@ -49,8 +49,14 @@ pub struct Context {
 
 /// The raw document of an event.
 #[must_use]
-pub fn raw(event: &Event<'_>, enriched: &Enriched, source: Source<'_>, context: &Context) -> Document {
-    let fields: usize = event.fields.iter().map(|field| field.name.len() + field.json.len() + 4).sum();
+pub fn raw(
+    event: &Event<'_>,
+    enriched: &Enriched,
+    source: Source<'_>,
+    context: &Context,
+) -> Document {
+    let fields: usize =
+        event.fields.iter().map(|field| field.name.len() + field.json.len() + 4).sum();
     let added = enriched.place.len() + enriched.address.len() + enriched.derived.len();
     let joined = context.place.len() + context.members.len();
     let mut json = Object::with_capacity(448 + fields + added + joined);
@@ -158,8 +164,10 @@ fn natural_key(hasher: &mut Hasher, event: &Event<'_>) {
             hasher.text(name);
             hasher.text(if stream.outbound { "OUTBOUND" } else { "INBOUND" });
             hasher.text(&stream.stream_id);
-            hasher.optional(stream.receiving_from.as_deref().filter(|_| stream.stream_id.is_empty()));
-            hasher.integer(stream.destroyed.as_ref().and_then(|end| end.start).unwrap_or(event.time));
+            hasher
+                .optional(stream.receiving_from.as_deref().filter(|_| stream.stream_id.is_empty()));
+            hasher
+                .integer(stream.destroyed.as_ref().and_then(|end| end.start).unwrap_or(event.time));
         }
         Body::Recording(recording) => {
             // `recordingStarted` and `recordingStopped` are the same occurrence as their `recordingStatusChanged`.
@@ -174,9 +182,8 @@ fn natural_key(hasher: &mut Hasher, event: &Event<'_>) {
             let fields: &[&str] = match name {
                 "filterEventDispatched" => &["streamId", "eventType", "data"],
                 "mediaNodeStatusChanged" => &["id", "newStatus"],
-                "autoscaling" | "nodeCrashed" | "nodeRecovered" | "HANodeRegistered" | "HANodeDeregistered" => {
-                    &["id", "nodeId", "clusterId"]
-                }
+                "autoscaling" | "nodeCrashed" | "nodeRecovered" | "HANodeRegistered"
+                | "HANodeDeregistered" => &["id", "nodeId", "clusterId"],
                 _ => return content(hasher, event),
             };
             for name in fields {

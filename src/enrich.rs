@@ -25,10 +25,33 @@ use place::{GeoIp, Place};
 /// Fields that callscope or OpenVidu Pro add to raw documents of every kind. An already indexed document that is read again
 /// loses them: they are made anew.
 pub const ADDED: &[&str] = &[
-    "geo", "geoPoints", "client", "videoWidth", "videoHeight", "abnormal", "joinDelta", "mediaRole", "endpointUid",
-    "jitterMs", "rttMs", "candidate", "firstMedia", "notFlowingMs", "processingMs", "tenant", "unindexed", "malformed",
-    "packetsLostDelta", "packetsReceivedDelta", "packetsSentDelta", "bytesReceivedDelta", "bytesSentDelta", "nackDelta",
-    "pliDelta", "firDelta", "net_total",
+    "geo",
+    "geoPoints",
+    "client",
+    "videoWidth",
+    "videoHeight",
+    "abnormal",
+    "joinDelta",
+    "mediaRole",
+    "endpointUid",
+    "jitterMs",
+    "rttMs",
+    "candidate",
+    "firstMedia",
+    "notFlowingMs",
+    "processingMs",
+    "tenant",
+    "unindexed",
+    "malformed",
+    "packetsLostDelta",
+    "packetsReceivedDelta",
+    "packetsSentDelta",
+    "bytesReceivedDelta",
+    "bytesSentDelta",
+    "nackDelta",
+    "pliDelta",
+    "firDelta",
+    "net_total",
 ];
 
 /// Fields that are joined by connection onto telemetry, which never has them itself.
@@ -79,7 +102,11 @@ impl Enriched {
     pub fn hides(&self, name: &str) -> bool {
         self.hidden.replaced.contains(&name)
             || (self.hidden.addresses && matches!(name, "candidatePair" | "content"))
-            || self.hidden.private.as_ref().is_some_and(|names| names.iter().any(|hidden| hidden == name))
+            || self
+                .hidden
+                .private
+                .as_ref()
+                .is_some_and(|names| names.iter().any(|hidden| hidden == name))
     }
 }
 
@@ -143,11 +170,14 @@ impl Enricher {
                 }
             }
             Body::Recording(recording) => {
-                enriched.attributes = self.members(event, RECORDING_MEMBERS, &mut enriched.truncated);
+                enriched.attributes =
+                    self.members(event, RECORDING_MEMBERS, &mut enriched.truncated);
                 enriched.values = self.members(event, RECORDING_VALUES, &mut enriched.truncated);
                 debug_assert!(recording.status >= RecordingStatus::Started);
             }
-            Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => self.telemetry(event, &mut enriched, &mut derived),
+            Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
+                self.telemetry(event, &mut enriched, &mut derived)
+            }
             Body::SessionCreated | Body::SessionDestroyed(_) => {}
         }
         self.ending(event, &mut enriched, &mut derived);
@@ -164,13 +194,17 @@ impl Enricher {
             Body::Participant(Participant { left: Some(end), .. }) => &end.reason,
             Body::Stream(crate::event::Stream { destroyed: Some(end), .. }) => &end.reason,
             Body::Recording(recording) => {
-                enriched.reason = recording.reason.as_deref().map(|reason| self.cut(reason, &mut enriched.truncated).into());
+                enriched.reason = recording
+                    .reason
+                    .as_deref()
+                    .map(|reason| self.cut(reason, &mut enriched.truncated).into());
                 return;
             }
             _ => return,
         };
         derived.flag("abnormal", is_abnormal(reason.as_deref()));
-        enriched.reason = reason.as_deref().map(|reason| self.cut(reason, &mut enriched.truncated).into());
+        enriched.reason =
+            reason.as_deref().map(|reason| self.cut(reason, &mut enriched.truncated).into());
     }
 
     fn participant(&self, participant: &Participant<'_>, enriched: &mut Enriched) {
@@ -182,12 +216,18 @@ impl Enricher {
         let told = participant.location.as_deref();
         let location = match told {
             Some(told) if !told.is_empty() && told != "unknown" => Some(Cow::Borrowed(told)),
-            told => found.as_ref().and_then(Place::location).map(Cow::Owned).or(told.map(Cow::Borrowed)),
+            told => {
+                found.as_ref().and_then(Place::location).map(Cow::Owned).or(told.map(Cow::Borrowed))
+            }
         };
-        members.text_if("location", location.as_deref().map(|text| self.cut(text, &mut enriched.truncated)));
+        members.text_if(
+            "location",
+            location.as_deref().map(|text| self.cut(text, &mut enriched.truncated)),
+        );
         members.text_if("geoPoints", found.as_ref().and_then(Place::geo_points).as_deref());
         if let Some(platform) = participant.platform.as_deref() {
-            members.json("client", &client::parse(self.cut(platform, &mut enriched.truncated)).json());
+            members
+                .json("client", &client::parse(self.cut(platform, &mut enriched.truncated)).json());
         }
         enriched.place = members.finish_members().into();
 
@@ -199,7 +239,10 @@ impl Enricher {
             }
             // No address, whatever it is; kept as it came where addresses are.
             None if self.addresses == Addresses::Keep => {
-                members.text_if("ip", participant.ip.as_deref().map(|text| self.cut(text, &mut enriched.truncated)));
+                members.text_if(
+                    "ip",
+                    participant.ip.as_deref().map(|text| self.cut(text, &mut enriched.truncated)),
+                );
             }
             None => {}
         }
@@ -211,15 +254,18 @@ impl Enricher {
         enriched.address = members.finish_members().into();
 
         let mut members = Object::with_capacity(64);
-        let data = [("clientData", &participant.client_data), ("serverData", &participant.server_data)];
+        let data =
+            [("clientData", &participant.client_data), ("serverData", &participant.server_data)];
         for (name, text) in data {
             if !self.is_dropped(name) {
-                members.text(name, self.cut(text.as_deref().unwrap_or(""), &mut enriched.truncated));
+                members
+                    .text(name, self.cut(text.as_deref().unwrap_or(""), &mut enriched.truncated));
             }
         }
         enriched.data = members.finish_members().into();
         let pick = |path: &Option<fields::Path>| {
-            path.as_ref()?.pick(participant.server_data.as_deref(), participant.client_data.as_deref())
+            path.as_ref()?
+                .pick(participant.server_data.as_deref(), participant.client_data.as_deref())
         };
         enriched.user = pick(&self.user_path).map(|user| self.stored_user(&user));
         enriched.tenant = pick(&self.tenant_path).map(Into::into);
@@ -236,7 +282,9 @@ impl Enricher {
             derived.text("mediaRole", if publishes { "publisher" } else { "subscriber" });
             let mut uid = Hasher::new("endpoint");
             let session = event.session.as_ref();
-            uid.optional(session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id)));
+            uid.optional(
+                session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id)),
+            );
             uid.text(connection);
             uid.text(endpoint);
             derived.text("endpointUid", &format!("{:016x}", uid.digest()));
@@ -292,7 +340,8 @@ impl Enricher {
     /// A member of a summary: texts within their bound, nothing that promises another shape.
     fn member(&self, members: &mut Object, field: &Field<'_>, truncated: &mut bool) {
         if self.is_dropped(&field.name)
-            || crate::document::names::place_of(&field.name, &field.json) != crate::document::names::Place::Indexed
+            || crate::document::names::place_of(&field.name, &field.json)
+                != crate::document::names::Place::Indexed
         {
             return;
         }
@@ -306,7 +355,8 @@ impl Enricher {
     }
 
     fn rtsp_uri(&self, event: &Event<'_>) -> Option<String> {
-        let uri = event.field("rtspUri").and_then(Field::text).filter(|_| !self.is_dropped("rtspUri"))?;
+        let uri =
+            event.field("rtspUri").and_then(Field::text).filter(|_| !self.is_dropped("rtspUri"))?;
         Some(privacy::redact_uri(json::prefix(&uri, self.text_bytes_max)))
     }
 

@@ -212,7 +212,9 @@ pub struct MediaState<'a> {
 }
 
 /// What a [`MediaState`] is the state of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Aspect {
     /// An ICE component: `GATHERING`, `CONNECTING`, `CONNECTED`, `READY`, `FAILED`, `DISCONNECTED`.
     Ice,

@@ -139,7 +139,13 @@ impl Sessions {
     }
 
     /// Merges what `event` tells. `clock`: the lane's, milliseconds since 1970.
-    pub fn apply(&mut self, event: &Event<'_>, enriched: &Enriched, source: Source<'_>, clock: i64) -> Outcome {
+    pub fn apply(
+        &mut self,
+        event: &Event<'_>,
+        enriched: &Enriched,
+        source: Source<'_>,
+        clock: i64,
+    ) -> Outcome {
         let Some(named) = &event.session else { return Outcome::Passed };
         let fact = facts::of(event).filter(|_| feeds(event));
         let user = event.user.as_deref().filter(|_| feeds(event) && event.connection_id.is_some());
@@ -153,7 +159,8 @@ impl Sessions {
         let session = self.open.entry(key.clone()).or_insert_with(|| {
             let mut session = Session::default();
             session.head.session_id = named.id.as_ref().into();
-            session.head.forgotten = self.closed.get(&key).map_or((0, 0), |closed| closed.forgotten);
+            session.head.forgotten =
+                self.closed.get(&key).map_or((0, 0), |closed| closed.forgotten);
             session
         });
         let mut added = false;
@@ -205,7 +212,10 @@ impl Sessions {
             }
             let session = self.open.get(&key).filter(|session| !session.is_gone());
             let session = session.map_or(i64::MAX, |session| deadline(session, &key, &self.limits));
-            let marker = self.closed.get(&key).and_then(|closed| closed.spans.iter().map(|span| span.2).min());
+            let marker = self
+                .closed
+                .get(&key)
+                .and_then(|closed| closed.spans.iter().map(|span| span.2).min());
             self.timers.set(&key, session.min(marker.unwrap_or(i64::MAX)));
         }
     }

@@ -27,8 +27,13 @@ use crate::sessions::incarnation::{self, Incarnation, Person};
 use crate::sessions::state::{Recording, RecordingKey, Session, SessionKey, Stream, StreamKey};
 
 /// End reasons that nobody wanted.
-const ABNORMAL: &[&str] =
-    &["networkDisconnect", "mediaServerDisconnect", "mediaServerReconnect", "nodeCrashed", "openviduServerStopped"];
+const ABNORMAL: &[&str] = &[
+    "networkDisconnect",
+    "mediaServerDisconnect",
+    "mediaServerReconnect",
+    "nodeCrashed",
+    "openviduServerStopped",
+];
 /// Media that stopped at least this long before its stream's end is lost; a shorter stop belongs to the end.
 const MEDIA_LOST_MS: i64 = 3_000;
 /// Network quality up to here is bad, of 0 to 5.
@@ -42,7 +47,12 @@ pub fn is_abnormal(reason: Option<&str>) -> bool {
 
 /// Appends the documents of one session, as far as they are due: incarnations that have ended, and everything once the
 /// session is silent.
-pub fn documents(key: &SessionKey, session: &Session, limits: &Limits, documents: &mut Vec<Document>) {
+pub fn documents(
+    key: &SessionKey,
+    session: &Session,
+    limits: &Limits,
+    documents: &mut Vec<Document>,
+) {
     if !session.is_real() {
         return;
     }
@@ -65,7 +75,11 @@ fn version(key: &SessionKey, session: &Session) -> u64 {
 
 /// `uniqueSessionId`, as sent or as OpenVidu 2.17 would have made it. `None` while the start is guessed.
 #[must_use]
-pub fn unique_session_id(key: &SessionKey, session: &Session, incarnation: &Incarnation<'_>) -> Option<String> {
+pub fn unique_session_id(
+    key: &SessionKey,
+    session: &Session,
+    incarnation: &Incarnation<'_>,
+) -> Option<String> {
     if key.unique {
         return Some(key.id.as_ref().into());
     }
@@ -82,7 +96,11 @@ pub fn problems(incarnation: &Incarnation<'_>) -> BTreeSet<&'static str> {
     for person in &incarnation.connections {
         person_problems(person, &mut problems);
     }
-    if incarnation.recordings.iter().any(|(_, recording)| recording.last.as_ref().is_some_and(|last| !last.ready)) {
+    if incarnation
+        .recordings
+        .iter()
+        .any(|(_, recording)| recording.last.as_ref().is_some_and(|last| !last.ready))
+    {
         problems.insert("recordingFailed");
     }
     problems
@@ -105,7 +123,11 @@ fn person_problems(person: &Person<'_>, problems: &mut BTreeSet<&'static str>) {
                 problems.insert("iceFailed");
             }
             (Aspect::FlowIn | Aspect::FlowOut, Some((stopped, "NOT_FLOWING"))) => {
-                let stream = person.streams.iter().rev().find(|(stream, _)| key.endpoint.ends_with(&*stream.stream));
+                let stream = person
+                    .streams
+                    .iter()
+                    .rev()
+                    .find(|(stream, _)| key.endpoint.ends_with(&*stream.stream));
                 let end = stream.and_then(|(_, stream)| stream.end.as_ref()).or(own_end);
                 if end.is_some_and(|end| end.time - stopped >= MEDIA_LOST_MS) {
                     problems.insert("mediaLost");
@@ -204,10 +226,13 @@ impl<'a> Writer<'a> {
         users.sort_by_key(|(_, connections)| {
             connections.first().map(|written| (written.person.start, written.person.id))
         });
-        let users: Vec<String> = users.into_iter().map(|(user, connections)| self.user(user, &connections)).collect();
-        let stopped = incarnation.recordings.iter().filter(|(_, recording)| recording.stop.is_some());
+        let users: Vec<String> =
+            users.into_iter().map(|(user, connections)| self.user(user, &connections)).collect();
+        let stopped =
+            incarnation.recordings.iter().filter(|(_, recording)| recording.stop.is_some());
         let mut stopped: Vec<_> = stopped.collect();
-        stopped.sort_by_key(|(key, recording)| (recording.stop.as_ref().map(|stop| stop.time), *key));
+        stopped
+            .sort_by_key(|(key, recording)| (recording.stop.as_ref().map(|stop| stop.time), *key));
         let recordings: Vec<String> =
             stopped.into_iter().map(|(key, recording)| self.recording(key, recording)).collect();
         self.session(limits, &users, &recordings, streamed);
@@ -229,7 +254,11 @@ impl<'a> Writer<'a> {
 
     /// The month of a document: of its session's start, or its own where the session's may yet change.
     fn index_time(&self, own_start: i64) -> i64 {
-        if self.key.unique { incarnation::start_in_id(self.key).unwrap_or(TIME_MIN) } else { own_start }
+        if self.key.unique {
+            incarnation::start_in_id(self.key).unwrap_or(TIME_MIN)
+        } else {
+            own_start
+        }
     }
 
     fn push(&mut self, id: &Hasher, own_start: i64, elastic_type: &str, json: &str) {
@@ -262,7 +291,14 @@ impl<'a> Writer<'a> {
     }
 
     /// Ends a document with the members that all have.
-    fn end(&self, mut json: Object, start: i64, end: i64, abnormal: bool, timestamp: i64) -> String {
+    fn end(
+        &self,
+        mut json: Object,
+        start: i64,
+        end: i64,
+        abnormal: bool,
+        timestamp: i64,
+    ) -> String {
         json.flag("abnormal", abnormal);
         json.json("lifetime", &format!("{{\"gte\":{},\"lte\":{}}}", start.min(end), end));
         json.integer("timestamp", timestamp);
@@ -272,7 +308,10 @@ impl<'a> Writer<'a> {
         if !self.master_node_id.is_empty() {
             json.text("master_node_id", self.master_node_id);
         }
-        json.text_if("media_node_id", self.session.head.media_node.as_ref().map(|(_, id)| id.as_ref()));
+        json.text_if(
+            "media_node_id",
+            self.session.head.media_node.as_ref().map(|(_, id)| id.as_ref()),
+        );
         if self.incarnation.start.is_none() {
             json.flag("startGuessed", true);
         }
@@ -285,10 +324,12 @@ impl<'a> Writer<'a> {
         let joined = person.connection.and_then(|connection| connection.joined.as_ref());
         let end = person.connection.and_then(|connection| connection.end.as_ref());
         // Without a leave, OpenVidu writes a connection of one millisecond before the join.
-        let (created_at, destroyed_at) = end.map_or((person.start - 1, person.start), |end| (person.start, end.time));
+        let (created_at, destroyed_at) =
+            end.map_or((person.start - 1, person.start), |end| (person.start, end.time));
         let reason = end.and_then(|end| end.reason.as_deref());
         let (user, user_source) = person.user();
-        let mut json = self.begin("connectionSummary", 1024 + 600 * (publishers.len() + subscribers.len()));
+        let mut json =
+            self.begin("connectionSummary", 1024 + 600 * (publishers.len() + subscribers.len()));
         if !self.key.unique {
             json.text("session", &self.session.head.session_id);
         }
@@ -298,7 +339,9 @@ impl<'a> Writer<'a> {
         json.integer("createdAt", created_at);
         json.integer("destroyedAt", destroyed_at);
         json.integer("duration", seconds(created_at, destroyed_at));
-        json.members(joined.map_or("\"clientData\":\"\",\"serverData\":\"\"", |joined| &joined.data));
+        json.members(
+            joined.map_or("\"clientData\":\"\",\"serverData\":\"\"", |joined| &joined.data),
+        );
         json.text("reason", reason.unwrap_or("NULL"));
         json.container("publishers", publishers.iter().map(String::as_str));
         json.container("subscribers", subscribers.iter().map(String::as_str));
@@ -340,7 +383,13 @@ impl<'a> Writer<'a> {
         (nested.into_iter().map(|(_, json)| json).collect(), streamed)
     }
 
-    fn stream(&self, elastic_type: &str, person: &Person<'_>, key: &StreamKey, stream: &Stream) -> String {
+    fn stream(
+        &self,
+        elastic_type: &str,
+        person: &Person<'_>,
+        key: &StreamKey,
+        stream: &Stream,
+    ) -> String {
         let end = stream.end.as_ref();
         let end_time = end.map_or(key.start, |end| end.time);
         let reason = end.and_then(|end| end.reason.as_deref());
@@ -362,10 +411,14 @@ impl<'a> Writer<'a> {
 
     /// Writes a user, connections in the order of (start, id).
     fn user(&mut self, user: &str, connections: &[Written<'_>]) -> String {
-        let Some(first) = connections.first().map(|written| written.person) else { return String::new() };
+        let Some(first) = connections.first().map(|written| written.person) else {
+            return String::new();
+        };
         let joined = first.connection.and_then(|connection| connection.joined.as_ref());
-        let mut json =
-            self.begin("userSummary", 1024 + connections.iter().map(|written| written.json.len()).sum::<usize>());
+        let mut json = self.begin(
+            "userSummary",
+            1024 + connections.iter().map(|written| written.json.len()).sum::<usize>(),
+        );
         if !self.key.unique {
             json.text("session", &self.session.head.session_id);
         }
@@ -423,14 +476,21 @@ impl<'a> Writer<'a> {
     }
 
     fn session(&mut self, limits: &Limits, users: &[String], recordings: &[String], streamed: i64) {
-        let (Some(id), Some(start)) = (self.session_document_id(), self.incarnation.start) else { return };
+        let (Some(id), Some(start)) = (self.session_document_id(), self.incarnation.start) else {
+            return;
+        };
         let incarnation = self.incarnation;
-        let streams: usize = incarnation.connections.iter().map(|person| person.streams.len()).sum();
-        let omits = incarnation.connections.len() + streams + incarnation.recordings.len() > limits.nested_max;
+        let streams: usize =
+            incarnation.connections.iter().map(|person| person.streams.len()).sum();
+        let omits = incarnation.connections.len() + streams + incarnation.recordings.len()
+            > limits.nested_max;
         let nested: usize = users.iter().chain(recordings).map(String::len).sum();
         let reason = incarnation.end.and_then(|end| end.reason.as_deref());
         let mut json = self.begin("sessionSummary", if omits { 1024 } else { 1024 + nested });
-        json.text("customSessionId", custom_session_id(&self.session.head.session_id, self.key.unique));
+        json.text(
+            "customSessionId",
+            custom_session_id(&self.session.head.session_id, self.key.unique),
+        );
         json.integer("createdAt", start);
         json.integer("destroyedAt", self.destroyed_at);
         json.integer("duration", seconds(start, self.destroyed_at));
@@ -456,7 +516,8 @@ impl<'a> Writer<'a> {
         json.integer("streamedSeconds", streamed);
         let problems = problems(incarnation);
         let told = incarnation.connections.iter().filter_map(|person| person.connection);
-        let mut told = told.map(|connection| !connection.endpoints.is_empty() || connection.quality.is_some());
+        let mut told =
+            told.map(|connection| !connection.endpoints.is_empty() || connection.quality.is_some());
         let health = match (problems.is_empty(), told.any(|told| told)) {
             (false, _) => "problems",
             (true, true) => "healthy",

@@ -66,12 +66,18 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Loaded, ConfigError> {
-        let defaults = read(&File::from_str(DEFAULTS, FileFormat::Toml), Path::new("config.default.toml"))?;
+        let defaults =
+            read(&File::from_str(DEFAULTS, FileFormat::Toml), Path::new("config.default.toml"))?;
         let mut layers = vec![(Origin::Default, defaults)];
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::File { path: path.into(), reason: error.to_string() })?;
-            layers.push((Origin::File(path.into()), read(&File::from_str(&text, FileFormat::Toml), path)?));
+            let text = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
+                path: path.into(),
+                reason: error.to_string(),
+            })?;
+            layers.push((
+                Origin::File(path.into()),
+                read(&File::from_str(&text, FileFormat::Toml), path)?,
+            ));
         }
         for (variable, value) in environment {
             let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
@@ -85,8 +91,9 @@ impl Config {
 
 /// The keys of one layer, flat.
 fn read<S: Source>(source: &S, path: &Path) -> Result<BTreeMap<String, Value>, ConfigError> {
-    let table =
-        source.collect().map_err(|error| ConfigError::File { path: path.into(), reason: error.to_string() })?;
+    let table = source
+        .collect()
+        .map_err(|error| ConfigError::File { path: path.into(), reason: error.to_string() })?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
         flatten(key, value, &mut values);
@@ -140,15 +147,17 @@ fn merge(layers: Vec<(Origin, BTreeMap<String, Value>)>) -> Result<Loaded, Confi
             .set_override(key, value.clone())
             .map_err(|error| ConfigError::Wrong(vec![format!("{key} (from {origin}): {error}")]))?;
     }
-    let config: Config = builder.build().and_then(config::Config::try_deserialize).map_err(|error| {
-        let key = culprit(&error.to_string(), &values);
-        ConfigError::Wrong(vec![format!("{key}{error}")])
-    })?;
+    let config: Config =
+        builder.build().and_then(config::Config::try_deserialize).map_err(|error| {
+            let key = culprit(&error.to_string(), &values);
+            ConfigError::Wrong(vec![format!("{key}{error}")])
+        })?;
     let wrong = super::rules::violations(&config);
     if !wrong.is_empty() {
         return Err(ConfigError::Wrong(wrong));
     }
-    let values = values.into_iter().map(|(key, (value, origin))| (key, (shown(&value), origin))).collect();
+    let values =
+        values.into_iter().map(|(key, (value, origin))| (key, (shown(&value), origin))).collect();
     Ok(Loaded { config, values })
 }
 

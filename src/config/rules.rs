@@ -16,17 +16,34 @@ pub(super) fn violations(config: &Config) -> Vec<String> {
     rule(!config.data_dir.as_os_str().is_empty(), "data_dir is empty; name a folder".to_owned());
     for (name, source) in &config.sources {
         let is_name = (1..=64).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte));
+            && name.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte)
+            });
         rule(is_name, format!("sources.{name}: a source's name has 1 to 64 of a-z, 0-9, _ and -"));
         let secrets = &source.secrets;
-        rule(secrets.len() <= 2, format!("sources.{name}.secrets has {} entries; at most 2 are valid at a time", secrets.len()));
+        rule(
+            secrets.len() <= 2,
+            format!(
+                "sources.{name}.secrets has {} entries; at most 2 are valid at a time",
+                secrets.len()
+            ),
+        );
         let long = secrets.iter().all(|secret| secret.expose().len() >= SECRET_BYTES_MIN);
-        rule(long, format!("sources.{name}.secrets: a secret has at least {SECRET_BYTES_MIN} characters"));
+        rule(
+            long,
+            format!("sources.{name}.secrets: a secret has at least {SECRET_BYTES_MIN} characters"),
+        );
     }
     let files = &config.files.source;
-    rule(config.sources.contains_key(files), format!("files.source is {files:?}, but there is no [sources.{files}]"));
-    for (key, path) in [("users.id_path", &config.users.id_path), ("users.tenant_path", &config.users.tenant_path)] {
-        let is_path = path.is_empty() || path.starts_with("serverData.") || path.starts_with("clientData.");
+    rule(
+        config.sources.contains_key(files),
+        format!("files.source is {files:?}, but there is no [sources.{files}]"),
+    );
+    for (key, path) in
+        [("users.id_path", &config.users.id_path), ("users.tenant_path", &config.users.tenant_path)]
+    {
+        let is_path =
+            path.is_empty() || path.starts_with("serverData.") || path.starts_with("clientData.");
         rule(is_path, format!("{key} is {path:?}; a path begins with serverData. or clientData."));
     }
     let spans = [
@@ -64,7 +81,12 @@ pub(super) fn violations(config: &Config) -> Vec<String> {
     let is_index = !index.is_empty()
         && index.len() <= 200
         && index.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
-        && index.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte));
-    rule(is_index, format!("elasticsearch.index is {index:?}; an index is named with a-z, 0-9, _, - and ."));
+        && index.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte)
+        });
+    rule(
+        is_index,
+        format!("elasticsearch.index is {index:?}; an index is named with a-z, 0-9, _, - and ."),
+    );
     wrong
 }

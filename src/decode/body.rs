@@ -11,7 +11,10 @@ use crate::event::{
 };
 
 /// A CDR line: the name came as root key.
-pub(super) fn cdr<'a>(name: Cow<'a, str>, members: Members<'a>) -> Result<Decoded<'a>, DecodeError> {
+pub(super) fn cdr<'a>(
+    name: Cow<'a, str>,
+    members: Members<'a>,
+) -> Result<Decoded<'a>, DecodeError> {
     build(Kind::Cdr(name), members, false)
 }
 
@@ -39,7 +42,10 @@ pub(super) fn indexed(members: Members<'_>) -> Result<Decoded<'_>, DecodeError> 
 }
 
 /// An object that only its fields tell.
-pub(super) fn telemetry<'a>(kind: Kind<'a>, members: Members<'a>) -> Result<Decoded<'a>, DecodeError> {
+pub(super) fn telemetry<'a>(
+    kind: Kind<'a>,
+    members: Members<'a>,
+) -> Result<Decoded<'a>, DecodeError> {
     build(kind, members, false)
 }
 
@@ -63,7 +69,11 @@ struct Ids<'a> {
     connection: Option<Cow<'a, str>>,
 }
 
-fn build<'a>(kind: Kind<'a>, members: Members<'a>, indexed: bool) -> Result<Decoded<'a>, DecodeError> {
+fn build<'a>(
+    kind: Kind<'a>,
+    members: Members<'a>,
+    indexed: bool,
+) -> Result<Decoded<'a>, DecodeError> {
     let is_cdr = matches!(kind, Kind::Cdr(_));
     let mut ids = Ids::default();
     let mut origin = Origin::default();
@@ -105,7 +115,8 @@ fn build<'a>(kind: Kind<'a>, members: Members<'a>, indexed: bool) -> Result<Deco
         None => {}
     }
     let connection_id = ids.connection_id.or(ids.participant_id).or(ids.connection);
-    let mut event = Event { kind, time, session, connection_id, user, origin, fields, body: Body::Other };
+    let mut event =
+        Event { kind, time, session, connection_id, user, origin, fields, body: Body::Other };
     event.body = read_body(&event)?;
     Ok(Decoded::Event(Box::new(event)))
 }
@@ -204,7 +215,10 @@ fn read_body<'a>(event: &Event<'a>) -> Result<Body<'a>, DecodeError> {
     Ok(body)
 }
 
-fn participant<'a>(reader: &Reader<'_, 'a>, left: Option<End<'a>>) -> Result<Body<'a>, DecodeError> {
+fn participant<'a>(
+    reader: &Reader<'_, 'a>,
+    left: Option<End<'a>>,
+) -> Result<Body<'a>, DecodeError> {
     reader.needs_connection()?;
     if reader.event.connection_id.as_deref().is_some_and(is_internal) {
         return Ok(Body::Other);
@@ -219,7 +233,10 @@ fn participant<'a>(reader: &Reader<'_, 'a>, left: Option<End<'a>>) -> Result<Bod
     }))
 }
 
-fn stream<'a>(reader: &Reader<'_, 'a>, destroyed: Option<End<'a>>) -> Result<Body<'a>, DecodeError> {
+fn stream<'a>(
+    reader: &Reader<'_, 'a>,
+    destroyed: Option<End<'a>>,
+) -> Result<Body<'a>, DecodeError> {
     reader.needs_connection()?;
     let outbound = match reader.text("connection").as_deref() {
         Some("OUTBOUND") => true,
@@ -240,7 +257,10 @@ fn stream<'a>(reader: &Reader<'_, 'a>, destroyed: Option<End<'a>>) -> Result<Bod
     Ok(Body::Stream(Stream { destroyed, outbound, stream_id, receiving_from }))
 }
 
-fn recording<'a>(reader: &Reader<'_, 'a>, old: Option<RecordingStatus>) -> Result<Body<'a>, DecodeError> {
+fn recording<'a>(
+    reader: &Reader<'_, 'a>,
+    old: Option<RecordingStatus>,
+) -> Result<Body<'a>, DecodeError> {
     let id = reader.text("id").filter(|id| !id.is_empty()).ok_or_else(|| reader.missing("id"))?;
     if id.len() > ID_BYTES_MAX {
         return Err(DecodeError::LongId("id"));
@@ -284,7 +304,9 @@ fn media_state<'a>(event: &Event<'a>) -> Body<'a> {
     } else {
         reader.text("mediaType")
     };
-    if endpoint.len() > ID_BYTES_MAX || state.len() > 64 || part.as_ref().is_some_and(|part| part.len() > 64)
+    if endpoint.len() > ID_BYTES_MAX
+        || state.len() > 64
+        || part.as_ref().is_some_and(|part| part.len() > 64)
     {
         return Body::Other;
     }

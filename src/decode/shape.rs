@@ -45,7 +45,8 @@ pub(super) fn only_member(members: Members<'_>) -> (Cow<'_, str>, &str) {
 }
 
 pub(super) fn recognise(members: &Members<'_>) -> Option<Shape> {
-    let member = |name: &str| members.iter().find(|(known, _)| known == name).map(|(_, json)| *json);
+    let member =
+        |name: &str| members.iter().find(|(known, _)| known == name).map(|(_, json)| *json);
     let has = |name: &str| member(name).is_some();
     let text = |name: &str| member(name).is_some_and(|json| json.starts_with('"'));
     if text("elastic_type") {

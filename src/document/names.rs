@@ -21,24 +21,126 @@ const OBJECTS: &[&str] = &["candidatePair", "mediaNodes", "mem", "net", "system"
 
 /// Names that callscope gives a meaning of its own; an event that brings one of them does not mean that.
 const OWN: &[&str] = &[
-    "_id", "_index", "_source", "_version", "_type", "_routing", "_ignored", "_field_names", "abnormal", "candidate",
-    "client", "closedBy", "contentOmitted", "elastic_type", "finalStatus", "geo", "geoPoints", "health", "lifetime",
-    "malformed", "problems", "recordings", "startGuessed", "streamedSeconds", "tenant", "truncated", "unindexed", "users",
-    "connections", "publishers", "subscribers", "userIdSource",
+    "_id",
+    "_index",
+    "_source",
+    "_version",
+    "_type",
+    "_routing",
+    "_ignored",
+    "_field_names",
+    "abnormal",
+    "candidate",
+    "client",
+    "closedBy",
+    "contentOmitted",
+    "elastic_type",
+    "finalStatus",
+    "geo",
+    "geoPoints",
+    "health",
+    "lifetime",
+    "malformed",
+    "problems",
+    "recordings",
+    "startGuessed",
+    "streamedSeconds",
+    "tenant",
+    "truncated",
+    "unindexed",
+    "users",
+    "connections",
+    "publishers",
+    "subscribers",
+    "userIdSource",
 ];
 
 /// Fields of OpenVidu's that are texts, numbers, truth values or lists of them. Sorted.
 const SCALARS: &[&str] = &[
-    "adaptativeBitrate", "audioEnabled", "binName", "broadcasts", "bytesReceived", "bytesSent", "channelId", "clientData",
-    "clusterId", "componentId", "connection", "content", "cpu", "customLayout", "data", "description", "duration",
-    "endTime", "endpoint", "environmentId", "errorCode", "eventType", "filterType", "firCount", "fractionLost",
-    "frameRate", "from", "hasAudio", "hasVideo", "id", "ip", "issuer", "jitter", "layout", "location", "mediaType",
-    "media_node_id", "msSinceEndpointCreation", "nackCount", "name", "networkCache", "newState", "newStatus", "newValue",
-    "nodeId", "nodeRole", "oldState", "oldStatus", "oldValue", "onlyPlayWithSubscribers", "operation", "outputMode",
-    "packetsLost", "packetsReceived", "packetsSent", "padName", "platform", "pliCount", "reason", "receivingFrom",
-    "recordingIds", "recordingLayout", "remb", "resolution", "rtspUri", "rtt", "serverData", "sessionIds", "size",
-    "sliCount", "startTime", "state", "status", "streamId", "targetBitrate", "timeOfDisconnection", "to", "type", "uri",
-    "user", "videoDimensions", "videoEnabled", "videoFramerate", "videoSource",
+    "adaptativeBitrate",
+    "audioEnabled",
+    "binName",
+    "broadcasts",
+    "bytesReceived",
+    "bytesSent",
+    "channelId",
+    "clientData",
+    "clusterId",
+    "componentId",
+    "connection",
+    "content",
+    "cpu",
+    "customLayout",
+    "data",
+    "description",
+    "duration",
+    "endTime",
+    "endpoint",
+    "environmentId",
+    "errorCode",
+    "eventType",
+    "filterType",
+    "firCount",
+    "fractionLost",
+    "frameRate",
+    "from",
+    "hasAudio",
+    "hasVideo",
+    "id",
+    "ip",
+    "issuer",
+    "jitter",
+    "layout",
+    "location",
+    "mediaType",
+    "media_node_id",
+    "msSinceEndpointCreation",
+    "nackCount",
+    "name",
+    "networkCache",
+    "newState",
+    "newStatus",
+    "newValue",
+    "nodeId",
+    "nodeRole",
+    "oldState",
+    "oldStatus",
+    "oldValue",
+    "onlyPlayWithSubscribers",
+    "operation",
+    "outputMode",
+    "packetsLost",
+    "packetsReceived",
+    "packetsSent",
+    "padName",
+    "platform",
+    "pliCount",
+    "reason",
+    "receivingFrom",
+    "recordingIds",
+    "recordingLayout",
+    "remb",
+    "resolution",
+    "rtspUri",
+    "rtt",
+    "serverData",
+    "sessionIds",
+    "size",
+    "sliCount",
+    "startTime",
+    "state",
+    "status",
+    "streamId",
+    "targetBitrate",
+    "timeOfDisconnection",
+    "to",
+    "type",
+    "uri",
+    "user",
+    "videoDimensions",
+    "videoEnabled",
+    "videoFramerate",
+    "videoSource",
 ];
 
 /// Where the field `name` with the value `json` goes.
@@ -59,7 +161,11 @@ pub fn place_of(name: &str, json: &str) -> Place {
         return Place::Malformed;
     }
     // Unknown objects could disagree with unknown texts of the same name, or hold names without end.
-    if is_object || is_odd_number(json) || !is_name(name) { Place::Unindexed } else { Place::Indexed }
+    if is_object || is_odd_number(json) || !is_name(name) {
+        Place::Unindexed
+    } else {
+        Place::Indexed
+    }
 }
 
 /// A number that some index cannot hold.
@@ -74,7 +180,9 @@ fn is_name(name: &str) -> bool {
         && name.len() <= NAME_BYTES_MAX
         && !name.starts_with('_')
         && name.trim() == name
-        && !name.contains(|character: char| character == '.' || character == '*' || character.is_control())
+        && !name.contains(|character: char| {
+            character == '.' || character == '*' || character.is_control()
+        })
 }
 
 #[cfg(test)]

@@ -42,7 +42,8 @@ impl Clock {
     /// Adds time spent waiting at the end of the input.
     pub fn wait(&mut self, elapsed: i64, wall: i64) {
         if self.now > 0 {
-            self.now = self.now.max((self.now + elapsed.max(0)).min(wall.saturating_add(AHEAD_MAX)));
+            self.now =
+                self.now.max((self.now + elapsed.max(0)).min(wall.saturating_add(AHEAD_MAX)));
         }
     }
 }

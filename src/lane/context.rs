@@ -56,7 +56,9 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
     let mut context = Context::default();
     let mut members = Object::with_capacity(0);
     if !matches!(event.kind, Kind::Cdr(_)) {
-        let connection = session.zip(event.connection_id.as_deref()).and_then(|(session, id)| session.connections.get(id));
+        let connection = session
+            .zip(event.connection_id.as_deref())
+            .and_then(|(session, id)| session.connections.get(id));
         let joined = connection.and_then(|connection| connection.joined.as_ref());
         context.place = joined.map_or_else(String::new, |joined| joined.place.as_ref().into());
         context.media_node_id =
@@ -113,7 +115,9 @@ fn deltas(event: &Event<'_>, samples: &mut Samples, members: &mut Object) {
         counters: COUNTERS.map(|(counter, _)| event.field(counter).and_then(Field::integer)),
     };
     let Some(before) = samples.exchange(id.digest(), sample) else { return };
-    for ((_, delta), (then, now)) in COUNTERS.iter().zip(before.counters.iter().zip(sample.counters)) {
+    for ((_, delta), (then, now)) in
+        COUNTERS.iter().zip(before.counters.iter().zip(sample.counters))
+    {
         if let (Some(then), Some(now)) = (then, now) {
             members.integer(delta, if now >= *then { now - then } else { now.max(0) });
         }

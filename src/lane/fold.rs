@@ -89,14 +89,18 @@ impl Folder {
             Err(error) => return Folded::Dead(error.to_string()),
         };
         if event.time > times.wall.saturating_add(AHEAD_MAX) {
-            return Folded::Dead(format!("`timestamp` {} lies more than a day ahead of the clock", event.time));
+            return Folded::Dead(format!(
+                "`timestamp` {} lies more than a day ahead of the clock",
+                event.time
+            ));
         }
         let (cluster_id, master_node_id) =
             self.sources.get(source).map_or(("", ""), |(cluster, master)| (cluster, master));
         let source = Source { name: source, cluster_id, master_node_id };
         clock.observe(&event, times.wall);
         let enriched = self.enricher.enrich(&event);
-        let context = context::context(&event, self.sessions.session_of(&event, source), &mut self.samples);
+        let context =
+            context::context(&event, self.sessions.session_of(&event, source), &mut self.samples);
         let document = document::raw(&event, &enriched, source, &context);
         let outcome = self.sessions.apply(&event, &enriched, source, times.lane);
         observe(&event);

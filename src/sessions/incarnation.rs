@@ -5,7 +5,9 @@
 //! connection or recording belongs to the interval that holds its start. What lies outside every interval is *guessed*: it
 //! is written, but no session is made of it until a start is known.
 
-use super::state::{Connection, End, EntityKey, Recording, RecordingKey, Session, SessionKey, Stream, StreamKey};
+use super::state::{
+    Connection, End, EntityKey, Recording, RecordingKey, Session, SessionKey, Stream, StreamKey,
+};
 
 /// One opening of a session and what happened in it. Lists are in the order of (start, id).
 #[derive(Debug, Default)]
@@ -107,16 +109,23 @@ pub(super) fn take_ended(
     let mut starts = Vec::new();
     for incarnation in cut(session, key) {
         let (Some(start), Some(end)) = (incarnation.start, incarnation.end) else { continue };
-        if !is_over(end.time, touched(session, key, incarnation.start), awaits_recording(&incarnation)) {
+        if !is_over(
+            end.time,
+            touched(session, key, incarnation.start),
+            awaits_recording(&incarnation),
+        ) {
             continue;
         }
         spans.push((start, end.time.max(start)));
         starts.push(start);
         for person in &incarnation.connections {
             entities.push(EntityKey::Connection(person.id.into()));
-            entities.extend(person.streams.iter().map(|(key, _)| EntityKey::Stream((*key).clone())));
+            entities
+                .extend(person.streams.iter().map(|(key, _)| EntityKey::Stream((*key).clone())));
         }
-        entities.extend(incarnation.recordings.iter().map(|(key, _)| EntityKey::Recording((*key).clone())));
+        entities.extend(
+            incarnation.recordings.iter().map(|(key, _)| EntityKey::Recording((*key).clone())),
+        );
     }
     if key.unique && !starts.is_empty() {
         take_all(session);
@@ -148,9 +157,13 @@ pub(super) fn take_all(session: &mut Session) {
 
 fn take(session: &mut Session, entity: EntityKey) {
     let facts = match &entity {
-        EntityKey::Connection(id) => session.connections.remove(id).map(|connection| connection.facts),
+        EntityKey::Connection(id) => {
+            session.connections.remove(id).map(|connection| connection.facts)
+        }
         EntityKey::Stream(key) => session.streams.remove(key).map(|stream| stream.facts),
-        EntityKey::Recording(key) => session.recordings.remove(key).map(|recording| recording.facts),
+        EntityKey::Recording(key) => {
+            session.recordings.remove(key).map(|recording| recording.facts)
+        }
         EntityKey::Head | EntityKey::Closed => None,
     };
     session.head.forgotten.1 += facts.map_or(0, |facts| facts.len());
@@ -159,7 +172,12 @@ fn take(session: &mut Session, entity: EntityKey) {
 }
 
 fn incarnation(start: i64, end: Option<&End>) -> Incarnation<'_> {
-    Incarnation { start: Some(start), end, newest: end.map_or(start, |end| end.time), ..Incarnation::default() }
+    Incarnation {
+        start: Some(start),
+        end,
+        newest: end.map_or(start, |end| end.time),
+        ..Incarnation::default()
+    }
 }
 
 /// The one incarnation of a state with a `uniqueSessionId`.
@@ -179,7 +197,8 @@ fn find<'i, 'a>(
     if key.unique {
         return incarnations.first_mut();
     }
-    let after = incarnations.partition_point(|incarnation| incarnation.start.is_some_and(|known| known <= start));
+    let after = incarnations
+        .partition_point(|incarnation| incarnation.start.is_some_and(|known| known <= start));
     let incarnation = incarnations.get_mut(after.checked_sub(1)?)?;
     incarnation.end.is_none_or(|end| start <= end.time).then_some(incarnation)
 }
@@ -198,12 +217,15 @@ fn people(session: &Session) -> Vec<Person<'_>> {
             (Some(id), None) | (None, Some(id)) => id,
             (None, None) => break,
         };
-        let connection = connections.next_if(|(known, _)| known.as_ref() == id).map(|(_, connection)| connection);
+        let connection = connections
+            .next_if(|(known, _)| known.as_ref() == id)
+            .map(|(_, connection)| connection);
         let mut own = Vec::new();
         while let Some(stream) = streams.next_if(|(key, _)| key.connection.as_ref() == id) {
             own.push(stream);
         }
-        let joined = connection.and_then(|connection| connection.joined.as_ref()).map(|joined| joined.start);
+        let joined =
+            connection.and_then(|connection| connection.joined.as_ref()).map(|joined| joined.start);
         let Some(start) = joined.or_else(|| own.iter().map(|(key, _)| key.start).min()) else {
             continue;
         };
@@ -229,5 +251,8 @@ fn touched(session: &Session, key: &SessionKey, start: Option<i64>) -> i64 {
 }
 
 fn awaits_recording(incarnation: &Incarnation<'_>) -> bool {
-    incarnation.recordings.iter().any(|(_, recording)| recording.stop.is_some() && recording.last.is_none())
+    incarnation
+        .recordings
+        .iter()
+        .any(|(_, recording)| recording.stop.is_some() && recording.last.is_none())
 }

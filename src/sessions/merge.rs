@@ -5,8 +5,8 @@ use crate::event::{self, Body, Event};
 
 use super::facts;
 use super::state::{
-    Connection, End, EndpointKey, EntityKey, Final, Joined, RecordingKey, Seconds, Session, Stop, StreamAttributes,
-    StreamKey, Values, keep_greater, keep_smaller,
+    Connection, End, EndpointKey, EntityKey, Final, Joined, RecordingKey, Seconds, Session, Stop,
+    StreamAttributes, StreamKey, Values, keep_greater, keep_smaller,
 };
 
 /// Endpoint states kept of one connection. A connection has a handful.
@@ -23,9 +23,10 @@ pub(super) fn event(
     let start = start_of(event);
     let entity = match &event.body {
         Body::SessionCreated | Body::SessionDestroyed(_) => EntityKey::Head,
-        Body::Recording(recording) => {
-            EntityKey::Recording(RecordingKey { id: recording.id.as_ref().into(), start: recording.start })
-        }
+        Body::Recording(recording) => EntityKey::Recording(RecordingKey {
+            id: recording.id.as_ref().into(),
+            start: recording.start,
+        }),
         Body::Stream(stream) => EntityKey::Stream(stream_key(event, stream, start)),
         Body::Participant(_) | Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
             EntityKey::Connection(event.connection_id.as_deref().unwrap_or_default().into())
@@ -59,7 +60,13 @@ pub(super) fn event(
 }
 
 /// Merges that telemetry names `user` as the user of `connection`.
-pub(super) fn user(session: &mut Session, connection: &str, user: &str, enriched: &Enriched, time: i64) -> bool {
+pub(super) fn user(
+    session: &mut Session,
+    connection: &str,
+    user: &str,
+    enriched: &Enriched,
+    time: i64,
+) -> bool {
     let fact = facts::user(user);
     if session.head.cut_facts.has(fact) {
         return false;
@@ -79,7 +86,8 @@ pub(super) fn user(session: &mut Session, connection: &str, user: &str, enriched
 pub(super) fn source(session: &mut Session, name: &str, master_node_id: &str) -> bool {
     let added = session.head.facts.add(facts::source(name, master_node_id));
     if added {
-        let known = session.head.sources.entry(name.into()).or_insert_with(|| master_node_id.into());
+        let known =
+            session.head.sources.entry(name.into()).or_insert_with(|| master_node_id.into());
         if master_node_id < known.as_ref() {
             *known = master_node_id.into();
         }
@@ -96,14 +104,21 @@ pub(super) fn bound(session: &mut Session, entities_max: usize) {
             (start, EntityKey::Connection(id.clone()))
         });
         let stream = session.streams.keys().map(|key| (key.start, EntityKey::Stream(key.clone())));
-        let recording = session.recordings.keys().map(|key| (key.start, EntityKey::Recording(key.clone())));
-        let Some((_, key)) = connection.max().into_iter().chain(stream.max()).chain(recording.max()).max() else {
+        let recording =
+            session.recordings.keys().map(|key| (key.start, EntityKey::Recording(key.clone())));
+        let Some((_, key)) =
+            connection.max().into_iter().chain(stream.max()).chain(recording.max()).max()
+        else {
             return;
         };
         let facts = match &key {
-            EntityKey::Connection(id) => session.connections.remove(id).map(|connection| connection.facts),
+            EntityKey::Connection(id) => {
+                session.connections.remove(id).map(|connection| connection.facts)
+            }
             EntityKey::Stream(key) => session.streams.remove(key).map(|stream| stream.facts),
-            EntityKey::Recording(key) => session.recordings.remove(key).map(|recording| recording.facts),
+            EntityKey::Recording(key) => {
+                session.recordings.remove(key).map(|recording| recording.facts)
+            }
             EntityKey::Head | EntityKey::Closed => None,
         };
         if let Some(facts) = facts {
@@ -142,7 +157,12 @@ fn head(session: &mut Session, event: &Event<'_>, enriched: &Enriched, fact: u64
 }
 
 /// `false` if the connection has too many endpoints to keep this one.
-fn into_connection(connection: &mut Connection, event: &Event<'_>, enriched: &Enriched, start: i64) -> bool {
+fn into_connection(
+    connection: &mut Connection,
+    event: &Event<'_>,
+    enriched: &Enriched,
+    start: i64,
+) -> bool {
     connection.newest = connection.newest.max(event.time);
     match &event.body {
         Body::Participant(participant) => {
@@ -169,13 +189,19 @@ fn into_connection(connection: &mut Connection, event: &Event<'_>, enriched: &En
                 aspect: state.aspect,
                 part: state.part.as_ref().into(),
             };
-            if connection.endpoints.len() >= ENDPOINTS_MAX && !connection.endpoints.contains_key(&key) {
+            if connection.endpoints.len() >= ENDPOINTS_MAX
+                && !connection.endpoints.contains_key(&key)
+            {
                 return false;
             }
             connection.endpoints.entry(key).or_default().merge(event.time, &state.state);
         }
         Body::NetworkQuality(level) => keep_smaller(&mut connection.quality, *level),
-        Body::SessionCreated | Body::SessionDestroyed(_) | Body::Stream(_) | Body::Recording(_) | Body::Other => {}
+        Body::SessionCreated
+        | Body::SessionDestroyed(_)
+        | Body::Stream(_)
+        | Body::Recording(_)
+        | Body::Other => {}
     }
     true
 }
@@ -193,7 +219,13 @@ fn stream_key(event: &Event<'_>, stream: &event::Stream<'_>, start: i64) -> Stre
     }
 }
 
-fn stream(session: &mut Session, key: &StreamKey, event: &Event<'_>, enriched: &Enriched, fact: u64) -> bool {
+fn stream(
+    session: &mut Session,
+    key: &StreamKey,
+    event: &Event<'_>,
+    enriched: &Enriched,
+    fact: u64,
+) -> bool {
     let Body::Stream(told) = &event.body else { return false };
     let stream = session.streams.entry(key.clone()).or_default();
     if !stream.facts.add(fact) {
@@ -214,7 +246,13 @@ fn stream(session: &mut Session, key: &StreamKey, event: &Event<'_>, enriched: &
     true
 }
 
-fn recording(session: &mut Session, key: &RecordingKey, event: &Event<'_>, enriched: &Enriched, fact: u64) -> bool {
+fn recording(
+    session: &mut Session,
+    key: &RecordingKey,
+    event: &Event<'_>,
+    enriched: &Enriched,
+    fact: u64,
+) -> bool {
     use crate::event::RecordingStatus::{Failed, Ready, Started, Stopped};
     let Body::Recording(told) = &event.body else { return false };
     let recording = session.recordings.entry(key.clone()).or_default();
@@ -222,8 +260,11 @@ fn recording(session: &mut Session, key: &RecordingKey, event: &Event<'_>, enric
         return false;
     }
     recording.newest = recording.newest.max(event.time);
-    let values =
-        Values { size: told.size, duration: Seconds::new(told.duration), members: enriched.values.clone() };
+    let values = Values {
+        size: told.size,
+        duration: Seconds::new(told.duration),
+        members: enriched.values.clone(),
+    };
     match told.status {
         Started => {}
         Stopped => {

@@ -65,7 +65,9 @@ fn count(current: &Incarnation<'_>) -> Totals {
             }
         }
     }
-    let under_way = |(_, recording): &&(_, &super::state::Recording)| recording.stop.is_none() && recording.last.is_none();
+    let under_way = |(_, recording): &&(_, &super::state::Recording)| {
+        recording.stop.is_none() && recording.last.is_none()
+    };
     totals.recordings = current.recordings.iter().filter(under_way).count() as u64;
     totals
 }

@@ -408,7 +408,8 @@ impl Session {
     /// How many facts are known, cut ones too.
     #[must_use]
     pub fn facts(&self) -> u64 {
-        let connections: u64 = self.connections.values().map(|connection| connection.facts.len()).sum();
+        let connections: u64 =
+            self.connections.values().map(|connection| connection.facts.len()).sum();
         let streams: u64 = self.streams.values().map(|stream| stream.facts.len()).sum();
         let recordings: u64 = self.recordings.values().map(|recording| recording.facts.len()).sum();
         self.head.facts.len() + self.head.cut_facts.len() + connections + streams + recordings

@@ -94,7 +94,8 @@ impl Sessions {
         }
         for (key, closed) in &self.closed {
             if let Some(until) = closed.spans.iter().map(|span| span.2).min() {
-                let session = self.open.get(key).map(|session| deadline(session, key, &self.limits));
+                let session =
+                    self.open.get(key).map(|session| deadline(session, key, &self.limits));
                 self.timers.set(key, until.min(session.unwrap_or(i64::MAX)));
             }
         }

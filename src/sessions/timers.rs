@@ -25,7 +25,9 @@ impl Timers {
     /// Sets or moves the deadline of a session; `i64::MAX` removes it.
     pub(super) fn set(&mut self, key: &SessionKey, wanted: i64) {
         match self.deadlines.get_mut(key) {
-            Some(deadline) if deadline.scheduled <= wanted && wanted != i64::MAX => deadline.wanted = wanted,
+            Some(deadline) if deadline.scheduled <= wanted && wanted != i64::MAX => {
+                deadline.wanted = wanted
+            }
             known => {
                 if let Some(deadline) = known {
                     self.scheduled.remove(&(deadline.scheduled, key.clone()));

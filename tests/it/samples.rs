@@ -6,8 +6,18 @@ use crate::support::{Store, fixture, fold};
 
 /// Fields that callscope adds to OpenVidu's.
 const ADDED: &[&str] = &[
-    "abnormal", "client", "finalStatus", "geo", "geoPoints", "health", "lifetime", "problems", "streamedSeconds",
-    "userIdSource", "videoHeight", "videoWidth",
+    "abnormal",
+    "client",
+    "finalStatus",
+    "geo",
+    "geoPoints",
+    "health",
+    "lifetime",
+    "problems",
+    "streamedSeconds",
+    "userIdSource",
+    "videoHeight",
+    "videoWidth",
 ];
 /// OpenVidu has these on users only.
 const ADDED_TO_CONNECTIONS: &[&str] = &["location", "ip", "platform"];
@@ -19,7 +29,8 @@ fn plain(mut json: Value, only: &dyn Fn(&str, &str) -> bool) -> Value {
             let kind = object.get("elastic_type").and_then(Value::as_str).unwrap_or("").to_owned();
             object.retain(|name, _| {
                 let added = ADDED.contains(&name.as_str())
-                    || (kind == "connectionSummary" && ADDED_TO_CONNECTIONS.contains(&name.as_str()));
+                    || (kind == "connectionSummary"
+                        && ADDED_TO_CONNECTIONS.contains(&name.as_str()));
                 !added && only(&kind, name)
             });
             for value in object.values_mut() {
@@ -59,7 +70,8 @@ fn the_events_of_2_17_give_its_sample_summaries() {
     assert_eq!(plain(store.one("sessionSummary").clone(), &only), expected);
     for kind in ["userSummary", "connectionSummary", "publisherSummary", "subscriberSummary"] {
         let expected = plain(sample(&format!("2.17-{kind}")), &only);
-        let found: Vec<Value> = store.of(kind).into_iter().map(|json| plain(json.clone(), &only)).collect();
+        let found: Vec<Value> =
+            store.of(kind).into_iter().map(|json| plain(json.clone(), &only)).collect();
         assert!(found.contains(&expected), "{kind}: {expected:#}\n{found:#?}");
     }
     // The standalone sample differs from its nested copy in these two by a slip of the documentation.

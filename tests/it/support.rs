@@ -46,7 +46,11 @@ impl Store {
 
     /// Documents of one kind, in the order of their ids.
     pub fn of(&self, elastic_type: &str) -> Vec<&Value> {
-        self.0.values().map(|stored| &stored.json).filter(|json| json["elastic_type"] == elastic_type).collect()
+        self.0
+            .values()
+            .map(|stored| &stored.json)
+            .filter(|json| json["elastic_type"] == elastic_type)
+            .collect()
     }
 
     /// The only document of its kind.
