@@ -108,9 +108,11 @@ impl Tally {
     /// Whether every record and every document has exactly one outcome.
     #[must_use]
     pub fn balances(&self) -> bool {
-        let outcomes = [self.folded, self.duplicate, self.passed, self.late, self.dead, self.skipped];
+        let outcomes =
+            [self.folded, self.duplicate, self.passed, self.late, self.dead, self.skipped];
         let answers = [self.stored, self.existed, self.older, self.refused];
-        self.records == outcomes.iter().sum::<u64>() && self.documents == answers.iter().sum::<u64>()
+        self.records == outcomes.iter().sum::<u64>()
+            && self.documents == answers.iter().sum::<u64>()
     }
 }
 
@@ -128,7 +130,8 @@ impl Checkpoint {
     ///
     /// [`CheckpointError::Unreadable`] or [`CheckpointError::Format`].
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let unreadable = |source: anyhow::Error| CheckpointError::Unreadable { path: path.into(), source };
+        let unreadable =
+            |source: anyhow::Error| CheckpointError::Unreadable { path: path.into(), source };
         // redb makes a new database of an empty file; one that was cut to nothing must not pass for new.
         if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0) {
             return Err(unreadable(anyhow::anyhow!("the file is empty")));
@@ -153,8 +156,13 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`CheckpointError::Unreadable`].
-    pub fn load(&self, limits: Limits, forgets: bool) -> Result<(Progress, Sessions), CheckpointError> {
-        self.read(limits, forgets).map_err(|source| CheckpointError::Unreadable { path: self.path.clone(), source })
+    pub fn load(
+        &self,
+        limits: Limits,
+        forgets: bool,
+    ) -> Result<(Progress, Sessions), CheckpointError> {
+        self.read(limits, forgets)
+            .map_err(|source| CheckpointError::Unreadable { path: self.path.clone(), source })
     }
 
     /// Saves progress and changes, together or not at all. Durable when it returns.
@@ -194,7 +202,9 @@ impl Checkpoint {
         let transaction = self.database.begin_read()?;
         for entry in transaction.open_table(ENTITIES)?.iter()? {
             let (key, value) = entry?;
-            sessions.restore_one(key.value(), value.value()).map_err(|error: RestoreError| anyhow::anyhow!(error))?;
+            sessions
+                .restore_one(key.value(), value.value())
+                .map_err(|error: RestoreError| anyhow::anyhow!(error))?;
         }
         sessions.restored();
         Ok((progress, sessions))
@@ -203,7 +213,9 @@ impl Checkpoint {
     fn write(&mut self, progress: &Progress, changes: &[Change]) -> anyhow::Result<()> {
         let transaction = self.database.begin_write()?;
         {
-            transaction.open_table(META)?.insert("progress", postcard::to_stdvec(progress)?.as_slice())?;
+            transaction
+                .open_table(META)?
+                .insert("progress", postcard::to_stdvec(progress)?.as_slice())?;
             let mut entities = transaction.open_table(ENTITIES)?;
             for change in changes {
                 match &change.value {
@@ -258,7 +270,11 @@ mod tests {
         {
             let checkpoint = Checkpoint::open(&path).unwrap();
             let transaction = checkpoint.database.begin_write().unwrap();
-            transaction.open_table(META).unwrap().insert("format", 99_u32.to_le_bytes().as_slice()).unwrap();
+            transaction
+                .open_table(META)
+                .unwrap()
+                .insert("format", 99_u32.to_le_bytes().as_slice())
+                .unwrap();
             transaction.commit().unwrap();
         }
         assert!(matches!(Checkpoint::open(&path), Err(CheckpointError::Format { found: 99, .. })));
