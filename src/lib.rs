@@ -30,4 +30,5 @@ pub mod http;
 pub mod metrics;
 pub mod logging;
 pub mod simulate;
+pub mod cli;
 pub mod command;

@@ -9,10 +9,14 @@
 
 use std::future::Future;
 
+use chrono::{Datelike, TimeZone, Utc};
+use tokio::sync::watch;
+
+use crate::config::{ElasticsearchConfig, Period};
 use crate::document::Document;
 
-pub mod embedded;
 pub mod elasticsearch;
+pub mod embedded;
 pub mod stdout;
 
 /// What became of one document.
@@ -22,7 +26,7 @@ pub enum Written {
     Stored,
     /// A raw document with this id was there already.
     Existed,
-    /// A summary with this or a newer version was there already.
+    /// A summary with a newer version was there already.
     Older,
     /// The store will never take it; the reason is for the dead letter.
     Dead(Box<str>),
@@ -39,6 +43,21 @@ pub enum SinkError {
     Misconfigured(anyhow::Error),
 }
 
+/// Whether the store takes documents at this moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SinkStatus {
+    /// It does, as far as is known.
+    #[default]
+    Accepting,
+    /// It is away or busy; tried again by itself.
+    Waiting(String),
+    /// Somebody has to cure something; goes on by itself then.
+    Paused(String),
+}
+
+/// Tells and reads a [`SinkStatus`].
+pub type StatusSender = watch::Sender<SinkStatus>;
+
 /// A store for documents.
 pub trait Sink: Send + Sync {
     /// Creates what the store needs before the first write. Doing it again changes nothing.
@@ -53,8 +72,17 @@ pub trait Sink: Send + Sync {
     /// # Errors
     ///
     /// Only if it gave up as a whole; then nothing may be concluded about any document.
-    fn write(
-        &self,
-        documents: &[Document],
-    ) -> impl Future<Output = Result<Vec<Written>, SinkError>> + Send;
+    fn write(&self, documents: &[Document]) -> impl Future<Output = Result<Vec<Written>, SinkError>> + Send;
+}
+
+/// The index of a document: a function of its `index_time` alone.
+#[must_use]
+pub fn index_name(config: &ElasticsearchConfig, index_time: i64) -> String {
+    let time = Utc.timestamp_millis_opt(index_time).single().unwrap_or_default();
+    let (year, month, day) = (time.year(), time.month(), time.day());
+    match config.period {
+        Period::Month => format!("{}-events-{year:04}.{month:02}", config.index),
+        Period::Day => format!("{}-events-{year:04}.{month:02}.{day:02}", config.index),
+        Period::None => config.index.clone(),
+    }
 }

@@ -1,0 +1,158 @@
+//! The command line: what can be asked for, and how it ends.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// See what happens in video calls: turns the events of OpenVidu into searchable sessions, users and streams.
+#[derive(Debug, Parser)]
+#[command(name = "callscope", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// Settings file; without it ./callscope.toml where that exists
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run: receive webhooks, follow CDR files, write documents, show the page
+    Serve,
+    /// Read CDR files to their end and write what they tell
+    ///
+    /// Importing the same files again changes nothing. Give all files of one server at once: a session that spans two of them
+    /// is then complete. Plain, gzip and zstd files are recognised.
+    #[command(after_help = "Example: callscope import --to elasticsearch /opt/openvidu/cdr/*.log")]
+    Import {
+        /// CDR files; - reads standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Where to write, instead of sink.kind
+        #[arg(long, value_name = "SINK")]
+        to: Option<To>,
+        /// Whose cluster fields the events get: a [sources.NAME]
+        #[arg(long, value_name = "NAME", default_value = "default")]
+        source: String,
+    },
+    /// Create template, alias and lifecycle in Elasticsearch or OpenSearch
+    Setup {
+        /// Only show what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Say whether settings, GeoIP databases and the sink are as `serve` needs them
+    Check {
+        /// Say of each line of this file what it is; - reads standard input
+        #[arg(long, value_name = "FILE")]
+        events: Option<PathBuf>,
+    },
+    /// Print every setting with its meaning, its value and where that came from
+    Config,
+    /// Run with a simulated OpenVidu cluster that sends real events
+    Demo {
+        /// How much of the past is simulated first
+        #[arg(long, value_name = "SPAN", default_value = "30d")]
+        history: humantime::Duration,
+        /// Another number makes other calls
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+    },
+    /// Look at what could not be stored, try it again or throw it away
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+}
+
+/// Where `import` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum To {
+    /// The index in the data directory
+    Embedded,
+    /// Elasticsearch or OpenSearch
+    Elasticsearch,
+    /// One JSON object per line
+    Stdout,
+}
+
+/// What to do with dead letters. The data directory must not be in use by a running `serve`.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// One line for each
+    List,
+    /// Everything that is known of one
+    Show {
+        /// As `list` prints it
+        key: String,
+    },
+    /// Append records to the journal again and send documents to the sink again
+    Retry {
+        /// As `list` prints them
+        #[arg(required_unless_present = "all")]
+        keys: Vec<String>,
+        /// All of them
+        #[arg(long, conflicts_with = "keys")]
+        all: bool,
+    },
+    /// Throw away
+    Discard {
+        /// As `list` prints them
+        #[arg(required_unless_present = "all")]
+        keys: Vec<String>,
+        /// All of them
+        #[arg(long, conflicts_with = "keys")]
+        all: bool,
+    },
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitCode {
+    /// 0: everything was done.
+    Ok,
+    /// 1: callscope itself failed.
+    Internal,
+    /// 2: the command line is wrong.
+    Usage,
+    /// 3: settings, or the files they name, are wrong.
+    Misconfigured,
+    /// 4: a neighbour could not be reached, or refused.
+    Unreachable,
+    /// 5: some of the data were no events, or were refused by the sink; the rest is done.
+    DataRejected,
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(match code {
+            ExitCode::Ok => 0,
+            ExitCode::Internal => 1,
+            ExitCode::Usage => 2,
+            ExitCode::Misconfigured => 3,
+            ExitCode::Unreachable => 4,
+            ExitCode::DataRejected => 5,
+        })
+    }
+}
+
+/// Why a command failed, and how the process ends because of it.
+#[derive(Debug)]
+pub struct Failure {
+    /// How the process ends.
+    pub code: ExitCode,
+    /// What went wrong, with its causes.
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    /// A failure that ends the process with `code`.
+    pub fn new(code: ExitCode, error: impl Into<anyhow::Error>) -> Self {
+        Self { code, error: error.into() }
+    }
+
+    /// Turns any error into a failure with `code`.
+    pub fn with<E: Into<anyhow::Error>>(code: ExitCode) -> impl FnOnce(E) -> Self {
+        move |error| Self::new(code, error)
+    }
+}
