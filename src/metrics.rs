@@ -210,10 +210,15 @@ impl Metrics {
             }};
         }
         let sessions_active = declare!("sessions_active", "Open sessions", Gauge::default());
-        let connections_active = declare!("connections_active", "Open connections", Gauge::default());
-        let streams_active =
-            declare!("streams_active", "Open streams, as the participant sees them", Family::default());
-        let recordings_active = declare!("recordings_active", "Recordings under way", Gauge::default());
+        let connections_active =
+            declare!("connections_active", "Open connections", Gauge::default());
+        let streams_active = declare!(
+            "streams_active",
+            "Open streams, as the participant sees them",
+            Family::default()
+        );
+        let recordings_active =
+            declare!("recordings_active", "Recordings under way", Gauge::default());
         let joins = declare!("joins", "Participants that joined", Family::default());
         let leaves = declare!("leaves", "Participants that left", Family::default());
         let sessions_closed = declare!("sessions_closed", "Sessions that ended", Family::default());
@@ -226,14 +231,18 @@ impl Metrics {
         let recording_bytes =
             declare!("recording_bytes", "Bytes of recordings that are ready", Family::default());
         let node_crashes = declare!("node_crashes", "Nodes that crashed", Family::default());
-        let events_received = declare!("events_received", "Events by source and type", Family::default());
+        let events_received =
+            declare!("events_received", "Events by source and type", Family::default());
         let event_lag = declare!(
             "event_lag_seconds",
             "Age of an event when it is dealt with",
             Histogram::new(exponential_buckets(0.1, 4.0, 12))
         );
-        let last_event =
-            declare!("source_last_event_timestamp_seconds", "Time of the newest event", Family::default());
+        let last_event = declare!(
+            "source_last_event_timestamp_seconds",
+            "Time of the newest event",
+            Family::default()
+        );
         let records = declare!("records", "Records by outcome", Family::default());
         let documents = declare!("documents", "Documents by outcome", Family::default());
         let documents_made = declare!("documents_made", "Documents by type", Family::default());
@@ -246,8 +255,10 @@ impl Metrics {
             "Time from a batch to its checkpoint",
             Histogram::new(exponential_buckets(0.001, 4.0, 10))
         );
-        let sink_requests = declare!("sink_requests", "Bulk requests by outcome", Family::default());
-        let http_requests = declare!("http_requests", "Requests by path and code", Family::default());
+        let sink_requests =
+            declare!("sink_requests", "Bulk requests by outcome", Family::default());
+        let http_requests =
+            declare!("http_requests", "Requests by path and code", Family::default());
         let http_seconds = declare!(
             "http_request_seconds",
             "Time from request to answer",
@@ -307,7 +318,10 @@ impl Metrics {
         }
         #[expect(clippy::cast_precision_loss, reason = "a span in milliseconds")]
         self.event_lag.observe((wall - event.time).max(0) as f64 / 1000.0);
-        let reason = |reason: Option<&str>| Ended { source: source.to_owned(), reason: word(REASONS, reason) };
+        let reason = |reason: Option<&str>| Ended {
+            source: source.to_owned(),
+            reason: word(REASONS, reason),
+        };
         match &event.body {
             Body::Participant(participant) => match &participant.left {
                 None => _ = self.joins.get_or_create(&by_source).inc(),
@@ -322,7 +336,9 @@ impl Metrics {
             }
             Body::Recording(recording) if !recording.old_name => {
                 let status = Word(recording.status.name());
-                self.recordings.get_or_create(&Recorded { source: source.to_owned(), status }).inc();
+                self.recordings
+                    .get_or_create(&Recorded { source: source.to_owned(), status })
+                    .inc();
                 if recording.status == RecordingStatus::Ready {
                     let bytes = u64::try_from(recording.size).unwrap_or(0);
                     self.recording_bytes.get_or_create(&by_source).inc_by(bytes);
@@ -387,13 +403,15 @@ impl Metrics {
 
     /// Takes over the totals of the open sessions.
     pub fn live(&self, live: &Live) {
-        let set = |gauge: &Gauge, count: u64| _ = gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        let set =
+            |gauge: &Gauge, count: u64| _ = gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         set(&self.sessions_active, live.totals.sessions);
         set(&self.connections_active, live.totals.connections);
         set(&self.recordings_active, live.totals.recordings);
         let streams = [("outbound", live.totals.publishers), ("inbound", live.totals.subscribers)];
         for (direction, count) in streams {
-            let gauge = self.streams_active.get_or_create(&ByDirection { direction: Word(direction) });
+            let gauge =
+                self.streams_active.get_or_create(&ByDirection { direction: Word(direction) });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }

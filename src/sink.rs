@@ -72,7 +72,10 @@ pub trait Sink: Send + Sync {
     /// # Errors
     ///
     /// Only if it gave up as a whole; then nothing may be concluded about any document.
-    fn write(&self, documents: &[Document]) -> impl Future<Output = Result<Vec<Written>, SinkError>> + Send;
+    fn write(
+        &self,
+        documents: &[Document],
+    ) -> impl Future<Output = Result<Vec<Written>, SinkError>> + Send;
 }
 
 /// The index of a document: a function of its `index_time` alone.

@@ -88,7 +88,12 @@ impl<S: Sink> Lane<S> {
         self.advance_clock();
         let clock = self.progress.lane_clock;
         if self.stats_every > 0 && self.checkpoint.is_some() {
-            documents.extend(stats::due(&self.folder.sessions, &mut self.progress.stats_tick, clock, self.stats_every));
+            documents.extend(stats::due(
+                &self.folder.sessions,
+                &mut self.progress.stats_tick,
+                clock,
+                self.stats_every,
+            ));
         }
         self.folder.sessions.expire(clock);
         documents.extend(self.folder.sessions.documents());
@@ -184,7 +189,8 @@ impl<S: Sink> Lane<S> {
     /// The lane's clock is the slowest of those inputs that have more to read; the others do not hold it back.
     fn advance_clock(&mut self) {
         let clocks = &self.progress.clocks;
-        let behind = self.behind.iter().map(|input| clocks.get(input).map_or(0, |clock| clock.now())).min();
+        let behind =
+            self.behind.iter().map(|input| clocks.get(input).map_or(0, |clock| clock.now())).min();
         let newest = clocks.values().map(|clock| clock.now()).max().unwrap_or(0);
         self.progress.lane_clock = self.progress.lane_clock.max(behind.unwrap_or(newest));
     }

@@ -11,10 +11,10 @@ use chrono::{Datelike, TimeZone, Timelike, Utc};
 
 use crate::document::Document;
 use crate::json::Object;
+use crate::sessions::Sessions;
 use crate::sessions::facts::Hasher;
 use crate::sessions::incarnation;
 use crate::sessions::state::{Session, SessionKey};
-use crate::sessions::Sessions;
 
 /// How long after its tick a document is written, in milliseconds.
 const SETTLE: i64 = 60_000;
@@ -23,7 +23,8 @@ const TICKS_MAX: i64 = 100_000;
 
 /// Sessions, connections, publishers, subscribers, recordings.
 type Counts = [i64; 5];
-const NAMES: [&str; 5] = ["num_sessions", "num_connections", "num_publishers", "num_subscribers", "num_recordings"];
+const NAMES: [&str; 5] =
+    ["num_sessions", "num_connections", "num_publishers", "num_subscribers", "num_recordings"];
 
 /// The documents of all ticks that have settled since `last`, which moves on.
 pub fn due(sessions: &Sessions, last: &mut i64, clock: i64, every: i64) -> Vec<Document> {
@@ -59,7 +60,11 @@ pub fn sweep(sessions: &Sessions, from: i64, to: i64, every: i64) -> Vec<Documen
             let until = changes.peek().map_or(to + every, |(tick, _)| *tick);
             let mut tick = tick;
             let mut ticks = 0;
-            while tick < until && tick <= to && open.iter().any(|count| *count > 0) && ticks < TICKS_MAX {
+            while tick < until
+                && tick <= to
+                && open.iter().any(|count| *count > 0)
+                && ticks < TICKS_MAX
+            {
                 documents.push(document(&scope, tick, &open));
                 tick += every;
                 ticks += 1;
@@ -98,7 +103,8 @@ fn add<'a>(
         }
         let nodes = media_node.map(Some);
         for media_node_id in [None].into_iter().chain(nodes) {
-            let scope = changes.entry(Scope { cluster_id: &key.cluster_id, media_node_id }).or_default();
+            let scope =
+                changes.entry(Scope { cluster_id: &key.cluster_id, media_node_id }).or_default();
             for (tick, change) in [(on, 1), (off, -1)] {
                 if let Some(count) = scope.entry(tick).or_default().get_mut(what) {
                     *count += change;
@@ -112,7 +118,11 @@ fn add<'a>(
             count(0, start, end);
         }
         for person in &incarnation.connections {
-            let own = person.connection.and_then(|connection| connection.end.as_ref()).map(|own| own.time).or(end);
+            let own = person
+                .connection
+                .and_then(|connection| connection.end.as_ref())
+                .map(|own| own.time)
+                .or(end);
             count(1, person.start, own);
             for (key, stream) in &person.streams {
                 let what = if key.outbound { 2 } else { 3 };

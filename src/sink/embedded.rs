@@ -20,10 +20,13 @@ use serde_json::value::RawValue;
 use tantivy::collector::{Count, TopDocs};
 use tantivy::query::{AllQuery, BooleanQuery, FuzzyTermQuery, Occur, Query, RangeQuery, TermQuery};
 use tantivy::schema::{
-    Field, IndexRecordOption, JsonObjectOptions, NumericOptions, OwnedValue, Schema, TextFieldIndexing, TextOptions,
-    Value as _,
+    Field, IndexRecordOption, JsonObjectOptions, NumericOptions, OwnedValue, Schema,
+    TextFieldIndexing, TextOptions, Value as _,
 };
-use tantivy::{DocSet, Index, IndexReader, IndexWriter, Order as By, ReloadPolicy, Searcher, TERMINATED, TantivyDocument, Term};
+use tantivy::{
+    DocSet, Index, IndexReader, IndexWriter, Order as By, ReloadPolicy, Searcher, TERMINATED,
+    TantivyDocument, Term,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Sink, SinkError, SinkStatus, StatusSender, Written};
@@ -41,8 +44,16 @@ const UNSEARCHED: &[&str] = &["content", "malformed", "net", "unindexed", "webrt
 /// Members whose lists are kept but not searched.
 const CONTAINERS: &[&str] = &["users", "recordings", "connections", "publishers", "subscribers"];
 /// Members that a person looks for by their words.
-const WORDS: &[&str] =
-    &["sessionId", "uniqueSessionId", "user", "id", "connectionId", "clientData", "location", "reason"];
+const WORDS: &[&str] = &[
+    "sessionId",
+    "uniqueSessionId",
+    "user",
+    "id",
+    "connectionId",
+    "clientData",
+    "location",
+    "reason",
+];
 /// First and longest delay after the disk refused.
 const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
@@ -106,13 +117,17 @@ impl EmbeddedIndex {
         stop: CancellationToken,
         status: StatusSender,
     ) -> Result<Self, EmbeddedError> {
-        let unusable = |source: anyhow::Error| EmbeddedError::Unusable { path: folder.into(), source };
+        let unusable =
+            |source: anyhow::Error| EmbeddedError::Unusable { path: folder.into(), source };
         let format = folder.join(FORMAT_FILE);
         let (schema, fields) = schema();
         let index = if folder.join("meta.json").exists() {
             let found = std::fs::read_to_string(&format).unwrap_or_default();
             if found.trim() != FORMAT {
-                return Err(EmbeddedError::Format { path: folder.into(), found: found.trim().to_owned() });
+                return Err(EmbeddedError::Format {
+                    path: folder.into(),
+                    found: found.trim().to_owned(),
+                });
             }
             Index::open_in_dir(folder).map_err(|error| unusable(error.into()))?
         } else {
@@ -153,8 +168,11 @@ impl EmbeddedIndex {
     /// If the index cannot be read.
     pub fn get(&self, id: &str) -> Result<Option<Found>, SearchError> {
         let searcher = self.reader.searcher();
-        let query = TermQuery::new(Term::from_field_text(self.fields.id, id), IndexRecordOption::Basic);
-        let found = searcher.search(&query, &TopDocs::with_limit(1).order_by_score()).map_err(unavailable)?;
+        let query =
+            TermQuery::new(Term::from_field_text(self.fields.id, id), IndexRecordOption::Basic);
+        let found = searcher
+            .search(&query, &TopDocs::with_limit(1).order_by_score())
+            .map_err(unavailable)?;
         found.into_iter().next().map(|(_, address)| self.found(&searcher, address)).transpose()
     }
 
@@ -196,7 +214,8 @@ impl EmbeddedIndex {
     }
 
     fn query(&self, search: &Search) -> BooleanQuery {
-        let hidden: Box<dyn Query> = Box::new(self.any_of("elastic_type", &[SUPERSEDED.to_owned()]));
+        let hidden: Box<dyn Query> =
+            Box::new(self.any_of("elastic_type", &[SUPERSEDED.to_owned()]));
         let mut clauses: Vec<(Occur, Box<dyn Query>)> =
             vec![(Occur::Must, Box::new(AllQuery)), (Occur::MustNot, hidden)];
         for (field, values) in &search.filters {
@@ -246,10 +265,18 @@ impl EmbeddedIndex {
         BooleanQuery::new(clauses)
     }
 
-    fn found(&self, searcher: &Searcher, address: tantivy::DocAddress) -> Result<Found, SearchError> {
+    fn found(
+        &self,
+        searcher: &Searcher,
+        address: tantivy::DocAddress,
+    ) -> Result<Found, SearchError> {
         let document: TantivyDocument = searcher.doc(address).map_err(unavailable)?;
-        let id = document.get_first(self.fields.id).and_then(|value| value.as_str()).unwrap_or_default();
-        let source = document.get_first(self.fields.source).and_then(|value| value.as_bytes()).unwrap_or_default();
+        let id =
+            document.get_first(self.fields.id).and_then(|value| value.as_str()).unwrap_or_default();
+        let source = document
+            .get_first(self.fields.source)
+            .and_then(|value| value.as_bytes())
+            .unwrap_or_default();
         let source = RawValue::from_string(String::from_utf8_lossy(source).into_owned());
         let source = source.map_err(|error| SearchError::Unavailable(error.into()))?;
         Ok(Found { id: id.to_owned(), source })
@@ -301,18 +328,25 @@ impl EmbeddedIndex {
     }
 
     /// Whether the id is stored, and with which version.
-    fn stored_version(&self, searcher: &Searcher, id: &str) -> tantivy::Result<Option<Option<u64>>> {
+    fn stored_version(
+        &self,
+        searcher: &Searcher,
+        id: &str,
+    ) -> tantivy::Result<Option<Option<u64>>> {
         let term = Term::from_field_text(self.fields.id, id);
         for segment in searcher.segment_readers() {
-            let Some(mut postings) =
-                segment.inverted_index(self.fields.id)?.read_postings(&term, IndexRecordOption::Basic)?
+            let Some(mut postings) = segment
+                .inverted_index(self.fields.id)?
+                .read_postings(&term, IndexRecordOption::Basic)?
             else {
                 continue;
             };
             while postings.doc() != TERMINATED {
-                let is_alive = segment.alive_bitset().is_none_or(|alive| alive.is_alive(postings.doc()));
+                let is_alive =
+                    segment.alive_bitset().is_none_or(|alive| alive.is_alive(postings.doc()));
                 if is_alive {
-                    let version = segment.fast_fields().u64("_version")?.first(postings.doc()).unwrap_or(0);
+                    let version =
+                        segment.fast_fields().u64("_version")?.first(postings.doc()).unwrap_or(0);
                     return Ok(Some(Some(version).filter(|version| *version > 0)));
                 }
                 postings.advance();
@@ -370,7 +404,9 @@ impl Sink for EmbeddedIndex {
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "embedded index cannot be written, trying again");
-                    self.status.send_replace(SinkStatus::Waiting(format!("the embedded index cannot be written: {error}")));
+                    self.status.send_replace(SinkStatus::Waiting(format!(
+                        "the embedded index cannot be written: {error}"
+                    )));
                 }
             }
             tokio::select! {
@@ -413,9 +449,14 @@ fn words(text: &str) -> Vec<String> {
 
 fn schema() -> (Schema, Fields) {
     let mut schema = Schema::builder();
-    let whole = || TextFieldIndexing::default().set_tokenizer("raw").set_index_option(IndexRecordOption::Basic);
-    let id = TextOptions::default().set_indexing_options(whole().set_fieldnorms(false)).set_stored();
-    let words = TextFieldIndexing::default().set_tokenizer("default").set_index_option(IndexRecordOption::Basic);
+    let whole = || {
+        TextFieldIndexing::default().set_tokenizer("raw").set_index_option(IndexRecordOption::Basic)
+    };
+    let id =
+        TextOptions::default().set_indexing_options(whole().set_fieldnorms(false)).set_stored();
+    let words = TextFieldIndexing::default()
+        .set_tokenizer("default")
+        .set_index_option(IndexRecordOption::Basic);
     let json = JsonObjectOptions::default()
         .set_indexing_options(whole())
         .set_fast("raw")
@@ -424,7 +465,8 @@ fn schema() -> (Schema, Fields) {
         id: schema.add_text_field("_id", id),
         version: schema.add_u64_field("_version", NumericOptions::default().set_fast()),
         source: schema.add_bytes_field("_source", tantivy::schema::STORED),
-        timestamp: schema.add_i64_field("timestamp", NumericOptions::default().set_fast().set_indexed()),
+        timestamp: schema
+            .add_i64_field("timestamp", NumericOptions::default().set_fast().set_indexed()),
         json: schema.add_json_field("json", json),
         words: schema.add_text_field("words", TextOptions::default().set_indexing_options(words)),
     };

@@ -9,7 +9,8 @@ use super::*;
 
 fn open(folder: &Path) -> EmbeddedIndex {
     let config = EmbeddedConfig { heap_bytes: NonZeroUsize::new(20_000_000).unwrap() };
-    EmbeddedIndex::open(folder, &config, CancellationToken::new(), watch::Sender::default()).unwrap()
+    EmbeddedIndex::open(folder, &config, CancellationToken::new(), watch::Sender::default())
+        .unwrap()
 }
 
 fn document(id: &str, version: Option<u64>, json: &str) -> Document {
@@ -87,16 +88,33 @@ fn what_is_searched_is_found() {
     let index = open(folder.path());
     let long = "x".repeat(40_000);
     let documents = [
-        document("a", None, r#"{"elastic_type":"cdr","event":"participantJoined","sessionId":"daily-standup","timestamp":1,"client":{"browser":"Chrome"},"duration":3}"#),
-        document("b", Some(1), r#"{"elastic_type":"sessionSummary","sessionId":"897","timestamp":2,"abnormal":true,"users":{"numberOfElements":2,"content":[{"id":"u"}]}}"#),
+        document(
+            "a",
+            None,
+            r#"{"elastic_type":"cdr","event":"participantJoined","sessionId":"daily-standup","timestamp":1,"client":{"browser":"Chrome"},"duration":3}"#,
+        ),
+        document(
+            "b",
+            Some(1),
+            r#"{"elastic_type":"sessionSummary","sessionId":"897","timestamp":2,"abnormal":true,"users":{"numberOfElements":2,"content":[{"id":"u"}]}}"#,
+        ),
         document("c", Some(1), r#"{"elastic_type":"superseded","sessionId":"897","timestamp":3}"#),
-        document("d", None, &format!(r#"{{"elastic_type":"cdr","sessionId":"Daily Review","clientData":"{long}","timestamp":2}}"#)),
+        document(
+            "d",
+            None,
+            &format!(
+                r#"{{"elastic_type":"cdr","sessionId":"Daily Review","clientData":"{long}","timestamp":2}}"#
+            ),
+        ),
     ];
     assert_eq!(write(&index, &documents), vec![Written::Stored; 4]);
     assert_eq!(ids(&index, &Search::default()), ["b", "d", "a"]);
     assert_eq!(ids(&index, &Search { order: Order::Oldest, ..Search::default() }), ["a", "b", "d"]);
     assert_eq!(ids(&index, &filter("elastic_type", &["cdr"])), ["d", "a"]);
-    assert_eq!(ids(&index, &filter("elastic_type.keyword", &["cdr", "sessionSummary"])), ["b", "d", "a"]);
+    assert_eq!(
+        ids(&index, &filter("elastic_type.keyword", &["cdr", "sessionSummary"])),
+        ["b", "d", "a"]
+    );
     assert_eq!(ids(&index, &filter("client.browser", &["Chrome"])), ["a"]);
     assert_eq!(ids(&index, &filter("client.browser", &["chrome"])), Vec::<String>::new());
     assert_eq!(ids(&index, &filter("sessionId", &["897"])), ["b"]);
@@ -105,10 +123,16 @@ fn what_is_searched_is_found() {
     assert_eq!(ids(&index, &filter("users.numberOfElements", &["2"])), ["b"]);
     assert_eq!(ids(&index, &Search { text: "dai".into(), ..Search::default() }), ["d", "a"]);
     assert_eq!(ids(&index, &Search { text: "daily STAND".into(), ..Search::default() }), ["a"]);
-    assert_eq!(ids(&index, &Search { from: Some(2), to: Some(3), ..Search::default() }), ["b", "d"]);
+    assert_eq!(
+        ids(&index, &Search { from: Some(2), to: Some(3), ..Search::default() }),
+        ["b", "d"]
+    );
     let second = index.search(&Search { limit: 1, offset: 2, ..Search::default() }).unwrap();
     assert_eq!((second.total, second.documents[0].id.as_str()), (3, "a"));
-    assert!(matches!(index.search(&Search { limit: 5000, ..Search::default() }), Err(SearchError::Refused(_))));
+    assert!(matches!(
+        index.search(&Search { limit: 5000, ..Search::default() }),
+        Err(SearchError::Refused(_))
+    ));
     assert!(index.get("d").unwrap().unwrap().source.get().contains(&long));
 }
 
@@ -119,11 +143,21 @@ fn odd_documents_do_not_keep_others_out() {
     let documents = [
         document("no object", None, "[1]"),
         document("no json", None, "{"),
-        document("odd", None, r#"{"":"x","a.b":1,"big":1e308,"neg":-9223372036854775808,"deep":{"a":{"b":[[1],{"c":null}]}}}"#),
+        document(
+            "odd",
+            None,
+            r#"{"":"x","a.b":1,"big":1e308,"neg":-9223372036854775808,"deep":{"a":{"b":[[1],{"c":null}]}}}"#,
+        ),
         document("plain", None, r#"{"timestamp":1}"#),
     ];
     let answers = write(&index, &documents);
-    assert!(matches!(answers.as_slice(), [Written::Dead(_), Written::Dead(_), Written::Stored, Written::Stored]), "{answers:?}");
+    assert!(
+        matches!(
+            answers.as_slice(),
+            [Written::Dead(_), Written::Dead(_), Written::Stored, Written::Stored]
+        ),
+        "{answers:?}"
+    );
     assert_eq!(index.count(), 2);
 }
 
@@ -144,7 +178,14 @@ fn what_was_not_committed_is_gone_and_the_folder_is_usable() {
 fn a_folder_of_another_format_or_in_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let config = EmbeddedConfig { heap_bytes: NonZeroUsize::new(20_000_000).unwrap() };
-    let again = || EmbeddedIndex::open(folder.path(), &config, CancellationToken::new(), watch::Sender::default());
+    let again = || {
+        EmbeddedIndex::open(
+            folder.path(),
+            &config,
+            CancellationToken::new(),
+            watch::Sender::default(),
+        )
+    };
     let first = open(folder.path());
     assert!(matches!(again(), Err(EmbeddedError::Unusable { .. })));
     drop(first);
