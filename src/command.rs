@@ -1,1 +1,204 @@
-//! Being written.
+//! Commands: what each wires together.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Cli, Command, ExitCode, Failure};
+use crate::config::{Config, Loaded, SinkKind};
+use crate::document::Document;
+use crate::enrich::place::GeoIp;
+use crate::search::{Page, Search, SearchError};
+use crate::sink::elasticsearch::ElasticsearchSink;
+use crate::sink::embedded::EmbeddedIndex;
+use crate::sink::stdout::StdoutSink;
+use crate::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
+
+mod check;
+mod dead_letters;
+mod demo;
+mod describe;
+mod import;
+mod serve;
+mod setup;
+
+/// Runs one command. `environment`: that of the process.
+///
+/// # Errors
+///
+/// What went wrong, and how the process ends because of it.
+pub fn run(
+    cli: Cli,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<ExitCode, Failure> {
+    let default = Path::new("callscope.toml");
+    let file = cli.config.or_else(|| default.exists().then(|| default.to_owned()));
+    let loaded = Config::load(file.as_deref(), environment)
+        .map_err(Failure::with(ExitCode::Misconfigured))?;
+    if let Command::Config = cli.command {
+        return describe::run(&loaded);
+    }
+    crate::logging::start(&loaded.config.log).map_err(Failure::with(ExitCode::Misconfigured))?;
+    let Loaded { mut config, .. } = loaded;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Failure::with(ExitCode::Internal))?;
+    match cli.command {
+        Command::Serve => runtime.block_on(serve::run(config, None)),
+        Command::Import { files, to, source } => {
+            runtime.block_on(import::run(config, files, to, source))
+        }
+        Command::Setup { dry_run } => runtime.block_on(setup::run(&config, dry_run)),
+        Command::Check { events } => runtime.block_on(check::run(&config, events.as_deref())),
+        Command::Config => Ok(ExitCode::Ok),
+        Command::Demo { history, seed } => {
+            demo::prepare(&mut config)?;
+            runtime.block_on(demo::run(config, *history, seed))
+        }
+        Command::DeadLetters(command) => runtime.block_on(dead_letters::run(config, command)),
+    }
+}
+
+/// The sink that the settings name.
+#[derive(Debug)]
+enum AnySink {
+    Embedded(Arc<EmbeddedIndex>),
+    Elasticsearch(Arc<ElasticsearchSink>),
+    Stdout(StdoutSink<std::io::Stdout>),
+}
+
+impl Sink for AnySink {
+    async fn setup(&self) -> Result<(), SinkError> {
+        match self {
+            Self::Embedded(sink) => sink.setup().await,
+            Self::Elasticsearch(sink) => sink.setup().await,
+            Self::Stdout(sink) => sink.setup().await,
+        }
+    }
+
+    async fn write(&self, documents: &[Document]) -> Result<Vec<Written>, SinkError> {
+        match self {
+            Self::Embedded(sink) => sink.write(documents).await,
+            Self::Elasticsearch(sink) => sink.write(documents).await,
+            Self::Stdout(sink) => sink.write(documents).await,
+        }
+    }
+}
+
+/// The index that the API and the page ask.
+#[derive(Debug, Clone)]
+pub enum AnyIndex {
+    /// The one callscope brings.
+    Embedded(Arc<EmbeddedIndex>),
+    /// Elasticsearch or OpenSearch.
+    Elasticsearch(Arc<ElasticsearchSink>),
+    /// Documents go where they cannot be asked for.
+    None,
+}
+
+impl AnyIndex {
+    /// Answers `search`.
+    ///
+    /// # Errors
+    ///
+    /// As the index says.
+    pub async fn search(&self, search: Search) -> Result<Page, SearchError> {
+        match self {
+            Self::Embedded(index) => {
+                let index = Arc::clone(index);
+                let found = tokio::task::spawn_blocking(move || index.search(&search)).await;
+                found.map_err(|error| SearchError::Unavailable(error.into()))?
+            }
+            Self::Elasticsearch(index) => index.search(&search).await,
+            Self::None => Err(SearchError::Refused(
+                "sink.kind is stdout: nothing is stored that could be searched".to_owned(),
+            )),
+        }
+    }
+}
+
+fn open_sink(
+    config: &Config,
+    kind: SinkKind,
+    stop: &CancellationToken,
+) -> Result<(AnySink, AnyIndex, watch::Receiver<SinkStatus>), Failure> {
+    let status = StatusSender::default();
+    let watched = status.subscribe();
+    let (sink, index) = match kind {
+        SinkKind::Embedded => {
+            let folder = config.data_dir.join("index");
+            let index = EmbeddedIndex::open(&folder, &config.embedded, stop.clone(), status)
+                .map_err(Failure::with(ExitCode::Misconfigured))?;
+            let index = Arc::new(index);
+            (AnySink::Embedded(Arc::clone(&index)), AnyIndex::Embedded(index))
+        }
+        SinkKind::Elasticsearch => {
+            let sink = ElasticsearchSink::new(&config.elasticsearch, stop.clone(), status)
+                .map_err(Failure::with(ExitCode::Misconfigured))?;
+            let sink = Arc::new(sink);
+            (AnySink::Elasticsearch(Arc::clone(&sink)), AnyIndex::Elasticsearch(sink))
+        }
+        SinkKind::Stdout => (
+            AnySink::Stdout(StdoutSink::new(&config.elasticsearch, std::io::stdout())),
+            AnyIndex::None,
+        ),
+    };
+    Ok((sink, index, watched))
+}
+
+fn open_geoip(config: &Config) -> Result<Arc<GeoIp>, Failure> {
+    let paths: Vec<PathBuf> = config.geoip.databases.iter().map(PathBuf::from).collect();
+    GeoIp::open(&paths).map(Arc::new).map_err(Failure::with(ExitCode::Misconfigured))
+}
+
+/// Milliseconds since 1970 by the wall clock.
+fn wall() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+/// Writes a line for people. A terminal that has gone is no reason to fail.
+fn tell(line: &str) {
+    let _gone = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Writes a line of a command's output.
+fn print(line: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{line}").map_err(Failure::with(ExitCode::Internal))
+}
+
+/// How the process ends when the sink gave up.
+fn sink_failure(error: SinkError) -> Failure {
+    match error {
+        SinkError::Stopped => Failure::new(
+            ExitCode::Internal,
+            anyhow::anyhow!("stopped before everything was written"),
+        ),
+        SinkError::Misconfigured(error) => Failure::new(ExitCode::Unreachable, error),
+    }
+}
+
+/// Cancelled when the process is asked to stop.
+fn stop_on_signal() -> Result<CancellationToken, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(Failure::with(ExitCode::Internal))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(Failure::with(ExitCode::Internal))?;
+    let told = stop.clone();
+    // Ends with the process; a second signal is left to the system's default by nobody, so stopping stays orderly.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        told.cancel();
+    });
+    Ok(stop)
+}

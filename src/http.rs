@@ -1,1 +1,294 @@
-//! Being written.
+//! HTTP: the webhook, the page and its API, metrics and health.
+//!
+//! The server takes a bounded number of connections, bounds head, body and time of each request, and on shutdown lets
+//! requests under way finish. Every connection's task is joined.
+//!
+//! # Decisions
+//!
+//! * A full journal breaks the connection after holding the request for a while. OpenVidu's sender (2.18 and later) repeats
+//!   an event after a broken connection, up to 5 times, but never after an answer, whatever its status; its time-out is 10 s.
+//! * Unknown sources are answered like wrong secrets, so that nobody can find out names.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::command::AnyIndex;
+use crate::config::{Config, HttpConfig, Secret};
+use crate::journal::Journal;
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::sink::SinkStatus;
+
+mod api;
+mod page;
+mod webhook;
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The address cannot be had.
+    #[error(
+        "cannot listen on {address}: {source}; set another http.listen, or stop whoever has it"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// Everybody could write events.
+    #[error(
+        "http.listen is {address}, which others can reach, and [sources.{name}] has no secret: set sources.{name}.secrets, listen on 127.0.0.1, or set http.allow_without_secret"
+    )]
+    Open {
+        /// The address.
+        address: SocketAddr,
+        /// A source without a secret.
+        name: String,
+    },
+}
+
+/// What requests need.
+#[derive(Debug)]
+pub struct App {
+    /// Source name to its secrets.
+    pub secrets: BTreeMap<String, Vec<Secret>>,
+    /// Where webhook bodies go.
+    pub journal: Journal,
+    /// The open sessions.
+    pub live: watch::Receiver<Arc<Live>>,
+    /// What was stored.
+    pub index: AnyIndex,
+    /// Whether documents are taken.
+    pub sink: watch::Receiver<SinkStatus>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Largest webhook body.
+    pub body_bytes_max: usize,
+    /// How long a body may take.
+    pub idle_after: Duration,
+}
+
+/// A server that has its address.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    config: HttpConfig,
+}
+
+/// Put on an answer that must not be sent: the connection is broken instead.
+#[derive(Debug, Clone, Copy)]
+struct Broken;
+
+impl Bound {
+    /// Takes the address.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be had, or would let everybody write.
+    pub async fn bind(config: &Config) -> Result<Self, HttpError> {
+        let address = config.http.listen;
+        if !address.ip().is_loopback() && !config.http.allow_without_secret {
+            let open = config.sources.iter().find(|(_, source)| source.secrets.is_empty());
+            if let Some((name, _)) = open {
+                return Err(HttpError::Open { address, name: name.clone() });
+            }
+        }
+        let listen = |source| HttpError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        Ok(Self { listener, address, config: config.http.clone() })
+    }
+
+    /// The address it really got.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop`, then lets requests under way finish.
+    pub async fn serve(self, app: Arc<App>, stop: CancellationToken) {
+        let router = router(Arc::clone(&app));
+        let connections = Arc::new(Semaphore::new(self.config.connections_max.get()));
+        let tasks = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = accept(&self.listener, &connections) => accepted,
+            };
+            let (stream, permit) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely: there will be some again.
+                    tracing::warn!(error = %error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (router, stop, config) = (router.clone(), stop.clone(), self.config.clone());
+            tasks.spawn(async move {
+                connection(stream, router, &config, stop).await;
+                drop(permit);
+            });
+        }
+        drop(self.listener);
+        tasks.close();
+        if tokio::time::timeout(self.config.drain_after, tasks.wait()).await.is_err() {
+            tracing::warn!(count = tasks.len(), "requests were cut off after http.drain_after");
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> std::io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = Arc::clone(connections).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, permit))
+}
+
+async fn connection(
+    stream: tokio::net::TcpStream,
+    router: Router,
+    config: &HttpConfig,
+    stop: CancellationToken,
+) {
+    let service =
+        hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let router = router.clone();
+            async move {
+                let response = answer(router, request.map(Body::new)).await;
+                if response.extensions().get::<Broken>().is_some() {
+                    return Err(std::io::Error::other("broken on purpose"));
+                }
+                Ok(response)
+            }
+        });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    // The head's time-out is also how long a kept connection may be silent between requests.
+    http.timer(TokioTimer::new())
+        .header_read_timeout(config.idle_after)
+        .max_buf_size(config.head_bytes_max.get().max(8192));
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "connection ended");
+    }
+}
+
+async fn answer(router: Router, request: Request) -> Response {
+    use tower_service::Service;
+    let mut router = router;
+    let Ok(response) = <Router as Service<Request>>::call(&mut router, request).await
+        as Result<Response, Infallible>;
+    response
+}
+
+fn router(app: Arc<App>) -> Router {
+    let counted = Arc::clone(&app);
+    Router::new()
+        .route("/", get(page::index))
+        .route("/app.js", get(page::script))
+        .route("/style.css", get(page::style))
+        .route("/webhook", post(webhook::default_source))
+        .route("/webhook/{source}", post(webhook::named_source))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/api/sessions", get(api::sessions))
+        .route("/api/sessions/{id}", get(api::session))
+        .route("/api/search", get(api::search))
+        .fallback(|| async {
+            api::failure(
+                StatusCode::NOT_FOUND,
+                "no such path",
+                "see / for the page, /api/sessions for data",
+            )
+        })
+        .with_state(app)
+        .layer(axum::middleware::from_fn(move |request: Request, next: axum::middleware::Next| {
+            let app = Arc::clone(&counted);
+            async move { count(&app.metrics, request, next).await }
+        }))
+}
+
+/// Counts a request, and says what a browser may do with the answer.
+async fn count(metrics: &Metrics, request: Request, next: axum::middleware::Next) -> Response {
+    let path = match request.uri().path() {
+        "/" | "/app.js" | "/style.css" => "page",
+        "/metrics" => "metrics",
+        "/healthz" => "healthz",
+        "/readyz" => "readyz",
+        path if path.starts_with("/webhook") => "webhook",
+        path if path.starts_with("/api/") => "api",
+        _ => "other",
+    };
+    let started = Instant::now();
+    let mut response = next.run(request).await;
+    metrics.http_request(path, response.status().as_u16(), started.elapsed().as_secs_f64());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn metrics(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Response {
+    app.metrics.journal_bytes.set(i64::try_from(app.journal.bytes()).unwrap_or(i64::MAX));
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.metrics.encode()).into_response()
+}
+
+/// Reasons why events do not get through at this moment.
+fn troubles(app: &App) -> Vec<String> {
+    let mut troubles = Vec::new();
+    match &*app.sink.borrow() {
+        SinkStatus::Accepting => {}
+        SinkStatus::Waiting(reason) => troubles.push(format!("the sink is away: {reason}")),
+        SinkStatus::Paused(reason) => troubles.push(format!("the sink refuses: {reason}")),
+    }
+    let (bytes, bytes_max) = (app.journal.bytes(), app.journal.bytes_max());
+    if bytes >= bytes_max / 5 * 4 {
+        troubles.push(format!("the journal holds {bytes} of {bytes_max} bytes; see why documents are not written, or raise journal.bytes_max"));
+    }
+    troubles
+}
+
+async fn ready(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Response {
+    let reasons = troubles(&app);
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    (status, axum::Json(body)).into_response()
+}

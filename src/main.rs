@@ -1,1 +1,18 @@
-fn main() {}
+//! The callscope binary: reads the command line, runs one command, chooses how the process ends.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use callscope::cli::Cli;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match callscope::command::run(cli, std::env::vars()) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            let _gone = writeln!(std::io::stderr(), "callscope: {:#}", failure.error);
+            failure.code.into()
+        }
+    }
+}

@@ -70,6 +70,8 @@ pub struct Lane<S> {
     pub behind: BTreeSet<Input>,
     /// Span between two `platformStats`, in milliseconds; 0: none.
     pub stats_every: i64,
+    /// Whether event times far ahead of the wall clock are taken: what is replayed was written by whatever clock.
+    pub takes_any_time: bool,
 }
 
 impl<S: Sink> Lane<S> {
@@ -134,7 +136,8 @@ impl<S: Sink> Lane<S> {
             self.progress.clocks.insert(input.clone(), Clock::default());
         }
         let Some(clock) = self.progress.clocks.get_mut(input) else { return };
-        let times = Times { lane: self.progress.lane_clock, wall };
+        let latest = if self.takes_any_time { i64::MAX / 2 } else { wall };
+        let times = Times { lane: self.progress.lane_clock, wall: latest };
         let metrics = &self.metrics;
         let observe = |event: &crate::event::Event<'_>| metrics.event(&record.source, event, wall);
         match self.folder.fold(&record.payload, &record.source, times, clock, observe) {

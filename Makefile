@@ -1,0 +1,27 @@
+# The commands of this repository. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+.PHONY: help demo test test-quick lint crash bench fmt
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: ## Run with a simulated OpenVidu cluster; prints the address of the page
+	$(CARGO) build --release --locked
+	./target/release/callscope demo
+
+test: lint ## Everything: format, lints, docs, all tests
+	$(CARGO) test --locked
+
+test-quick: ## The tests alone
+	$(CARGO) test --locked
+
+lint: ## Format, clippy and rustdoc, warnings denied
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+fmt: ## Format the code
+	$(CARGO) fmt

@@ -1,0 +1,308 @@
+//! `serve`: listen, follow, fold, write.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{AnySink, open_geoip, open_sink, sink_failure, stop_on_signal, tell, wall};
+use crate::checkpoint::Checkpoint;
+use crate::cli::{ExitCode, Failure};
+use crate::config::Config;
+use crate::dead_letters::DeadLetters;
+use crate::enrich::place::GeoIp;
+use crate::files::follow::Follower;
+use crate::http::{App, Bound};
+use crate::journal::lock::DataDirLock;
+use crate::journal::{self, Journal};
+use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
+use crate::lane::fold::Folder;
+use crate::lane::{Item, Lane, LaneError};
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::sessions::Limits;
+use crate::sink::{Sink, SinkError};
+
+/// How often the open sessions are shown anew at most.
+const SHOW_EVERY: Duration = Duration::from_millis(500);
+/// How often sessions are looked through for what time brings, while nothing arrives.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often the GeoIP files are looked at.
+const GEOIP_EVERY: Duration = Duration::from_secs(10);
+
+/// What `demo` does beside serving, once the address is known.
+pub(super) type Beside =
+    Box<dyn FnOnce(std::net::SocketAddr, CancellationToken) -> tokio::task::JoinHandle<()> + Send>;
+
+/// Serves until a signal comes. `beside`: started when the address is known.
+pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCode, Failure> {
+    let _lock =
+        DataDirLock::acquire(&config.data_dir).map_err(Failure::with(ExitCode::Misconfigured))?;
+    let stop = stop_on_signal()?;
+    let bound = Bound::bind(&config).await.map_err(Failure::with(ExitCode::Misconfigured))?;
+    let (journal, writer, recovered) = Journal::open(
+        &config.data_dir.join("journal"),
+        config.journal.bytes_max.get(),
+        config.journal.segment_bytes.get(),
+    )
+    .map_err(Failure::with(ExitCode::Misconfigured))?;
+    if recovered.torn_bytes > 0 {
+        tracing::warn!(
+            bytes = recovered.torn_bytes,
+            "journal ended in a torn record, which was never acknowledged; cut"
+        );
+    }
+    let (sink, index, sink_status) = open_sink(&config, config.sink.kind, &stop)?;
+    let metrics = Arc::new(Metrics::new());
+    let (live, watched) = watch::channel(Arc::new(Live::default()));
+    let lane = open_lane(&config, sink, Arc::clone(&metrics), live)?;
+    let address = bound.address();
+    let app = Arc::new(App {
+        secrets: config
+            .sources
+            .iter()
+            .map(|(name, source)| (name.clone(), source.secrets.clone()))
+            .collect(),
+        journal: journal.clone(),
+        live: watched,
+        index,
+        sink: sink_status,
+        metrics,
+        body_bytes_max: config.http.body_bytes_max.get(),
+        idle_after: config.http.idle_after,
+    });
+    let http = tokio::spawn(bound.serve(app, stop.clone()));
+    tell(&format!("callscope listens on http://{address}"));
+    let beside = beside.map(|beside| beside(address, stop.clone()));
+    let ended = run_lane(config, lane, journal.clone(), stop.clone()).await;
+    // Whatever ended the lane ends the service: without it, nothing would be dealt with.
+    stop.cancel();
+    let served = http.await;
+    if let Some(beside) = beside {
+        beside.await.map_err(Failure::with(ExitCode::Internal))?;
+    }
+    journal.close();
+    let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+    served.and(joined).map_err(Failure::with(ExitCode::Internal))?;
+    ended.map(|()| ExitCode::Ok)
+}
+
+fn open_lane(
+    config: &Config,
+    sink: AnySink,
+    metrics: Arc<Metrics>,
+    live: watch::Sender<Arc<Live>>,
+) -> Result<Lane<AnySink>, Failure> {
+    let misconfigured = ExitCode::Misconfigured;
+    let checkpoint = Checkpoint::open(&config.data_dir.join("checkpoint.redb"))
+        .map_err(Failure::with(misconfigured))?;
+    let (progress, sessions) = checkpoint
+        .load(Limits::new(&config.sessions), true)
+        .map_err(Failure::with(misconfigured))?;
+    let letters = DeadLetters::open(&config.data_dir.join("dead-letters.redb"))
+        .map_err(Failure::with(misconfigured))?;
+    Ok(Lane {
+        folder: Folder::resume(config, open_geoip(config)?, sessions),
+        sink,
+        checkpoint: Some(checkpoint),
+        dead_letters: Some(Arc::new(letters)),
+        progress,
+        metrics,
+        live,
+        behind: BTreeSet::new(),
+        stats_every: i64::try_from(config.stats.every.as_millis()).unwrap_or(0),
+        takes_any_time: false,
+    })
+}
+
+/// Runs the lane on a thread of its own until `stop`, or until it cannot go on.
+async fn run_lane(
+    config: Config,
+    lane: Lane<AnySink>,
+    journal: Journal,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let (told, ended) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let running = Running::new(&config, lane, journal, stop);
+    let thread = std::thread::Builder::new().name("lane".to_owned()).spawn(move || {
+        let result = runtime.block_on(running.run(config.sink.setup));
+        // The other side waits for this; if it has gone, the process is ending anyway.
+        let _gone = told.send(result);
+    });
+    let thread = thread.map_err(Failure::with(ExitCode::Internal))?;
+    let result = ended.await;
+    if thread.join().is_err() {
+        return Err(Failure::new(
+            ExitCode::Internal,
+            anyhow::anyhow!("the lane panicked; what was acknowledged is in the journal"),
+        ));
+    }
+    match result {
+        Ok(Err(LaneError::Sink(SinkError::Stopped))) | Ok(Ok(())) => Ok(()),
+        Ok(Err(LaneError::Sink(error))) => Err(sink_failure(error)),
+        Ok(Err(error)) => Err(Failure::new(ExitCode::Internal, error)),
+        Err(error) => Err(Failure::new(ExitCode::Internal, error)),
+    }
+}
+
+/// The lane with its inputs.
+struct Running {
+    lane: Lane<AnySink>,
+    journal: Journal,
+    reader: journal::Reader,
+    end: watch::Receiver<u64>,
+    follower: Follower,
+    poll_every: Duration,
+    geoip_paths: Vec<PathBuf>,
+    geoip: Arc<GeoIp>,
+    stop: CancellationToken,
+    shown: Option<Instant>,
+    geoip_looked: Instant,
+}
+
+impl Running {
+    fn new(
+        config: &Config,
+        lane: Lane<AnySink>,
+        journal: Journal,
+        stop: CancellationToken,
+    ) -> Self {
+        let geoip_paths: Vec<PathBuf> = config.geoip.databases.iter().map(PathBuf::from).collect();
+        Self {
+            reader: journal.reader(),
+            end: journal.end(),
+            follower: Follower::new(&config.files.follow, &config.files.source),
+            poll_every: config.files.poll_every,
+            geoip: Arc::new(GeoIp::open(&geoip_paths).unwrap_or_default()),
+            geoip_paths,
+            lane,
+            journal,
+            stop,
+            shown: None,
+            geoip_looked: Instant::now(),
+        }
+    }
+
+    async fn run(mut self, setup: bool) -> Result<(), LaneError> {
+        if setup {
+            self.lane.sink.setup().await?;
+        }
+        self.show();
+        let mut expired = Instant::now();
+        while !self.stop.is_cancelled() {
+            let items = self.read()?;
+            if items.is_empty() {
+                self.wait().await;
+                self.show();
+                if expired.elapsed() < IDLE {
+                    continue;
+                }
+            }
+            expired = Instant::now();
+            let started = Instant::now();
+            let has_items = !items.is_empty();
+            self.lane.cycle(items, wall()).await?;
+            if has_items {
+                self.lane.metrics.cycle_seconds.observe(started.elapsed().as_secs_f64());
+                self.release();
+            }
+            self.show();
+            self.reload_geoip();
+        }
+        Ok(())
+    }
+
+    /// What the inputs have: the journal first, then files while there is room.
+    fn read(&mut self) -> Result<Vec<Item>, LaneError> {
+        let input = self.journal.input();
+        let from = self.lane.progress.positions.next(&input);
+        let read = self.reader.read(from, RECORDS_MAX, BYTES_MAX).map_err(|error| {
+            LaneError::Sink(SinkError::Misconfigured(anyhow::Error::from(error)))
+        })?;
+        let mut items: Vec<Item> = Vec::with_capacity(read.len());
+        let mut bytes = 0;
+        let mut next = from;
+        for item in read {
+            next = item.record().next_offset;
+            bytes += item.record().payload.len();
+            items.push(match item {
+                journal::Item::Record(record, _) => Item::Record(record),
+                journal::Item::Damaged(record) => {
+                    Item::Damaged(record, "the journal is damaged here")
+                }
+            });
+        }
+        let end = *self.end.borrow_and_update();
+        self.lane.behind.clear();
+        if next < end {
+            self.lane.behind.insert(input);
+        }
+        if items.len() < RECORDS_MAX && bytes < BYTES_MAX {
+            let room = (RECORDS_MAX - items.len(), BYTES_MAX - bytes);
+            items.extend(self.follower.poll(&self.lane.progress.positions, room.0, room.1));
+        }
+        self.lane.behind.extend(self.follower.behind().cloned());
+        self.lane
+            .metrics
+            .journal_waiting
+            .set(i64::try_from(end.saturating_sub(from)).unwrap_or(i64::MAX));
+        Ok(items)
+    }
+
+    /// Waits until something may have come. Only this time counts for the clocks: everything was read, and the sink took it.
+    async fn wait(&mut self) {
+        let started = Instant::now();
+        let poll = if self.follower.at_end() { self.poll_every.min(IDLE) } else { Duration::ZERO };
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            _ = self.end.changed() => {}
+            () = tokio::time::sleep(poll) => {}
+        }
+        let elapsed = i64::try_from(started.elapsed().as_millis()).unwrap_or(0);
+        self.lane.wait(elapsed, wall());
+    }
+
+    /// Deletes what the checkpoint has passed.
+    fn release(&self) {
+        let next = self.lane.progress.positions.next(&self.journal.input());
+        if let Err(error) = self.journal.release(next) {
+            tracing::warn!(error = %error, "journal segment cannot be deleted");
+        }
+        if let Some(letters) = &self.lane.dead_letters
+            && let Ok(count) = letters.count()
+        {
+            self.lane.metrics.dead_letters.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn show(&mut self) {
+        if self.shown.is_none_or(|shown| shown.elapsed() >= SHOW_EVERY) {
+            self.lane.show();
+            self.shown = Some(Instant::now());
+        }
+    }
+
+    fn reload_geoip(&mut self) {
+        if self.geoip_looked.elapsed() < GEOIP_EVERY {
+            return;
+        }
+        self.geoip_looked = Instant::now();
+        if !self.geoip.is_stale() {
+            return;
+        }
+        match GeoIp::open(&self.geoip_paths) {
+            Ok(geoip) => {
+                tracing::info!("GeoIP databases were replaced");
+                self.geoip = Arc::new(geoip);
+                self.lane.folder.set_geoip(Arc::clone(&self.geoip));
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "GeoIP databases were replaced by broken ones; the old ones stay in use")
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The webhook: a body is journalled, and answered 200 once it is durable. Nothing is looked at here; what is no event
+//! becomes a dead letter later. The only refusals are 401 and 413.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{App, Broken, api};
+use crate::journal::AppendError;
+
+/// How long a request is held while the journal has no room. OpenVidu gives up after 10 s.
+const HOLD: Duration = Duration::from_secs(9);
+
+pub(super) async fn default_source(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    receive(&app, "default", query.as_deref(), &headers, body).await
+}
+
+pub(super) async fn named_source(
+    State(app): State<Arc<App>>,
+    Path(source): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    receive(&app, &source, query.as_deref(), &headers, body).await
+}
+
+async fn receive(
+    app: &App,
+    source: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
+    if !is_allowed(app, source, query, headers) {
+        let mut refused = api::failure(
+            StatusCode::UNAUTHORIZED,
+            "wrong or missing secret, or no such source",
+            "send one of sources.NAME.secrets, for example in OPENVIDU_WEBHOOK_HEADERS as \"Authorization: Bearer SECRET\"",
+        );
+        refused.headers_mut().insert(
+            header::WWW_AUTHENTICATE,
+            header::HeaderValue::from_static("Basic realm=\"callscope\""),
+        );
+        return refused;
+    }
+    let read = axum::body::to_bytes(body, app.body_bytes_max);
+    let body = match tokio::time::timeout(app.idle_after, read).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) if is_too_long(&error) => {
+            let hint = "http.body_bytes_max is the limit";
+            return api::failure(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large", hint);
+        }
+        // The sender has gone or stopped in the middle: it did not get an answer, and repeats.
+        Ok(Err(_)) | Err(_) => return broken(),
+    };
+    let received_at = chrono::Utc::now().timestamp_millis();
+    match tokio::time::timeout(HOLD, append(app, source, received_at, &body)).await {
+        Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Err(error)) => {
+            tracing::error!(source, error = %error, "event was not taken, connection broken so that it is sent again");
+            broken()
+        }
+        Err(_) => {
+            tracing::error!(
+                source,
+                "journal is full, connection broken so that the event is sent again"
+            );
+            broken()
+        }
+    }
+}
+
+/// Appends, waiting for room for as long as it takes.
+async fn append(app: &App, source: &str, received_at: i64, body: &[u8]) -> Result<(), AppendError> {
+    loop {
+        match app.journal.append(source, received_at, body).await {
+            Ok(_) => return Ok(()),
+            Err(AppendError::Full) => {
+                // Room may have come between the refusal and the wait; the hold is short enough to look again.
+                let _elapsed =
+                    tokio::time::timeout(Duration::from_millis(500), app.journal.wait_for_room())
+                        .await;
+            }
+            Err(AppendError::Io(error)) => {
+                tracing::warn!(error = %error, "journal cannot be written, trying again");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Err(AppendError::Closed) => return Err(AppendError::Closed),
+        }
+    }
+}
+
+fn broken() -> Response {
+    let mut response = StatusCode::SERVICE_UNAVAILABLE.into_response();
+    response.extensions_mut().insert(Broken);
+    response
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if error.to_string().contains("length limit exceeded") {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+/// Whether one of the source's secrets was shown. A source without secrets is open.
+fn is_allowed(app: &App, source: &str, query: Option<&str>, headers: &HeaderMap) -> bool {
+    let Some(secrets) = app.secrets.get(source) else { return false };
+    if secrets.is_empty() {
+        return true;
+    }
+    let shown = shown(query, headers);
+    let mut is_allowed = subtle::Choice::from(0);
+    for secret in secrets {
+        for shown in &shown {
+            // Hashes have one length, so the time does not tell that of the secret either.
+            is_allowed |= Sha256::digest(shown).ct_eq(&Sha256::digest(secret.expose().as_bytes()));
+        }
+    }
+    is_allowed.into()
+}
+
+/// Everything that may be a secret: password of basic authentication, bearer token, our header, query key.
+fn shown(query: Option<&str>, headers: &HeaderMap) -> Vec<Vec<u8>> {
+    let mut shown = Vec::new();
+    if let Some(header) = headers.get("x-callscope-secret") {
+        shown.push(header.as_bytes().to_vec());
+    }
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
+    if let Some((scheme, rest)) = authorization.and_then(|header| header.split_once(' ')) {
+        if scheme.eq_ignore_ascii_case("bearer") {
+            shown.push(rest.trim().as_bytes().to_vec());
+        } else if scheme.eq_ignore_ascii_case("basic")
+            && let Ok(decoded) = base64::engine::general_purpose::STANDARD.decode(rest.trim())
+            && let Some(at) = memchr::memchr(b':', &decoded)
+        {
+            shown.push(decoded.get(at + 1..).unwrap_or_default().to_vec());
+        }
+    }
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    for (name, value) in pairs {
+        if name == "secret" {
+            shown.push(percent_decoded(value));
+        }
+    }
+    shown
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let digits = (byte == b'%').then(|| {
+            let mut ahead = bytes.clone();
+            let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+            Some((digit(ahead.next())?, digit(ahead.next())?))
+        });
+        match digits.flatten() {
+            Some((high, low)) => {
+                bytes.nth(1);
+                decoded.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+            }
+            None => decoded.push(if byte == b'+' { b' ' } else { byte }),
+        }
+    }
+    decoded
+}
