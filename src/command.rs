@@ -69,7 +69,7 @@ pub fn run(
 enum AnySink {
     Embedded(Arc<EmbeddedIndex>),
     Elasticsearch(Arc<ElasticsearchSink>),
-    Stdout(StdoutSink<std::io::Stdout>),
+    Stdout(Box<StdoutSink<std::io::Stdout>>),
 }
 
 impl Sink for AnySink {
@@ -144,7 +144,7 @@ fn open_sink(
             (AnySink::Elasticsearch(Arc::clone(&sink)), AnyIndex::Elasticsearch(sink))
         }
         SinkKind::Stdout => (
-            AnySink::Stdout(StdoutSink::new(&config.elasticsearch, std::io::stdout())),
+            AnySink::Stdout(Box::new(StdoutSink::new(&config.elasticsearch, std::io::stdout()))),
             AnyIndex::None,
         ),
     };

@@ -168,7 +168,9 @@ mod tests {
 
     use super::*;
 
-    fn lines(content: &[u8]) -> Result<Vec<(u64, String)>, (Vec<(u64, String)>, FileError)> {
+    type Read = Vec<(u64, String)>;
+
+    fn lines(content: &[u8]) -> Result<Read, (Read, FileError)> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content).unwrap();
         let mut lines = Lines::open(file.path()).unwrap();

@@ -469,7 +469,8 @@ mod tests {
             let path = last_segment(folder.path());
             let mut bytes = fs::read(&path).unwrap();
             let last = RECORD_HEAD + 16 + 7;
-            let at = SEGMENT_HEAD as usize + at.index(bytes.len() - last - SEGMENT_HEAD as usize);
+            let head = usize::try_from(SEGMENT_HEAD).unwrap();
+            let at = head + at.index(bytes.len() - last - head);
             bytes[at] ^= 1 << bit;
             fs::write(&path, bytes).unwrap();
             let read = Opened::at(folder.path(), 1 << 30, 1 << 30).read();

@@ -45,12 +45,23 @@ pub struct Truth {
 }
 
 const PEOPLE: &[&str] = &[
-    "Ana", "Bo", "Chen", "Dara", "Elif", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Kofi", "Lena", "Mateo", "Nadia", "Olu", "Priya",
-    "Quinn", "Rosa", "Sven", "Tomás", "Uma", "Viktor", "Wen", "Ximena", "Yusuf", "Zoë",
+    "Ana", "Bo", "Chen", "Dara", "Elif", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Kofi", "Lena",
+    "Mateo", "Nadia", "Olu", "Priya", "Quinn", "Rosa", "Sven", "Tomás", "Uma", "Viktor", "Wen",
+    "Ximena", "Yusuf", "Zoë",
 ];
 const NAMES: &[&str] = &[
-    "daily-standup", "support", "design-review", "physics-101", "telehealth", "board-meeting", "sales-call", "interview",
-    "all-hands", "retro", "piano-lesson", "onboarding",
+    "daily-standup",
+    "support",
+    "design-review",
+    "physics-101",
+    "telehealth",
+    "board-meeting",
+    "sales-call",
+    "interview",
+    "all-hands",
+    "retro",
+    "piano-lesson",
+    "onboarding",
 ];
 const PLATFORMS: &[&str] = &[
     "Chrome 129.0.6668.70 on Linux 64-bit",
@@ -122,7 +133,11 @@ impl Script {
             0 => format!("ses_{}", capitalised(&mut rng, 9)),
             _ => {
                 let name = rng.pick(NAMES);
-                if rng.below(2) == 0 { (*name).to_owned() } else { format!("{name}-{}", rng.below(90) + 10) }
+                if rng.below(2) == 0 {
+                    (*name).to_owned()
+                } else {
+                    format!("{name}-{}", rng.below(90) + 10)
+                }
             }
         };
         let unique_id = format!("{id}_{start}");
@@ -131,8 +146,8 @@ impl Script {
     }
 
     /// So many seconds of the story.
-    fn seconds(&mut self, least: u64, most: u64) -> i64 {
-        let millis = (least * 1000 + self.rng.below((most - least) * 1000 + 1)) as i64;
+    fn seconds(&mut self, least: i64, most: i64) -> i64 {
+        let millis = least * 1000 + self.rng.span((most - least) * 1000 + 1);
         (millis / self.pace).max(1)
     }
 
@@ -149,7 +164,13 @@ impl Script {
         let crashes = self.rng.below(50) == 0;
         let closes = self.rng.below(6) == 0;
         let planned_end = self.start + length;
-        let reason = if crashes { "nodeCrashed" } else if closes { "sessionClosedByServer" } else { "disconnect" };
+        let reason = if crashes {
+            "nodeCrashed"
+        } else if closes {
+            "sessionClosedByServer"
+        } else {
+            "disconnect"
+        };
         let mut people = Vec::new();
         for _ in 0..count {
             self.person(planned_end, reason, &mut people);
@@ -175,7 +196,9 @@ impl Script {
             ));
         }
         let start = self.start;
-        self.emit(end + 2, "sessionDestroyed", end + 2, |json| ended(json, start, end + 2, Some(final_reason)));
+        self.emit(end + 2, "sessionDestroyed", end + 2, |json| {
+            ended(json, start, end + 2, Some(final_reason))
+        });
         self.truth.reason = final_reason;
         self.truth.end = end + 2;
     }
@@ -187,22 +210,44 @@ impl Script {
         let platform = *self.rng.pick(PLATFORMS);
         let late = self.seconds(1, 120);
         let joined = (self.start + late).min(planned_end - 1);
-        let leaves = if self.rng.below(4) == 0 { joined + (planned_end - joined) / 2 + 1 } else { planned_end - self.rng.below(400) as i64 / self.pace };
+        let leaves = if self.rng.below(4) == 0 {
+            joined + (planned_end - joined) / 2 + 1
+        } else {
+            planned_end - self.rng.span(400) / self.pace
+        };
         let leaves = leaves.max(joined + 1).min(planned_end);
-        let mut add = |script: &mut Self, joined: i64, leaves: i64, reason: &'static str, source: Option<&'static str>| {
+        let mut add = |script: &mut Self,
+                       joined: i64,
+                       leaves: i64,
+                       reason: &'static str,
+                       source: Option<&'static str>| {
             let connection = format!("con_{}", capitalised(&mut script.rng, 9));
             let stream = source.map(|source| Stream {
-                id: format!("str_{}_{}_{connection}", source.get(..3).unwrap_or("CUS"), capitalised(&mut script.rng, 3)),
+                id: format!(
+                    "str_{}_{}_{connection}",
+                    source.get(..3).unwrap_or("CUS"),
+                    capitalised(&mut script.rng, 3)
+                ),
                 source,
                 from: (joined + 800 / script.pace).min(leaves - 1).max(joined),
             });
             let client_data = format!("{{\"clientData\":\"{name}\"}}");
-            let person = Person { connection, client_data, platform, place, address, joined, leaves, reason, stream };
+            let person = Person {
+                connection,
+                client_data,
+                platform,
+                place,
+                address,
+                joined,
+                leaves,
+                reason,
+                stream,
+            };
             script.join(&person);
             people.push(person);
         };
         let camera = (self.rng.below(8) > 0).then_some("CAMERA");
-        if self.rng.below(12) == 0 && leaves - joined > 10 {
+        if self.rng.below(30) == 0 && leaves - joined > 10 {
             let lost = joined + (leaves - joined) / 3;
             add(self, joined, lost, "networkDisconnect", camera);
             add(self, lost + (leaves - lost) / 10, leaves, reason, camera);
@@ -216,9 +261,14 @@ impl Script {
     }
 
     fn camera(&mut self, planned_end: i64, reason: &'static str, people: &mut Vec<Person>) {
-        let connection = format!("ipc_IPCAM_rtsp_{}_203_0_113_7_554_live", capitalised(&mut self.rng, 3));
+        let connection =
+            format!("ipc_IPCAM_rtsp_{}_203_0_113_7_554_live", capitalised(&mut self.rng, 3));
         let joined = (self.start + self.seconds(5, 60)).min(planned_end - 1);
-        let stream = Stream { id: format!("str_IPC_{}_{connection}", capitalised(&mut self.rng, 3)), source: "IPCAM", from: joined };
+        let stream = Stream {
+            id: format!("str_IPC_{}_{connection}", capitalised(&mut self.rng, 3)),
+            source: "IPCAM",
+            from: joined,
+        };
         let person = Person {
             connection,
             client_data: String::new(),
@@ -236,7 +286,9 @@ impl Script {
 
     fn join(&mut self, person: &Person) {
         self.truth.connections += 1;
-        self.emit(person.joined, "participantJoined", person.joined, |json| attributes(json, person));
+        self.emit(person.joined, "participantJoined", person.joined, |json| {
+            attributes(json, person)
+        });
     }
 
     fn leave(&mut self, person: &Person) {
@@ -252,22 +304,31 @@ impl Script {
         for sender in people {
             let Some(stream) = &sender.stream else { continue };
             self.truth.publishers += 1;
-            self.stream(sender, stream, None, stream.from, sender.leaves, sender.reason);
+            self.stream(sender, stream, None, (stream.from, sender.leaves), sender.reason);
             for receiver in people {
                 let from = stream.from.max(receiver.joined) + 200 / self.pace;
                 let to = sender.leaves.min(receiver.leaves);
-                let is_same = receiver.connection == sender.connection || receiver.platform == "IPCAM";
+                let is_same =
+                    receiver.connection == sender.connection || receiver.platform == "IPCAM";
                 if is_same || from >= to {
                     continue;
                 }
                 self.truth.subscribers += 1;
-                let reason = if receiver.leaves < sender.leaves { receiver.reason } else { sender.reason };
-                self.stream(receiver, stream, Some(&sender.connection), from, to, reason);
+                let reason =
+                    if receiver.leaves < sender.leaves { receiver.reason } else { sender.reason };
+                self.stream(receiver, stream, Some(&sender.connection), (from, to), reason);
             }
         }
     }
 
-    fn stream(&mut self, owner: &Person, stream: &Stream, from: Option<&str>, start: i64, end: i64, reason: &'static str) {
+    fn stream(
+        &mut self,
+        owner: &Person,
+        stream: &Stream,
+        from: Option<&str>,
+        (start, end): (i64, i64),
+        reason: &'static str,
+    ) {
         let media = |json: &mut Object| {
             json.text("streamId", &stream.id);
             json.text("participantId", &owner.connection);
@@ -287,7 +348,11 @@ impl Script {
             } else {
                 let screen = stream.source == "SCREEN";
                 json.integer("videoFramerate", if screen { 15 } else { 30 });
-                let size = if screen { r#"{"width":1920,"height":1080}"# } else { r#"{"width":640,"height":480}"# };
+                let size = if screen {
+                    r#"{"width":1920,"height":1080}"#
+                } else {
+                    r#"{"width":640,"height":480}"#
+                };
                 json.text("videoDimensions", size);
             }
             json.flag("audioEnabled", true);
@@ -336,7 +401,13 @@ impl Script {
         };
         status(self, start, "started");
         status(self, stop, "stopped");
-        let outcome = if lost { "none" } else if failed { "failed" } else { "ready" };
+        let outcome = if lost {
+            "none"
+        } else if failed {
+            "failed"
+        } else {
+            "ready"
+        };
         if outcome != "none" {
             status(self, stop + wait, outcome);
         }
@@ -403,7 +474,7 @@ pub fn arrivals(seed: u64, from: i64, to: i64) -> Vec<i64> {
         };
         let most = if is_weekend { busy / 3 + 1 } else { busy };
         for _ in 0..rng.below(most + 1) {
-            starts.push((hour + rng.below(HOUR as u64) as i64).min(to - 1));
+            starts.push((hour + rng.span(HOUR)).min(to - 1));
         }
         hour += HOUR;
     }

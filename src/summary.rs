@@ -524,7 +524,7 @@ impl<'a> Writer<'a> {
             (true, false) => "unknown",
         };
         json.text("health", health);
-        json.texts("problems", problems.into_iter());
+        json.texts("problems", problems);
         json.text_if("tenant", incarnation.connections.iter().filter_map(Person::tenant).min());
         let json = self.end(json, start, self.destroyed_at, is_abnormal(reason), self.destroyed_at);
         self.push(&id, start, "sessionSummary", &json);

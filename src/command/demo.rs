@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(2);
 
 /// A folder of its own, and what the simulation needs.
 pub(super) fn prepare(config: &mut Config) -> Result<(), Failure> {
-    if config.data_dir == PathBuf::from("callscope-data") {
+    if config.data_dir == Path::new("callscope-data") {
         config.data_dir = PathBuf::from("callscope-demo");
     }
     if let Some(source) = config.sources.get_mut("default")
@@ -56,7 +56,12 @@ pub(super) async fn run(config: Config, history: Duration, seed: u64) -> Result<
     .await
 }
 
-async fn drive(address: SocketAddr, history: Duration, seed: u64, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn drive(
+    address: SocketAddr,
+    history: Duration,
+    seed: u64,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let mut sender = Sender::new(address, "/webhook");
     let now = wall();
     let mut rng = Rng::new(seed ^ u64::try_from(now).unwrap_or(0));

@@ -1,6 +1,6 @@
 //! Rules across settings, checked without any I/O and reported all together.
 
-use super::Config;
+use super::{Config, ElasticsearchConfig};
 
 /// Shortest secret, in bytes.
 const SECRET_BYTES_MIN: usize = 8;
@@ -64,7 +64,14 @@ pub(super) fn violations(config: &Config) -> Vec<String> {
         config.journal.segment_bytes <= config.journal.bytes_max,
         "journal.segment_bytes must not be larger than journal.bytes_max".to_owned(),
     );
-    let elasticsearch = &config.elasticsearch;
+    elasticsearch_violations(&config.elasticsearch, &mut rule);
+    wrong
+}
+
+fn elasticsearch_violations(
+    elasticsearch: &ElasticsearchConfig,
+    rule: &mut impl FnMut(bool, String),
+) {
     rule(!elasticsearch.urls.is_empty(), "elasticsearch.urls is empty".to_owned());
     for url in &elasticsearch.urls {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
@@ -88,5 +95,4 @@ pub(super) fn violations(config: &Config) -> Vec<String> {
         is_index,
         format!("elasticsearch.index is {index:?}; an index is named with a-z, 0-9, _, - and ."),
     );
-    wrong
 }

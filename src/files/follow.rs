@@ -46,6 +46,15 @@ struct Followed {
     is_listed: bool,
 }
 
+/// What one poll has read, and its bounds.
+#[derive(Debug)]
+struct Batch {
+    items: Vec<Item>,
+    bytes: usize,
+    records_max: usize,
+    bytes_max: usize,
+}
+
 /// Time of the last change, which is the order in which files were begun and left; within one second, OpenVidu's by the start
 /// of the process and then by day.
 type Order = (i64, String, String, PathBuf);
@@ -90,21 +99,13 @@ impl Follower {
         let mut order: Vec<(Order, Place)> =
             self.files.iter().map(|(place, followed)| (followed.order.clone(), *place)).collect();
         order.sort();
-        let mut items = Vec::new();
-        let mut bytes = 0;
+        let mut batch = Batch { items: Vec::new(), bytes: 0, records_max, bytes_max };
         self.at_end = true;
         let newest = order.last().map(|(_, place)| *place);
         for (_, place) in order {
             let Some(followed) = self.files.get_mut(&place) else { continue };
             let is_superseded = newest != Some(place) || !followed.is_listed;
-            let read = followed.read(
-                &self.source,
-                is_superseded,
-                records_max,
-                bytes_max,
-                &mut items,
-                &mut bytes,
-            );
+            let read = followed.read(&self.source, is_superseded, &mut batch);
             match read {
                 Ok(is_whole) if is_whole && !followed.is_listed => {
                     self.files.remove(&place);
@@ -116,7 +117,7 @@ impl Follower {
                 }
             }
         }
-        items
+        batch.items
     }
 
     /// Finds new files and notices what became of known ones.
@@ -189,15 +190,12 @@ impl Followed {
         &mut self,
         source: &Arc<str>,
         is_superseded: bool,
-        records_max: usize,
-        bytes_max: usize,
-        items: &mut Vec<Item>,
-        bytes: &mut usize,
+        batch: &mut Batch,
     ) -> io::Result<bool> {
         self.is_partial = false;
         let mut reader = BufReader::with_capacity(1 << 16, &self.file);
         reader.seek(SeekFrom::Start(self.offset))?;
-        while items.len() < records_max && *bytes < bytes_max {
+        while batch.items.len() < batch.records_max && batch.bytes < batch.bytes_max {
             let Some((line, is_whole)) = read_line(&mut reader, self.offset)? else {
                 return Ok(true);
             };
@@ -209,14 +207,14 @@ impl Followed {
             if line.bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            *bytes += line.bytes.len();
+            batch.bytes += line.bytes.len();
             let record = Record {
                 position: Position { input: self.input.clone(), offset: line.offset },
                 next_offset: line.next_offset,
                 source: Arc::clone(source),
                 payload: Bytes::from(line.bytes),
             };
-            items.push(if line.is_too_long {
+            batch.items.push(if line.is_too_long {
                 Item::Damaged(record, "a line longer than 64 MiB")
             } else {
                 Item::Record(record)

@@ -49,7 +49,7 @@ pub(super) async fn sessions(
         // What is open is known without the index.
         Err(error) => (Page::default(), Some(error.to_string())),
     };
-    let ended: Vec<Value> = page.documents.iter().map(|found| without_content(found)).collect();
+    let ended: Vec<Value> = page.documents.iter().map(without_content).collect();
     let body = json!({
         "now": chrono::Utc::now().timestamp_millis(),
         "live": *live,
@@ -127,7 +127,7 @@ pub(super) async fn session(State(app): State<Arc<App>>, Path(id): Path<String>)
     let body = json!({
         "now": chrono::Utc::now().timestamp_millis(),
         "open": open,
-        "summary": summary.first().map(|json| strip(json)),
+        "summary": summary.first().map(strip),
         "users": of_type("userSummary").into_iter().map(strip).collect::<Vec<_>>(),
         "connections": of_type("connectionSummary").into_iter().map(strip).collect::<Vec<_>>(),
         "publishers": of_type("publisherSummary"),

@@ -73,7 +73,7 @@ pub fn first_start(session: &Session, key: &SessionKey) -> i64 {
     known.unwrap_or_else(|| {
         let people = people(session).into_iter().map(|person| person.start);
         let recordings = session.recordings.keys().map(|key| key.start);
-        people.chain(recordings).min().unwrap_or_else(|| session.head.newest)
+        people.chain(recordings).min().unwrap_or(session.head.newest)
     })
 }
 

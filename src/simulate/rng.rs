@@ -24,6 +24,11 @@ impl Rng {
         self.number().checked_rem(bound).unwrap_or(0)
     }
 
+    /// A span below `bound`, at least 0.
+    pub fn span(&mut self, bound: i64) -> i64 {
+        i64::try_from(self.below(u64::try_from(bound).unwrap_or(0))).unwrap_or(0)
+    }
+
     /// One of `items`.
     ///
     /// # Panics

@@ -36,7 +36,12 @@ impl Sender {
     /// Sends to `path` at `address`.
     #[must_use]
     pub fn new(address: SocketAddr, path: &str) -> Self {
-        Self { address, path: path.to_owned(), connection: None, tasks: tokio::task::JoinSet::new() }
+        Self {
+            address,
+            path: path.to_owned(),
+            connection: None,
+            tasks: tokio::task::JoinSet::new(),
+        }
     }
 
     /// Sends one event and waits for the answer.

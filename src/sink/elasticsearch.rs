@@ -50,7 +50,9 @@ const FAILURES_MAX: u8 = 5;
 #[derive(Debug)]
 pub struct ElasticsearchSink {
     config: ElasticsearchConfig,
-    nodes: Vec<Node>,
+    /// All nodes but one, which is there in any case.
+    others: Vec<Node>,
+    first: Node,
     next: AtomicUsize,
     stop: CancellationToken,
     status: StatusSender,
@@ -83,11 +85,16 @@ impl ElasticsearchSink {
         stop: CancellationToken,
         status: StatusSender,
     ) -> anyhow::Result<Self> {
-        let nodes =
-            config.urls.iter().map(|url| Node::new(url, config)).collect::<anyhow::Result<_>>()?;
+        let mut nodes = config
+            .urls
+            .iter()
+            .map(|url| Node::new(url, config))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let first = nodes.pop().ok_or_else(|| anyhow::anyhow!("elasticsearch.urls is empty"))?;
         Ok(Self {
             config: config.clone(),
-            nodes,
+            others: nodes,
+            first,
             next: AtomicUsize::new(0),
             stop,
             status,
@@ -125,15 +132,15 @@ impl ElasticsearchSink {
 
     /// The next node in turn that is not resting, else the one that rests least.
     fn pick(&self) -> &Node {
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        let turn = (0..self.nodes.len())
-            .filter_map(|step| self.nodes.get((first + step) % self.nodes.len()));
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % (self.others.len() + 1);
+        let nodes = || self.others.iter().chain([&self.first]);
+        let turn = nodes().skip(turn).chain(nodes().take(turn));
         let resting = |node: &&Node| {
             let rest = node.rest.lock().unwrap_or_else(PoisonError::into_inner).0;
             rest.filter(|until| *until > Instant::now())
         };
         // `min_by_key` takes the first of equals, so nodes that do not rest take turns.
-        turn.min_by_key(resting).unwrap_or(&self.nodes[0])
+        turn.min_by_key(resting).unwrap_or(&self.first)
     }
 
     /// Asks, and reads the answer as JSON.

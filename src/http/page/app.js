@@ -46,7 +46,7 @@ const REASONS = {
 const why = (reason) => REASONS[reason] || reason || "";
 const BAD = new Set(["networkDisconnect", "mediaServerDisconnect", "mediaServerReconnect", "nodeCrashed", "openviduServerStopped"]);
 const PROBLEMS = {
-  abnormalEnd: "something ended that nobody wanted to end", iceFailed: "no media connection", mediaGap: "media was interrupted",
+  abnormalEnd: "a connection was lost", iceFailed: "no media connection", mediaGap: "media was interrupted",
   mediaLost: "media stopped before the end", lowNetworkQuality: "poor network", recordingFailed: "a recording failed",
 };
 

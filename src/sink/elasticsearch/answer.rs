@@ -144,14 +144,10 @@ fn is_shard_limit(told: &str) -> bool {
 
 fn text(cause: &Cause) -> String {
     let mut told = cause.kind.clone();
-    for part in [
-        cause.reason.as_deref(),
-        cause.caused_by.as_ref().and_then(|inner| inner.reason.as_deref()),
-    ] {
-        if let Some(part) = part {
-            told.push_str(": ");
-            told.push_str(crate::json::prefix(part, 500));
-        }
+    let inner = cause.caused_by.as_ref().and_then(|inner| inner.reason.as_deref());
+    for part in [cause.reason.as_deref(), inner].into_iter().flatten() {
+        told.push_str(": ");
+        told.push_str(crate::json::prefix(part, 500));
     }
     told
 }

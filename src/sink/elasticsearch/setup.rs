@@ -330,7 +330,9 @@ impl ElasticsearchSink {
         let patterns = if self.config.period == Period::None {
             json!([index])
         } else {
-            template["aliases"] = json!({ index: {} });
+            if let Some(template) = template.as_object_mut() {
+                template.insert("aliases".to_owned(), json!({ index: {} }));
+            }
             json!([format!("{index}-events-*")])
         };
         json!({
@@ -417,7 +419,9 @@ fn mappings() -> Value {
     let number = json!({ "type": "double" });
     let mut geo =
         object(&["continent", "country", "countryCode", "region", "city", "asOrganization"], &text);
-    geo["properties"]["asn"] = json!({ "type": "long" });
+    if let Some(geo) = geo.pointer_mut("/properties").and_then(Value::as_object_mut) {
+        geo.insert("asn".to_owned(), json!({ "type": "long" }));
+    }
     let others = [
         ("geo", geo),
         ("geoPoints", json!({ "type": "geo_point", "ignore_malformed": true })),

@@ -30,7 +30,7 @@ fn write(index: &EmbeddedIndex, documents: &[Document]) -> Vec<Written> {
 
 fn ids(index: &EmbeddedIndex, search: &Search) -> Vec<String> {
     let page = index.search(&Search { limit: 100, ..search.clone() }).unwrap();
-    assert_eq!(page.total as usize, page.documents.len());
+    assert_eq!(page.total, page.documents.len() as u64);
     page.documents.into_iter().map(|found| found.id).collect()
 }
 
@@ -77,7 +77,7 @@ proptest! {
                     prop_assert_eq!(known.source.get(), json.as_str());
                 }
             }
-            prop_assert_eq!(index.count() as usize, model.len());
+            prop_assert_eq!(index.count(), model.len() as u64);
         }
     }
 }
