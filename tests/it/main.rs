@@ -11,4 +11,5 @@
 
 mod behaviours;
 mod samples;
+mod story;
 mod support;
