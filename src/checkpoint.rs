@@ -235,7 +235,7 @@ mod tests {
     use crate::config::Config;
 
     fn limits() -> Limits {
-        Limits::new(&Config::load(None, []).unwrap().config.sessions)
+        Limits::new(&Config::load(None, std::iter::empty()).unwrap().config.sessions)
     }
 
     #[test]

@@ -32,7 +32,7 @@ mod setup;
 /// What went wrong, and how the process ends because of it.
 pub fn run(
     cli: Cli,
-    environment: impl IntoIterator<Item = (String, String)>,
+    environment: impl Iterator<Item = (String, String)>,
 ) -> Result<ExitCode, Failure> {
     let default = Path::new("callscope.toml");
     let file = cli.config.or_else(|| default.exists().then(|| default.to_owned()));

@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-mod load;
+pub mod load;
+mod layers;
 mod rules;
+pub mod describe;
 
-pub use load::{ConfigError, Loaded, Origin};
+pub use load::{ConfigError, Loaded};
 
 /// The compiled-in defaults, with the meaning of every setting.
 pub const DEFAULTS: &str = include_str!("config.default.toml");

@@ -133,7 +133,12 @@ fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
         if !fields.is_empty() {
             let mut object = Object::with_capacity(256);
             for field in fields {
-                object.json(&field.name, &field.json);
+                if names::is_odd_number(&field.json) {
+                    // Not every reader of JSON takes it as a number.
+                    object.text(&field.name, &field.json);
+                } else {
+                    object.json(&field.name, &field.json);
+                }
             }
             json.json(name, &object.finish());
         }

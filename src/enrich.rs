@@ -15,12 +15,17 @@ use crate::json::{self, Object};
 use crate::sessions::facts::{Hasher, RECORDING_MEMBERS, RECORDING_VALUES, STREAM_MEMBERS};
 use crate::summary::is_abnormal;
 
-pub mod client;
-pub mod fields;
+pub mod address;
+mod countries;
+mod entry;
 pub mod place;
+pub mod client;
 pub mod privacy;
+pub mod fields;
 
-use place::{GeoIp, Place};
+use fields::DataPath;
+use place::{GeoIp, Place, Places};
+use privacy::Privacy;
 
 /// Fields that callscope or OpenVidu Pro add to raw documents of every kind. An already indexed document that is read again
 /// loses them: they are made anew.
@@ -58,7 +63,7 @@ pub const ADDED: &[&str] = &[
 pub const JOINED: &[&str] = &["location", "media_node_id"];
 
 /// What enrichment found out about one event. Texts of JSON members are ready to be written.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Enriched {
     /// Of a participant: `location`, `geoPoints`, `client`.
     pub place: Box<str>,
@@ -86,14 +91,12 @@ pub struct Enriched {
     hidden: Hidden,
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 struct Hidden {
     /// They stand in `place` and `address`.
     replaced: &'static [&'static str],
     /// The settings say so.
-    private: Option<Arc<[String]>>,
-    /// They hold addresses.
-    addresses: bool,
+    private: Option<Arc<Privacy>>,
 }
 
 impl Enriched {
@@ -101,25 +104,19 @@ impl Enriched {
     #[must_use]
     pub fn hides(&self, name: &str) -> bool {
         self.hidden.replaced.contains(&name)
-            || (self.hidden.addresses && matches!(name, "candidatePair" | "content"))
-            || self
-                .hidden
-                .private
-                .as_ref()
-                .is_some_and(|names| names.iter().any(|hidden| hidden == name))
+            || self.hidden.private.as_ref().is_some_and(|privacy| privacy.drops(name))
     }
 }
 
 /// Settings of enrichment, ready for use.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Enricher {
-    geoip: Arc<GeoIp>,
-    addresses: Addresses,
-    user_hash: Option<privacy::UserHash>,
-    drop_fields: Option<Arc<[String]>>,
-    redact_rtsp_uri: bool,
-    user_path: Option<fields::Path>,
-    tenant_path: Option<fields::Path>,
+    places: Places,
+    privacy: Arc<Privacy>,
+    /// Whether addresses are to be changed wherever they stand.
+    hides_addresses: bool,
+    user_path: Option<DataPath>,
+    tenant_path: Option<DataPath>,
     text_bytes_max: usize,
 }
 
@@ -127,30 +124,28 @@ impl Enricher {
     /// As the settings say, with places from `geoip`.
     #[must_use]
     pub fn new(config: &Config, geoip: Arc<GeoIp>) -> Self {
-        let key = &config.privacy.user_hash_key;
-        let drop_fields = &config.privacy.drop_fields;
+        // Paths were checked with the settings.
+        let path = |text: &str| DataPath::parse(text).ok().flatten();
         Self {
-            geoip,
-            addresses: config.privacy.addresses,
-            user_hash: (!key.is_empty()).then(|| privacy::UserHash::new(key)),
-            drop_fields: (!drop_fields.is_empty()).then(|| drop_fields.as_slice().into()),
-            redact_rtsp_uri: config.privacy.redact_rtsp_uri,
-            user_path: fields::Path::new(&config.users.id_path),
-            tenant_path: fields::Path::new(&config.users.tenant_path),
+            places: Places::new(geoip),
+            privacy: Arc::new(Privacy::new(&config.privacy)),
+            hides_addresses: config.privacy.addresses != Addresses::Keep,
+            user_path: path(&config.users.id_path),
+            tenant_path: path(&config.users.tenant_path),
             text_bytes_max: config.sessions.text_bytes_max.get(),
         }
     }
 
     /// Takes other databases.
     pub fn set_geoip(&mut self, geoip: Arc<GeoIp>) {
-        self.geoip = geoip;
+        self.places.replace(geoip);
     }
 
     /// What `event` tells beyond its words.
     #[must_use]
-    pub fn enrich(&self, event: &Event<'_>) -> Enriched {
+    pub fn enrich(&mut self, event: &Event<'_>) -> Enriched {
         let mut enriched = Enriched::default();
-        enriched.hidden.private.clone_from(&self.drop_fields);
+        enriched.hidden.private = Some(Arc::clone(&self.privacy));
         let mut derived = Object::with_capacity(0);
         match &event.body {
             Body::Participant(participant) => {
@@ -164,7 +159,7 @@ impl Enricher {
                     derived.integer("videoHeight", height);
                 }
                 derived.text("mediaRole", if stream.outbound { "publisher" } else { "subscriber" });
-                if self.redact_rtsp_uri && event.field("rtspUri").is_some() {
+                if event.field("rtspUri").is_some() {
                     enriched.hidden.replaced = &["rtspUri"];
                     derived.text_if("rtspUri", self.rtsp_uri(event).as_deref());
                 }
@@ -207,49 +202,36 @@ impl Enricher {
             reason.as_deref().map(|reason| self.cut(reason, &mut enriched.truncated).into());
     }
 
-    fn participant(&self, participant: &Participant<'_>, enriched: &mut Enriched) {
+    fn participant(&mut self, participant: &Participant<'_>, enriched: &mut Enriched) {
         enriched.hidden.replaced = &["location", "ip", "platform"];
-        let address = participant.ip.as_deref().and_then(place::address);
-        let found = address.and_then(|address| self.geoip.lookup(address));
+        let address = participant.ip.as_deref().and_then(address::parse);
+        // A damaged record of a database is the database's trouble; the event goes on without a place.
+        let found = address.and_then(|address| self.places.lookup(address).ok().flatten());
+        let found = found.as_deref();
         let mut members = Object::with_capacity(128);
         // A place that the platform knew itself is kept; `unknown` is what it says without a database of its own.
         let told = participant.location.as_deref();
         let location = match told {
             Some(told) if !told.is_empty() && told != "unknown" => Some(Cow::Borrowed(told)),
-            told => {
-                found.as_ref().and_then(Place::location).map(Cow::Owned).or(told.map(Cow::Borrowed))
-            }
+            told => found.and_then(Place::location).map(Cow::Owned).or(told.map(Cow::Borrowed)),
         };
         members.text_if(
             "location",
             location.as_deref().map(|text| self.cut(text, &mut enriched.truncated)),
         );
-        members.text_if("geoPoints", found.as_ref().and_then(Place::geo_points).as_deref());
+        members.text_if("geoPoints", found.and_then(Place::geo_points).as_deref());
         if let Some(platform) = participant.platform.as_deref() {
-            members
-                .json("client", &client::parse(self.cut(platform, &mut enriched.truncated)).json());
+            members.json("client", &client_json(self.cut(platform, &mut enriched.truncated)));
         }
         enriched.place = members.finish_members().into();
 
         let mut members = Object::with_capacity(128);
-        match address {
-            Some(address) => {
-                let shown = privacy::address(address, self.addresses);
-                members.text_if("ip", shown.map(|address| address.to_string()).as_deref());
-            }
-            // No address, whatever it is; kept as it came where addresses are.
-            None if self.addresses == Addresses::Keep => {
-                members.text_if(
-                    "ip",
-                    participant.ip.as_deref().map(|text| self.cut(text, &mut enriched.truncated)),
-                );
-            }
-            None => {}
-        }
+        let shown = participant.ip.as_deref().and_then(|text| self.privacy.address(text));
+        members.text_if("ip", shown.as_deref().map(|text| self.cut(text, &mut enriched.truncated)));
         let platform = participant.platform.as_deref();
         members.text_if("platform", platform.map(|text| self.cut(text, &mut enriched.truncated)));
-        if let Some(found) = &found {
-            members.json("geo", &found.json());
+        if let Some(found) = found {
+            members.json("geo", &geo_json(found));
         }
         enriched.address = members.finish_members().into();
 
@@ -257,23 +239,27 @@ impl Enricher {
         let data =
             [("clientData", &participant.client_data), ("serverData", &participant.server_data)];
         for (name, text) in data {
-            if !self.is_dropped(name) {
+            if !self.privacy.drops(name) {
                 members
                     .text(name, self.cut(text.as_deref().unwrap_or(""), &mut enriched.truncated));
             }
         }
         enriched.data = members.finish_members().into();
-        let pick = |path: &Option<fields::Path>| {
-            path.as_ref()?
-                .pick(participant.server_data.as_deref(), participant.client_data.as_deref())
+        let pick = |path: &Option<DataPath>| {
+            let data = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or("").to_owned();
+            path.as_ref()?.pick(&data(&participant.client_data), &data(&participant.server_data))
         };
         enriched.user = pick(&self.user_path).map(|user| self.stored_user(&user));
         enriched.tenant = pick(&self.tenant_path).map(Into::into);
     }
 
     fn telemetry(&self, event: &Event<'_>, enriched: &mut Enriched, derived: &mut Object) {
-        enriched.hidden.addresses = self.addresses != Addresses::Keep
-            && matches!(event.kind, Kind::Kms | Kind::WebrtcDebug);
+        for name in ["candidatePair", "content"].into_iter().filter(|_| self.hides_addresses) {
+            if let Some(field) = event.field(name).filter(|_| !self.privacy.drops(name)) {
+                enriched.hidden.replaced = &["candidatePair", "content"];
+                derived.json(name, &self.privacy.addresses_within(&field.json));
+            }
+        }
         let endpoint = event.field("endpoint").and_then(Field::text);
         if let (Some(endpoint), Some(connection)) = (&endpoint, &event.connection_id) {
             let publishes = !endpoint.starts_with(connection.as_ref())
@@ -295,13 +281,13 @@ impl Enricher {
             }
         }
         if let Some(pair) = event.field("candidatePair")
-            && let Some(candidate) = fields::candidate_json(&pair.json)
+            && let Some(candidate) = candidate_json(&pair.json)
         {
             derived.json("candidate", &candidate);
         }
         if event.kind == Kind::MonitoringStats
             && let Some(net) = event.field("net")
-            && let Some(total) = fields::net_total_json(&net.json)
+            && let Some(total) = net_total_json(&net.json)
         {
             derived.json("net_total", &total);
         }
@@ -315,7 +301,7 @@ impl Enricher {
         }
         for name in STREAM_MEMBERS {
             match event.field(name) {
-                Some(_) if *name == "rtspUri" && self.redact_rtsp_uri => {
+                Some(_) if *name == "rtspUri" => {
                     members.text_if(name, self.rtsp_uri(event).as_deref());
                 }
                 Some(field) => self.member(&mut members, field, truncated),
@@ -339,7 +325,7 @@ impl Enricher {
 
     /// A member of a summary: texts within their bound, nothing that promises another shape.
     fn member(&self, members: &mut Object, field: &Field<'_>, truncated: &mut bool) {
-        if self.is_dropped(&field.name)
+        if self.privacy.drops(&field.name)
             || crate::document::names::place_of(&field.name, &field.json)
                 != crate::document::names::Place::Indexed
         {
@@ -355,20 +341,15 @@ impl Enricher {
     }
 
     fn rtsp_uri(&self, event: &Event<'_>) -> Option<String> {
-        let uri =
-            event.field("rtspUri").and_then(Field::text).filter(|_| !self.is_dropped("rtspUri"))?;
-        Some(privacy::redact_uri(json::prefix(&uri, self.text_bytes_max)))
+        let uri = event
+            .field("rtspUri")
+            .and_then(Field::text)
+            .filter(|_| !self.privacy.drops("rtspUri"))?;
+        Some(json::prefix(&self.privacy.rtsp_uri(&uri), self.text_bytes_max).to_owned())
     }
 
     fn stored_user(&self, user: &str) -> Box<str> {
-        match &self.user_hash {
-            Some(hash) => hash.hash(user).into(),
-            None => user.into(),
-        }
-    }
-
-    fn is_dropped(&self, name: &str) -> bool {
-        self.drop_fields.as_ref().is_some_and(|names| names.iter().any(|dropped| dropped == name))
+        self.privacy.user(user).into()
     }
 
     fn cut<'t>(&self, text: &'t str, truncated: &mut bool) -> &'t str {
@@ -388,5 +369,71 @@ fn is_old_stream_id(endpoint: &str, connection: &str) -> bool {
 }
 
 fn video_size(event: &Event<'_>) -> Option<(i64, i64)> {
-    fields::video_size(&event.field("videoDimensions")?.text()?)
+    let (width, height) = fields::video_dimensions(&event.field("videoDimensions")?.text()?)?;
+    Some((i64::from(width), i64::from(height)))
+}
+
+/// The object `client` of documents.
+fn client_json(platform: &str) -> String {
+    let client = client::parse(platform);
+    let mut json = Object::with_capacity(80);
+    json.text_if("browser", client.browser);
+    json.text_if("version", client.version);
+    json.text_if("os", client.os);
+    json.text("device", client.device.as_str());
+    json.finish()
+}
+
+/// The object `geo` of documents.
+fn geo_json(place: &Place) -> String {
+    let mut json = Object::with_capacity(160);
+    json.text_if("continent", place.continent.as_deref());
+    json.text_if("country", place.country.as_deref());
+    json.text_if("countryCode", place.country_code.as_deref());
+    json.text_if("region", place.region.as_deref());
+    json.text_if("city", place.city.as_deref());
+    if let Some(asn) = place.asn {
+        json.integer("asn", i64::from(asn));
+    }
+    json.text_if("asOrganization", place.as_organization.as_deref());
+    json.finish()
+}
+
+/// The object `candidate` of documents: `localType`, `remoteType`, `transport` of a selected pair.
+fn candidate_json(pair: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Pair {
+        #[serde(default)]
+        local_candidate: String,
+        #[serde(default)]
+        remote_candidate: String,
+    }
+    let pair: Pair = serde_json::from_str(pair).ok()?;
+    let (local, remote) =
+        (fields::candidate(&pair.local_candidate), fields::candidate(&pair.remote_candidate));
+    let mut json = Object::with_capacity(80);
+    json.text_if("localType", local.kind);
+    json.text_if("remoteType", remote.kind);
+    json.text_if("transport", local.transport.or(remote.transport));
+    let json = json.finish();
+    (json != "{}").then_some(json)
+}
+
+/// The object `net_total` of documents: the sum over all interfaces of `monitoringStats.net`.
+fn net_total_json(net: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Interface {
+        #[serde(default)]
+        rx_bytes: i64,
+        #[serde(default)]
+        tx_bytes: i64,
+    }
+    let net: std::collections::BTreeMap<String, Interface> = serde_json::from_str(net).ok()?;
+    let sum = |count: fn(&Interface) -> i64| net.values().map(count).fold(0, i64::saturating_add);
+    let mut json = Object::with_capacity(64);
+    json.integer("rxBytes", sum(|interface| interface.rx_bytes));
+    json.integer("txBytes", sum(|interface| interface.tx_bytes));
+    Some(json.finish())
 }

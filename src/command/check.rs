@@ -17,10 +17,12 @@ pub(super) async fn run(config: &Config, events: Option<&Path>) -> Result<ExitCo
         return check_events(path);
     }
     print("settings: ok")?;
-    open_geoip(config)?;
-    match config.geoip.databases.len() {
-        0 => print("GeoIP: no database, places stay unknown; list one in geoip.databases")?,
-        count => print(&format!("GeoIP: ok, {count} databases"))?,
+    let geoip = open_geoip(config)?;
+    if geoip.is_empty() {
+        print("GeoIP: no database, places stay unknown; list one in geoip.databases")?;
+    }
+    for database in geoip.about() {
+        print(&format!("GeoIP: {} ({})", database.path.display(), database.kind))?;
     }
     for (name, source) in config.sources.iter().filter(|(_, source)| source.secrets.is_empty()) {
         let _ = source;

@@ -1,19 +1,18 @@
 //! `serve`: listen, follow, fold, write.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{AnySink, open_geoip, open_sink, sink_failure, stop_on_signal, tell, wall};
+use super::{AnySink, open_sink, sink_failure, stop_on_signal, tell, wall};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{ExitCode, Failure};
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
-use crate::enrich::place::GeoIp;
+use crate::enrich::place::GeoIpFiles;
 use crate::files::follow::Follower;
 use crate::http::{App, Bound};
 use crate::journal::lock::DataDirLock;
@@ -58,7 +57,7 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     let (sink, index, sink_status) = open_sink(&config, config.sink.kind, &stop)?;
     let metrics = Arc::new(Metrics::new());
     let (live, watched) = watch::channel(Arc::new(Live::default()));
-    let lane = open_lane(&config, sink, Arc::clone(&metrics), live)?;
+    let (lane, geoip) = open_lane(&config, sink, Arc::clone(&metrics), live)?;
     let address = bound.address();
     let app = Arc::new(App {
         secrets: config
@@ -77,7 +76,11 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     let http = tokio::spawn(bound.serve(app, stop.clone()));
     tell(&format!("callscope listens on http://{address}"));
     let beside = beside.map(|beside| beside(address, stop.clone()));
-    let ended = run_lane(config, lane, journal.clone(), stop.clone()).await;
+    let ended = run_lane(
+        config.sink.setup,
+        Running::new(&config, lane, geoip, journal.clone(), stop.clone()),
+    )
+    .await;
     // Whatever ended the lane ends the service: without it, nothing would be dealt with.
     stop.cancel();
     let served = http.await;
@@ -95,7 +98,7 @@ fn open_lane(
     sink: AnySink,
     metrics: Arc<Metrics>,
     live: watch::Sender<Arc<Live>>,
-) -> Result<Lane<AnySink>, Failure> {
+) -> Result<(Lane<AnySink>, GeoIpFiles), Failure> {
     let misconfigured = ExitCode::Misconfigured;
     let checkpoint = Checkpoint::open(&config.data_dir.join("checkpoint.redb"))
         .map_err(Failure::with(misconfigured))?;
@@ -104,8 +107,10 @@ fn open_lane(
         .map_err(Failure::with(misconfigured))?;
     let letters = DeadLetters::open(&config.data_dir.join("dead-letters.redb"))
         .map_err(Failure::with(misconfigured))?;
-    Ok(Lane {
-        folder: Folder::resume(config, open_geoip(config)?, sessions),
+    let (files, geoip) =
+        GeoIpFiles::open(&config.geoip.databases).map_err(Failure::with(misconfigured))?;
+    let lane = Lane {
+        folder: Folder::resume(config, geoip, sessions),
         sink,
         checkpoint: Some(checkpoint),
         dead_letters: Some(Arc::new(letters)),
@@ -115,21 +120,16 @@ fn open_lane(
         behind: BTreeSet::new(),
         stats_every: i64::try_from(config.stats.every.as_millis()).unwrap_or(0),
         takes_any_time: false,
-    })
+    };
+    Ok((lane, files))
 }
 
-/// Runs the lane on a thread of its own until `stop`, or until it cannot go on.
-async fn run_lane(
-    config: Config,
-    lane: Lane<AnySink>,
-    journal: Journal,
-    stop: CancellationToken,
-) -> Result<(), Failure> {
+/// Runs the lane on a thread of its own until it is stopped, or cannot go on.
+async fn run_lane(setup: bool, running: Running) -> Result<(), Failure> {
     let (told, ended) = tokio::sync::oneshot::channel();
     let runtime = tokio::runtime::Handle::current();
-    let running = Running::new(&config, lane, journal, stop);
     let thread = std::thread::Builder::new().name("lane".to_owned()).spawn(move || {
-        let result = runtime.block_on(running.run(config.sink.setup));
+        let result = runtime.block_on(running.run(setup));
         // The other side waits for this; if it has gone, the process is ending anyway.
         let _gone = told.send(result);
     });
@@ -157,8 +157,7 @@ struct Running {
     end: watch::Receiver<u64>,
     follower: Follower,
     poll_every: Duration,
-    geoip_paths: Vec<PathBuf>,
-    geoip: Arc<GeoIp>,
+    geoip: GeoIpFiles,
     stop: CancellationToken,
     shown: Option<Instant>,
     geoip_looked: Instant,
@@ -168,17 +167,16 @@ impl Running {
     fn new(
         config: &Config,
         lane: Lane<AnySink>,
+        geoip: GeoIpFiles,
         journal: Journal,
         stop: CancellationToken,
     ) -> Self {
-        let geoip_paths: Vec<PathBuf> = config.geoip.databases.iter().map(PathBuf::from).collect();
         Self {
             reader: journal.reader(),
             end: journal.end(),
             follower: Follower::new(&config.files.follow, &config.files.source),
             poll_every: config.files.poll_every,
-            geoip: Arc::new(GeoIp::open(&geoip_paths).unwrap_or_default()),
-            geoip_paths,
+            geoip,
             lane,
             journal,
             stop,
@@ -291,17 +289,14 @@ impl Running {
             return;
         }
         self.geoip_looked = Instant::now();
-        if !self.geoip.is_stale() {
-            return;
-        }
-        match GeoIp::open(&self.geoip_paths) {
-            Ok(geoip) => {
+        match self.geoip.reload() {
+            None => {}
+            Some(Ok(geoip)) => {
                 tracing::info!("GeoIP databases were replaced");
-                self.geoip = Arc::new(geoip);
-                self.lane.folder.set_geoip(Arc::clone(&self.geoip));
+                self.lane.folder.set_geoip(geoip);
             }
-            Err(error) => {
-                tracing::warn!(error = %error, "GeoIP databases were replaced by broken ones; the old ones stay in use")
+            Some(Err(error)) => {
+                tracing::warn!(error = %error, "GeoIP databases were replaced by broken ones; the old ones stay in use");
             }
         }
     }

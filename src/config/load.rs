@@ -1,214 +1,284 @@
-//! Loading settings from their layers, and saying what is wrong with them.
+//! Settings: the layers put together, checked, and each value with where it came from.
+//!
+//! 1. the compiled-in defaults, which name every setting;
+//! 2. one file (TOML): the one given, else `callscope.toml` in the working directory where it exists;
+//! 3. the environment: `CALLSCOPE__HTTP__LISTEN` sets `http.listen`.
+//!
+//! Whatever is wrong is reported together: unknown names, wrong kinds, values that a setting does not take, broken rules.
+//! Each with the place where it stood, none with a secret in it.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use config::{File, FileFormat, Source, Value, ValueKind};
+use ::config::{ConfigBuilder, Map, Source, Value, ValueKind, builder::DefaultState};
 
-use super::{Config, DEFAULTS};
+use super::layers::{self, Layers};
+use super::{Config, rules};
 
-/// Environment variables that are settings begin with this.
-const PREFIX: &str = "CALLSCOPE__";
+/// The file that is read where none is named.
+pub const FILE_NAME: &str = "callscope.toml";
 
-/// Settings, and where each came from.
+/// Settings whose values are never printed. The types say the same (`Secret`); a test compares the two.
+const SECRETS: &[&str] = &[
+    "sources.default.secrets",
+    "privacy.user_hash_key",
+    "elasticsearch.password",
+    "elasticsearch.api_key",
+];
+
+pub(super) type Table = Map<String, Value>;
+
+/// The settings in force, and where each came from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The settings in force.
+    /// The settings.
     pub config: Config,
-    /// Key (`http.listen`) to its value as text and its origin.
-    pub values: BTreeMap<String, (String, Origin)>,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// By name, as in `http.listen`.
+    pub(super) settings: BTreeMap<String, Setting>,
 }
 
-/// Which layer a value comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One value and where it came from.
+#[derive(Clone)]
+pub(super) struct Setting {
+    pub(super) value: ValueKind,
+    pub(super) origin: Origin,
+}
+
+impl fmt::Debug for Setting {
+    // The value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Setting({})", self.origin)
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// Compiled in.
     Default,
     /// A settings file.
     File(PathBuf),
-    /// An environment variable.
+    /// A variable of this name.
     Environment(String),
 }
 
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Environment(variable) => f.write_str(variable),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
         }
     }
 }
 
-/// Why there are no settings. Each line names a key, where it stood, and what to do.
+/// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read, or is not TOML.
-    #[error("cannot read settings from {}: {reason}", path.display())]
-    File {
-        /// Which file.
+    /// The file cannot be read. One that was named has to exist.
+    #[error("cannot read the settings file {}", path.display())]
+    Unreadable {
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
+        /// What the system said.
+        source: io::Error,
     },
-    /// Keys or values are wrong; one line for each.
-    #[error("settings are wrong:\n  {}", .0.join("\n  "))]
-    Wrong(Vec<String>),
+    /// The file is no TOML.
+    #[error("the settings file {} is not valid TOML", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: anyhow::Error,
+    },
+    /// Settings that do not exist, have values they do not take, or do not fit together. All of them.
+    #[error("{}", list(problems))]
+    Wrong {
+        /// In the order of their names; never empty.
+        problems: Vec<Problem>,
+    },
+}
+
+/// One thing that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The setting, as in `http.listen`.
+    pub key: String,
+    /// Its value in TOML, unless it is secret or does not matter.
+    pub value: Option<String>,
+    /// Where it stood.
+    pub origin: Origin,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if let Some(value) = &self.value {
+            write!(f, " = {value}")?;
+        }
+        write!(f, " ({}): {}", self.origin, self.message)
+    }
+}
+
+fn list(problems: &[Problem]) -> String {
+    let lines: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+    let noun = if problems.len() == 1 { "setting is" } else { "settings are" };
+    format!("{} {noun} wrong:{lines}", problems.len())
 }
 
 impl Config {
-    /// Loads the layers: the compiled-in defaults, `file` if there is one, and those of `environment` that are settings.
+    /// Puts the layers together. Of `environment` only our own variables count.
     ///
     /// # Errors
     ///
-    /// If a file cannot be read, or anything in any layer is wrong.
+    /// [`ConfigError`]: a file that cannot be read or is no TOML, or all that is wrong with the settings.
     pub fn load(
         file: Option<&Path>,
-        environment: impl IntoIterator<Item = (String, String)>,
+        environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Loaded, ConfigError> {
-        let defaults =
-            read(&File::from_str(DEFAULTS, FileFormat::Toml), Path::new("config.default.toml"))?;
-        let mut layers = vec![(Origin::Default, defaults)];
-        if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
-                path: path.into(),
-                reason: error.to_string(),
-            })?;
-            layers.push((
-                Origin::File(path.into()),
-                read(&File::from_str(&text, FileFormat::Toml), path)?,
-            ));
+        let path = file.map(Path::to_owned).or_else(|| file_in(Path::new("")));
+        let mut layers = Layers::new();
+        if let Some(path) = &path {
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
+            layers.add_file(path, &text)?;
         }
-        for (variable, value) in environment {
-            let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
-            let key = rest.to_lowercase().replace("__", ".");
-            let value = Value::new(Some(&variable), ValueKind::String(value));
-            layers.push((Origin::Environment(variable), BTreeMap::from([(key, value)])));
-        }
-        merge(layers)
+        layers.add_environment(environment);
+        finish(layers, path)
     }
 }
 
-/// The keys of one layer, flat.
-fn read<S: Source>(source: &S, path: &Path) -> Result<BTreeMap<String, Value>, ConfigError> {
-    let table = source
-        .collect()
-        .map_err(|error| ConfigError::File { path: path.into(), reason: error.to_string() })?;
-    let mut values = BTreeMap::new();
-    for (key, value) in table {
-        flatten(key, value, &mut values);
-    }
-    Ok(values)
+/// The settings file of a directory, where there is one.
+fn file_in(directory: &Path) -> Option<PathBuf> {
+    let path = directory.join(FILE_NAME);
+    path.exists().then_some(path)
 }
 
-fn flatten(key: String, value: Value, values: &mut BTreeMap<String, Value>) {
-    match value.kind {
-        ValueKind::Table(table) => {
-            for (name, value) in table {
-                flatten(format!("{key}.{name}"), value, values);
+/// Builds the settings and checks their rules.
+fn finish(layers: Layers, file: Option<PathBuf>) -> Result<Loaded, ConfigError> {
+    let Layers { defaults, file: of_file, environment, settings, mut problems } = layers;
+    let sources = [defaults, of_file, environment];
+    let built = if problems.is_empty() { build(sources) } else { Err(String::new()) };
+    let config = match built {
+        Ok(config) => config,
+        Err(message) => {
+            if problems.is_empty() {
+                let (key, origin) = ("settings".to_owned(), Origin::Default);
+                problems.push(Problem { key, value: None, origin, message });
             }
+            problems.sort();
+            return Err(ConfigError::Wrong { problems });
         }
-        _ => {
-            values.insert(key, value);
-        }
+    };
+    for (key, message) in rules::violations(&config) {
+        let setting = settings.get(&key);
+        problems.push(Problem {
+            value: setting
+                .filter(|_| is_printable(&key))
+                .map(|setting| layers::to_toml(&setting.value)),
+            origin: setting.map_or(Origin::Default, |setting| setting.origin.clone()),
+            key,
+            message,
+        });
+    }
+    if problems.is_empty() {
+        Ok(Loaded { config, file, settings })
+    } else {
+        problems.sort();
+        Err(ConfigError::Wrong { problems })
     }
 }
 
-fn merge(layers: Vec<(Origin, BTreeMap<String, Value>)>) -> Result<Loaded, ConfigError> {
-    let mut known: Vec<String> = Vec::new();
-    let mut wrong = Vec::new();
-    let mut values: BTreeMap<String, (Value, Origin)> = BTreeMap::new();
-    for (origin, layer) in layers {
-        for (key, value) in layer {
-            if origin == Origin::Default {
-                known.push(key.clone());
-            } else if !known.contains(&pattern(&key)) {
-                wrong.push(unknown(&key, &origin, &known));
-                continue;
-            }
-            // An empty variable means the same as none, except for texts and lists.
-            let is_blank = matches!(&value.kind, ValueKind::String(text) if text.is_empty());
-            let before = values.get(&key).map(|(value, _)| &value.kind);
-            if is_blank
-                && matches!(origin, Origin::Environment(_))
-                && !matches!(before, None | Some(ValueKind::String(_) | ValueKind::Array(_)))
-            {
-                continue;
-            }
-            values.insert(key, (value, origin.clone()));
+/// The settings that these layers make, later ones over earlier ones; or why a value cannot be taken.
+///
+/// Through JSON, because its errors say what would be right (`expected "text" or "json"`), and it never takes one kind of
+/// value for another.
+pub(super) fn build(layers: impl IntoIterator<Item = Table>) -> Result<Config, String> {
+    let builder =
+        layers.into_iter().fold(ConfigBuilder::<DefaultState>::default(), |builder, table| {
+            builder.add_source(Layer(table))
+        });
+    let json: serde_json::Value = builder
+        .build()
+        .and_then(::config::Config::try_deserialize)
+        .map_err(|error| error.to_string())?;
+    let mut config: Config = serde_json::from_value(json).map_err(|error| error.to_string())?;
+    for source in config.sources.values_mut() {
+        source.cluster_id.take_if(|id| id.is_empty());
+        source.master_node_id.take_if(|id| id.is_empty());
+    }
+    Ok(config)
+}
+
+/// A layer whose values are known already.
+#[derive(Debug, Clone)]
+struct Layer(Table);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Table, ::config::ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Whether an error may quote a setting's value. A wrong address of a node may hold a password.
+pub(super) fn is_printable(key: &str) -> bool {
+    !is_secret(key) && key != "elasticsearch.urls"
+}
+
+/// Whether a setting's value must not be printed. Every source's settings are like those of the default one.
+pub(super) fn is_secret(key: &str) -> bool {
+    let key = key
+        .strip_prefix("sources.")
+        .and_then(|rest| rest.split_once('.'))
+        .map_or_else(|| key.to_owned(), |(_, setting)| format!("sources.default.{setting}"));
+    SECRETS.contains(&key.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_usual_name_is_found_where_it_exists() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(file_in(directory.path()), None);
+        let path = directory.path().join("callscope.toml");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(file_in(directory.path()), Some(path));
+    }
+
+    #[test]
+    fn what_is_never_printed_is_what_the_types_call_secret() {
+        let layers = Layers::new();
+        for (key, setting) in &layers.settings {
+            let marker = "seen 0123456789";
+            let mut layers = Layers::new();
+            let name = format!("CALLSCOPE__{}", key.to_uppercase().replace('.', "__"));
+            layers.add_environment([(name, marker.to_owned())].into_iter());
+            let taken = layers.problems.is_empty();
+            let printed = build([layers.defaults, layers.environment])
+                .map(|config| format!("{config:?}").contains(marker));
+            assert_eq!(taken && printed == Ok(false), is_secret(key), "{key} {setting:?}");
         }
     }
-    if !wrong.is_empty() {
-        return Err(ConfigError::Wrong(wrong));
-    }
-    let mut builder = config::Config::builder();
-    for (key, (value, origin)) in &values {
-        builder = builder
-            .set_override(key, value.clone())
-            .map_err(|error| ConfigError::Wrong(vec![format!("{key} (from {origin}): {error}")]))?;
-    }
-    let config: Config =
-        builder.build().and_then(config::Config::try_deserialize).map_err(|error| {
-            let key = culprit(&error.to_string(), &values);
-            ConfigError::Wrong(vec![format!("{key}{error}")])
-        })?;
-    let wrong = super::rules::violations(&config);
-    if !wrong.is_empty() {
-        return Err(ConfigError::Wrong(wrong));
-    }
-    let values =
-        values.into_iter().map(|(key, (value, origin))| (key, (shown(&value), origin))).collect();
-    Ok(Loaded { config, values })
-}
 
-/// A key of any source stands for the same key of the default one.
-fn pattern(key: &str) -> String {
-    match key.strip_prefix("sources.").and_then(|rest| rest.split_once('.')) {
-        Some((_, field)) => format!("sources.default.{field}"),
-        None => key.to_owned(),
-    }
-}
-
-fn unknown(key: &str, origin: &Origin, known: &[String]) -> String {
-    let nearest = known.iter().min_by_key(|name| distance(name, key));
-    let hint = nearest.map_or_else(String::new, |name| format!("; did you mean {name}?"));
-    format!("{key} (from {origin}) is no setting{hint}")
-}
-
-/// The error of a wrong value names its key at the end; its origin helps more.
-fn culprit(error: &str, values: &BTreeMap<String, (Value, Origin)>) -> String {
-    let found = values.iter().find(|(key, _)| error.contains(&format!("`{key}`")));
-    found.map_or_else(String::new, |(key, (_, origin))| format!("{key} (from {origin}): "))
-}
-
-fn shown(value: &Value) -> String {
-    match &value.kind {
-        ValueKind::Array(values) => {
-            let values: Vec<String> = values.iter().map(shown).collect();
-            format!("[{}]", values.join(", "))
+    #[test]
+    fn every_secret_is_a_setting() {
+        let layers = Layers::new();
+        for key in SECRETS {
+            assert!(layers.settings.contains_key(*key), "{key}");
         }
-        ValueKind::String(text) => format!("{text:?}"),
-        _ => value.to_string(),
+        assert!(is_secret("sources.other.secrets"));
+        assert!(!is_secret("sources.other.cluster_id"));
     }
-}
-
-/// How many letters have to be changed to make one of the other.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (index, letter) in left.chars().enumerate() {
-        let mut above = index;
-        if let Some(first) = row.first_mut() {
-            *first = index + 1;
-        }
-        for (at, other) in right.iter().enumerate() {
-            let (Some(&here), Some(&before)) = (row.get(at + 1), row.get(at)) else { continue };
-            let best = (here + 1).min(before + 1).min(above + usize::from(letter != *other));
-            above = here;
-            if let Some(slot) = row.get_mut(at + 1) {
-                *slot = best;
-            }
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

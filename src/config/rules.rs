@@ -1,98 +1,208 @@
-//! Rules across settings, checked without any I/O and reported all together.
+//! Settings: rules that types cannot say, all checked without touching the world.
 
-use super::{Config, ElasticsearchConfig};
+use std::time::Duration;
 
-/// Shortest secret, in bytes.
-const SECRET_BYTES_MIN: usize = 8;
+use tracing_subscriber::EnvFilter;
 
-/// Every rule that `config` breaks, one line each.
-pub(super) fn violations(config: &Config) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let mut rule = |holds: bool, line: String| {
-        if !holds {
-            wrong.push(line);
-        }
+use super::{Config, ElasticsearchConfig, Period, SinkKind, SourceConfig};
+use crate::enrich::fields::DataPath;
+
+/// Most secrets of one source: the one in use, and the one that replaces it.
+const SECRETS_MAX: usize = 2;
+
+/// Fewest characters of a secret.
+const SECRET_CHARACTERS_MIN: usize = 8;
+
+/// Least memory that the embedded index works with.
+const HEAP_BYTES_MIN: usize = 15_000_000;
+
+/// Most memory that the embedded index takes.
+const HEAP_BYTES_MAX: usize = 4_000_000_000;
+
+/// Smallest buffer in which a request head can be read.
+const HEAD_BYTES_MIN: usize = 8_192;
+
+/// Fields without which no document is found again.
+const FIELDS_NEEDED: &[&str] = &["elastic_type", "timestamp"];
+
+/// The rules that are broken: the setting, and what is wrong with it.
+pub(super) fn violations(config: &Config) -> Vec<(String, String)> {
+    let mut found = Violations(Vec::new());
+    found.check("data_dir", !config.data_dir.as_os_str().is_empty(), "must not be empty");
+    let level = &config.log.level;
+    // A filter may be a single word too, the name of a module; but then a misspelt level would switch all logs off.
+    let valid = if level.contains(['=', ',', '[', ':']) {
+        EnvFilter::try_new(level).is_ok()
+    } else {
+        !level.is_empty() && level.parse::<tracing_subscriber::filter::LevelFilter>().is_ok()
     };
-    rule(!config.data_dir.as_os_str().is_empty(), "data_dir is empty; name a folder".to_owned());
+    let message = "is neither a level (error, warn, info, debug, trace) nor a filter";
+    found.check("log.level", valid, message);
     for (name, source) in &config.sources {
-        let is_name = (1..=64).contains(&name.len())
-            && name.bytes().all(|byte| {
-                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte)
-            });
-        rule(is_name, format!("sources.{name}: a source's name has 1 to 64 of a-z, 0-9, _ and -"));
-        let secrets = &source.secrets;
-        rule(
-            secrets.len() <= 2,
-            format!(
-                "sources.{name}.secrets has {} entries; at most 2 are valid at a time",
-                secrets.len()
-            ),
-        );
-        let long = secrets.iter().all(|secret| secret.expose().len() >= SECRET_BYTES_MIN);
-        rule(
-            long,
-            format!("sources.{name}.secrets: a secret has at least {SECRET_BYTES_MIN} characters"),
-        );
+        found.source(name, source);
     }
-    let files = &config.files.source;
-    rule(
-        config.sources.contains_key(files),
-        format!("files.source is {files:?}, but there is no [sources.{files}]"),
-    );
-    for (key, path) in
-        [("users.id_path", &config.users.id_path), ("users.tenant_path", &config.users.tenant_path)]
-    {
-        let is_path =
-            path.is_empty() || path.starts_with("serverData.") || path.starts_with("clientData.");
-        rule(is_path, format!("{key} is {path:?}; a path begins with serverData. or clientData."));
-    }
-    let spans = [
-        ("sessions.silent_after", config.sessions.silent_after),
-        ("files.poll_every", config.files.poll_every),
-        ("http.idle_after", config.http.idle_after),
-        ("elasticsearch.request_timeout", config.elasticsearch.request_timeout),
-    ];
-    for (key, span) in spans {
-        rule(!span.is_zero(), format!("{key} must be more than 0"));
-    }
-    let sessions = &config.sessions;
-    rule(
-        sessions.forget_after >= sessions.silent_after,
-        "sessions.forget_after must not be shorter than sessions.silent_after".to_owned(),
-    );
-    rule(
-        config.journal.segment_bytes <= config.journal.bytes_max,
-        "journal.segment_bytes must not be larger than journal.bytes_max".to_owned(),
-    );
-    elasticsearch_violations(&config.elasticsearch, &mut rule);
-    wrong
+    found.sizes(config);
+    found.spans(config);
+    found.data(config);
+    found.elasticsearch(&config.elasticsearch, config.sink.kind);
+    found.0
 }
 
-fn elasticsearch_violations(
-    elasticsearch: &ElasticsearchConfig,
-    rule: &mut impl FnMut(bool, String),
-) {
-    rule(!elasticsearch.urls.is_empty(), "elasticsearch.urls is empty".to_owned());
-    for url in &elasticsearch.urls {
-        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        rule(
-            rest.is_some_and(|rest| !rest.is_empty()),
-            format!("elasticsearch.urls: {url:?} does not begin with http:// or https://"),
+struct Violations(Vec<(String, String)>);
+
+impl Violations {
+    fn check(&mut self, key: &str, holds: bool, message: &str) {
+        if !holds {
+            self.0.push((key.to_owned(), message.to_owned()));
+        }
+    }
+
+    fn source(&mut self, name: &str, source: &SourceConfig) {
+        let key = format!("sources.{name}.secrets");
+        let count = source.secrets.len();
+        let message = format!(
+            "has {count} secrets; at most {SECRETS_MAX} are valid at a time, the old one and the new one"
+        );
+        self.check(&key, count <= SECRETS_MAX, &message);
+        let long = |secret: &str| secret.chars().count() >= SECRET_CHARACTERS_MIN;
+        let message = format!("has a secret of fewer than {SECRET_CHARACTERS_MIN} characters");
+        self.check(&key, source.secrets.iter().all(|secret| long(secret.expose())), &message);
+        let distinct = source.secrets.iter().enumerate().all(|(index, secret)| {
+            source.secrets.iter().take(index).all(|earlier| earlier != secret)
+        });
+        self.check(&key, distinct, "has the same secret twice");
+    }
+
+    fn sizes(&mut self, config: &Config) {
+        let message = format!("must be at least {HEAD_BYTES_MIN}");
+        self.check(
+            "http.head_bytes_max",
+            config.http.head_bytes_max.get() >= HEAD_BYTES_MIN,
+            &message,
+        );
+        let journal = &config.journal;
+        self.check(
+            "journal.segment_bytes",
+            journal.segment_bytes <= journal.bytes_max,
+            "must not be greater than journal.bytes_max",
+        );
+        let body = u64::try_from(config.http.body_bytes_max.get()).unwrap_or(u64::MAX);
+        self.check(
+            "http.body_bytes_max",
+            body < journal.bytes_max.get(),
+            "must be less than journal.bytes_max, or such a body never finds room",
+        );
+        let heap = config.embedded.heap_bytes.get();
+        let message = format!("must be from {HEAP_BYTES_MIN} to {HEAP_BYTES_MAX}");
+        self.check(
+            "embedded.heap_bytes",
+            (HEAP_BYTES_MIN..=HEAP_BYTES_MAX).contains(&heap),
+            &message,
         );
     }
-    rule(
-        elasticsearch.api_key.is_empty() || elasticsearch.username.is_empty(),
-        "elasticsearch.api_key and elasticsearch.username exclude each other; set one".to_owned(),
-    );
-    let index = &elasticsearch.index;
-    let is_index = !index.is_empty()
-        && index.len() <= 200
-        && index.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
-        && index.bytes().all(|byte| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte)
+
+    fn spans(&mut self, config: &Config) {
+        let sessions = &config.sessions;
+        for (key, span) in [
+            ("http.idle_after", config.http.idle_after),
+            ("files.poll_every", config.files.poll_every),
+            ("sessions.remember", sessions.remember),
+            ("sessions.silent_after", sessions.silent_after),
+            ("sessions.forget_after", sessions.forget_after),
+            ("elasticsearch.request_timeout", config.elasticsearch.request_timeout),
+        ] {
+            self.check(key, !span.is_zero(), "must be longer than nothing, such as \"1s\"");
+        }
+        self.check(
+            "sessions.forget_after",
+            sessions.forget_after >= sessions.silent_after,
+            "must not be shorter than sessions.silent_after",
+        );
+        let every = config.stats.every;
+        self.check(
+            "stats.every",
+            every.is_zero() || every >= Duration::from_secs(1),
+            "must be \"0s\" (none) or at least \"1s\"",
+        );
+    }
+
+    /// What becomes of the data of people.
+    fn data(&mut self, config: &Config) {
+        let source = &config.files.source;
+        let message = format!("there is no source of this name; add [sources.{source}]");
+        self.check("files.source", config.sources.contains_key(source), &message);
+        for (key, path) in [
+            ("users.id_path", &config.users.id_path),
+            ("users.tenant_path", &config.users.tenant_path),
+        ] {
+            if let Err(error) = DataPath::parse(path) {
+                self.check(key, false, &error.to_string());
+            }
+        }
+        let key = config.privacy.user_hash_key.expose();
+        let message =
+            format!("has fewer than {SECRET_CHARACTERS_MIN} characters and can be guessed");
+        let long = key.chars().count() >= SECRET_CHARACTERS_MIN;
+        self.check("privacy.user_hash_key", key.is_empty() || long, &message);
+        for field in FIELDS_NEEDED {
+            let dropped = config.privacy.drop_fields.iter().any(|dropped| dropped == field);
+            let message = format!("must not contain {field:?}: no document is found without it");
+            self.check("privacy.drop_fields", !dropped, &message);
+        }
+    }
+
+    fn elasticsearch(&mut self, config: &ElasticsearchConfig, sink: SinkKind) {
+        let key = "elasticsearch.urls";
+        let needed = sink == SinkKind::Elasticsearch;
+        self.check(key, !(needed && config.urls.is_empty()), "must name at least one node");
+        for url in &config.urls {
+            if let Err(message) = node_address(url) {
+                self.check(key, false, message);
+            }
+        }
+        let [name, password, api_key] =
+            [!config.username.is_empty(), !config.password.is_empty(), !config.api_key.is_empty()];
+        let message = "is set together with elasticsearch.username; keep one of the two";
+        self.check("elasticsearch.api_key", !(api_key && name), message);
+        let message = "is set without elasticsearch.username";
+        self.check("elasticsearch.password", !password || name, message);
+        let message = "is no name for an index: lower-case, at most 200 bytes, no blanks, none of \
+                       \\/*?\"<>|,#: and not beginning with - _ + or .";
+        self.check("elasticsearch.index", is_index_name(&config.index), message);
+        self.check(
+            "elasticsearch.retention",
+            config.retention.is_zero() || config.period != Period::None,
+            "needs elasticsearch.period \"month\" or \"day\": a single index is never old enough to be deleted",
+        );
+    }
+}
+
+/// Whether a text is the address of a node; if not, why. The message never quotes it, for it may hold a password.
+fn node_address(url: &str) -> Result<(), &'static str> {
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"))
+        .ok_or("must begin with http:// or https://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if rest.contains('@') {
+        return Err("must not hold user and password; use elasticsearch.username and .password");
+    }
+    if rest.contains(['?', '#']) {
+        return Err("must not hold a query or a fragment");
+    }
+    let valid = url
+        .parse::<axum::http::Uri>()
+        .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
+        && authority.rsplit_once(':').is_none_or(|(_, port)| {
+            port.ends_with(']') || port.parse::<u16>().is_ok_and(|port| port > 0)
         });
-    rule(
-        is_index,
-        format!("elasticsearch.index is {index:?}; an index is named with a-z, 0-9, _, - and ."),
-    );
+    if valid { Ok(()) } else { Err("must hold addresses such as \"https://node-1:9200\"") }
+}
+
+fn is_index_name(name: &str) -> bool {
+    (1..=200).contains(&name.len())
+        && !name.starts_with(['-', '_', '+', '.'])
+        && !name.contains(|c: char| {
+            c.is_uppercase() || c.is_whitespace() || c.is_control() || "\\/*?\"<>|,#:".contains(c)
+        })
 }

@@ -169,7 +169,8 @@ pub fn place_of(name: &str, json: &str) -> Place {
 }
 
 /// A number that some index cannot hold.
-fn is_odd_number(json: &str) -> bool {
+#[must_use]
+pub fn is_odd_number(json: &str) -> bool {
     let is_number = json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
     is_number && (json.len() > NUMBER_BYTES_MAX || crate::event::number_of(json).is_none())
 }

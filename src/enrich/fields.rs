@@ -1,114 +1,234 @@
-//! Fields that hold more than they say: JSON inside texts, ICE candidates, paths into an application's own data.
+//! Values that hide in other fields: dimensions in a JSON text, kinds in an ICE candidate, an id in an application's own
+//! data, one name for the two that Kurento gave an event.
+//!
+//! Everything here takes what came and answers "nothing" where it tells nothing; none of it is an error.
+
+use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
-use crate::json::Object;
-
-/// Longest value taken out of an application's own data, in bytes.
+/// Longest value taken out of an application's data.
 const PICKED_BYTES_MAX: usize = 256;
 
-/// Width and height in `{"width":640,"height":480}`; anything else is no size.
+/// Largest width or height believed.
+const PIXELS_MAX: u32 = 65_535;
+
+/// What OpenVidu puts between the data of client and server where it joins the two.
+const JOINT: &str = "%/%";
+
+/// Width and height in pixels, from `{"width":640,"height":480}` as text (`videoDimensions`).
 #[must_use]
-pub fn video_size(dimensions: &str) -> Option<(i64, i64)> {
+pub fn video_dimensions(text: &str) -> Option<(u32, u32)> {
     #[derive(Deserialize)]
-    struct Size {
-        width: f64,
-        height: f64,
+    struct Dimensions<'a> {
+        #[serde(borrow)]
+        width: &'a RawValue,
+        #[serde(borrow)]
+        height: &'a RawValue,
     }
-    let size: Size = serde_json::from_str(dimensions).ok()?;
-    let whole = |number: f64| {
-        #[expect(clippy::cast_possible_truncation, reason = "within 1 and 65 535")]
-        (1.0..=65_535.0).contains(&number).then_some(number as i64)
+    let pixels = |value: &RawValue| {
+        let text = value.get().trim_matches('"').trim();
+        // Some clients send fractions: 640.0.
+        let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
+        whole.parse::<u32>().ok().filter(|pixels| (1..=PIXELS_MAX).contains(pixels))
     };
-    Some((whole(size.width)?, whole(size.height)?))
+    let dimensions: Dimensions<'_> = serde_json::from_str(text).ok()?;
+    Some((pixels(dimensions.width)?, pixels(dimensions.height)?))
 }
 
-/// The object `candidate` of documents, from a `candidatePair`: `localType` and `remoteType` (`host`, `srflx`, `prflx`,
-/// `relay`) and `transport` (`udp`, `tcp`).
+/// What an ICE candidate tells of its path. What it does not tell is absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Candidate {
+    /// `host`, `srflx`, `prflx` or `relay`.
+    pub kind: Option<&'static str>,
+    /// `udp` or `tcp`.
+    pub transport: Option<&'static str>,
+}
+
+/// Reads `candidate:1 1 udp 2013266431 192.0.2.7 48210 typ relay …` (RFC 8839), with or without `a=` in front.
 #[must_use]
-pub fn candidate_json(pair: &str) -> Option<String> {
-    let pair: Value = serde_json::from_str(pair).ok()?;
-    let candidate = |name: &str| pair.get(name).and_then(Value::as_str).unwrap_or("");
-    let (local, remote) = (candidate("localCandidate"), candidate("remoteCandidate"));
-    let mut json = Object::with_capacity(80);
-    json.text_if("localType", candidate_type(local));
-    json.text_if("remoteType", candidate_type(remote));
-    json.text_if("transport", transport(local).or_else(|| transport(remote)));
-    let json = json.finish();
-    (json != "{}").then_some(json)
+pub fn candidate(text: &str) -> Candidate {
+    let mut words = text.split_ascii_whitespace();
+    let transport = words.clone().nth(2);
+    words.find(|word| word.eq_ignore_ascii_case("typ"));
+    Candidate {
+        kind: one_of(words.next(), &["host", "srflx", "prflx", "relay"]),
+        transport: one_of(transport, &["udp", "tcp"]),
+    }
 }
 
-/// RFC 8839: `candidate:FOUNDATION COMPONENT TRANSPORT PRIORITY ADDRESS PORT typ TYPE …`
-fn candidate_type(candidate: &str) -> Option<&'static str> {
-    let found = candidate.split_ascii_whitespace().skip_while(|word| *word != "typ").nth(1)?;
-    ["host", "srflx", "prflx", "relay"].into_iter().find(|known| *known == found)
+fn one_of(word: Option<&str>, known: &[&'static str]) -> Option<&'static str> {
+    known.iter().find(|known| word.is_some_and(|word| word.eq_ignore_ascii_case(known))).copied()
 }
 
-fn transport(candidate: &str) -> Option<&'static str> {
-    let found = candidate.split_ascii_whitespace().nth(2)?;
-    ["udp", "tcp"].into_iter().find(|known| known.eq_ignore_ascii_case(found))
-}
-
-/// The object `net_total` of documents: the sum over all interfaces of `monitoringStats.net`.
+/// The name that Kurento's event has since OpenVidu 2.23, whichever generation wrote it. Other names come back as they are.
 #[must_use]
-pub fn net_total_json(net: &str) -> Option<String> {
-    let net: Value = serde_json::from_str(net).ok()?;
-    let sum = |name: &str| -> i64 {
-        let interfaces = net.as_object().into_iter().flat_map(serde_json::Map::values);
-        interfaces
-            .filter_map(|interface| interface.get(name)?.as_i64())
-            .fold(0, i64::saturating_add)
-    };
-    let mut json = Object::with_capacity(64);
-    json.integer("rxBytes", sum("rxBytes"));
-    json.integer("txBytes", sum("txBytes"));
-    Some(json.finish())
+pub fn kurento_type(name: &str) -> &str {
+    match name {
+        "IceComponentStateChange" => "IceComponentStateChanged",
+        "ConnectionStateChange" => "ConnectionStateChanged",
+        "MediaStateChange" => "MediaStateChanged",
+        "MediaFlowInStateChange" => "MediaFlowInStateChanged",
+        "MediaFlowOutStateChange" => "MediaFlowOutStateChanged",
+        "MediaTranscodingStateChange" => "MediaTranscodingStateChanged",
+        "UriEndpointStateChange" => "UriEndpointStateChanged",
+        "DataChannelOpen" => "DataChannelOpened",
+        "DataChannelClose" => "DataChannelClosed",
+        other => other,
+    }
 }
 
-/// Where an application put something into `serverData` or `clientData`, which are texts that often hold JSON.
+/// A path into the data that an application gave a participant, such as `serverData.user.id`.
+///
+/// `serverData` or `clientData` alone means the whole text. Members of objects go by name, elements of lists by number. A
+/// text on the way that is itself JSON is looked into.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path {
-    in_server_data: bool,
-    names: Vec<String>,
+pub struct DataPath {
+    root: Root,
+    steps: Vec<Box<str>>,
 }
 
-impl Path {
-    /// `serverData.user.id`; `None` for an empty path.
-    #[must_use]
-    pub fn new(path: &str) -> Option<Self> {
-        let mut names = path.split('.');
-        let in_server_data = match names.next()? {
-            "serverData" => true,
-            "clientData" => false,
-            _ => return None,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Root {
+    ClientData,
+    ServerData,
+}
+
+/// Why a text is no path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be serverData or clientData, or begin with one of them and a dot, such as \"serverData.userId\""
+)]
+pub struct NoDataPath;
+
+impl DataPath {
+    /// The path that `text` spells; `None` for the empty text, which means no path.
+    ///
+    /// # Errors
+    ///
+    /// [`NoDataPath`] if it begins otherwise or has an empty step.
+    pub fn parse(text: &str) -> Result<Option<Self>, NoDataPath> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let mut steps = text.split('.');
+        let root = match steps.next() {
+            Some("clientData") => Root::ClientData,
+            Some("serverData") => Root::ServerData,
+            _ => return Err(NoDataPath),
         };
-        Some(Self { in_server_data, names: names.map(str::to_owned).collect() })
+        let steps: Vec<Box<str>> = steps.map(Box::from).collect();
+        if steps.iter().any(|step| step.trim().is_empty()) {
+            return Err(NoDataPath);
+        }
+        Ok(Some(Self { root, steps }))
     }
 
-    /// What stands there, if it is a text or a number of a sensible length.
+    /// The text or number at the end of the path, at most 256 bytes and not empty; numbers as they are written.
+    ///
+    /// Either text may be no JSON, or both joined by `%/%`.
     #[must_use]
-    pub fn pick(&self, server_data: Option<&str>, client_data: Option<&str>) -> Option<String> {
-        let text = if self.in_server_data { server_data } else { client_data }?;
-        // OpenVidu's clients see both joined by `%/%`; some applications store them like that.
-        let text = match text.split_once("%/%") {
-            Some((client, server)) => {
-                if self.in_server_data {
-                    server
-                } else {
-                    client
-                }
+    pub fn pick(&self, client_data: &str, server_data: &str) -> Option<String> {
+        let text = match self.root {
+            Root::ClientData => client_data.split_once(JOINT).map_or(client_data, |(own, _)| own),
+            Root::ServerData => match (server_data, client_data.split_once(JOINT)) {
+                ("", Some((_, joined))) => joined,
+                _ => server_data.split_once(JOINT).map_or(server_data, |(_, own)| own),
+            },
+        };
+        let json;
+        let picked = if self.steps.is_empty() {
+            Cow::Borrowed(text)
+        } else {
+            json = descend(text, &self.steps)?;
+            leaf(&json)?
+        };
+        let picked = picked.trim();
+        (!picked.is_empty() && picked.len() <= PICKED_BYTES_MAX).then(|| picked.to_owned())
+    }
+}
+
+impl fmt::Display for DataPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.root {
+            Root::ClientData => "clientData",
+            Root::ServerData => "serverData",
+        })?;
+        self.steps.iter().try_for_each(|step| write!(f, ".{step}"))
+    }
+}
+
+/// The JSON at the end of `steps`.
+fn descend<'t>(json: &'t str, steps: &[Box<str>]) -> Option<Cow<'t, str>> {
+    let Some((step, further)) = steps.split_first() else { return Some(Cow::Borrowed(json)) };
+    if json.trim_start().starts_with('"') {
+        let inner: Cow<'_, str> = serde_json::from_str::<Text<'_>>(json).ok()?.0;
+        // One text in another is unwrapped once, so that a text of texts cannot keep us busy.
+        if inner.trim_start().starts_with('"') {
+            return None;
+        }
+        return descend(&inner, steps).map(|found| Cow::Owned(found.into_owned()));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let found = deserializer.deserialize_any(Member(step)).ok()??;
+    deserializer.end().ok()?;
+    descend(found.get(), further)
+}
+
+/// A text that is decoded, or a number as it is written; nothing for anything else.
+fn leaf(json: &str) -> Option<Cow<'_, str>> {
+    match json.as_bytes().first()? {
+        b'"' => Some(serde_json::from_str::<Text<'_>>(json).ok()?.0),
+        b'-' | b'0'..=b'9' => Some(Cow::Borrowed(json)),
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Finds one member of an object, or one element of a list. Of several members with the name the last counts, as in
+/// JavaScript.
+struct Member<'s>(&'s str);
+
+impl<'de> Visitor<'de> for Member<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or a list")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(Text(name)) = map.next_key()? {
+            if name == self.0 {
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
             }
-            None => text,
-        };
-        let root: Value = serde_json::from_str(text).ok()?;
-        let found = self.names.iter().try_fold(&root, |value, name| value.get(name))?;
-        let picked = match found {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            _ => return None,
-        };
-        (!picked.is_empty() && picked.len() <= PICKED_BYTES_MAX).then_some(picked)
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let wanted = self.0.parse::<usize>().ok();
+        let mut found = None;
+        let mut index = 0;
+        loop {
+            if wanted == Some(index) {
+                found = seq.next_element()?;
+                if found.is_none() {
+                    return Ok(None);
+                }
+            } else if seq.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(found);
+            }
+            index += 1;
+        }
     }
 }
 
@@ -118,56 +238,190 @@ mod tests {
 
     use super::*;
 
-    /// B59
     #[test]
-    fn odd_video_sizes_are_none() {
-        assert_eq!(video_size(r#"{"width":640,"height":480}"#), Some((640, 480)));
-        assert_eq!(video_size(r#"{"width":640.0,"height":480}"#), Some((640, 480)));
-        for text in [
-            "",
-            "null",
-            "{",
-            r#"{"width":640}"#,
-            r#"{"width":-1,"height":2}"#,
-            r#"{"width":1e300,"height":2}"#,
+    fn dimensions_are_read_from_their_text() {
+        for (text, expected) in [
+            (r#"{"width":640,"height":480}"#, Some((640, 480))),
+            (r#" { "height" : 720.0, "width" : "1280", "x": [] } "#, Some((1280, 720))),
+            (r#"{"width":640}"#, None),
+            (r#"{"width":0,"height":480}"#, None),
+            (r#"{"width":-1,"height":480}"#, None),
+            (r#"{"width":1e9,"height":480}"#, None),
+            (r#"{"width":70000,"height":480}"#, None),
+            (r#"{"width":null,"height":480}"#, None),
+            (r#"{"width":640,"height":480"#, None),
+            ("640x480", None),
+            ("null", None),
+            ("", None),
         ] {
-            assert_eq!(video_size(text), None, "{text}");
+            assert_eq!(video_dimensions(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn candidates_tell_type_and_transport() {
-        let pair = r#"{"localCandidate":"candidate:1 1 UDP 2013266431 172.17.0.3 5000 typ host",
-            "remoteCandidate":"candidate:2 1 udp 41885695 203.0.113.5 6000 typ relay raddr 0.0.0.0 rport 0","streamId":"1"}"#;
-        assert_eq!(
-            candidate_json(pair).unwrap(),
-            r#"{"localType":"host","remoteType":"relay","transport":"udp"}"#
-        );
-        assert_eq!(candidate_json(r#"{"localCandidate":7}"#), None);
+    fn candidates_tell_their_type_and_transport() {
+        for (text, kind, transport) in [
+            ("candidate:1 1 udp 2013266431 192.0.2.7 48210 typ host", Some("host"), Some("udp")),
+            (
+                "a=candidate:842163049 1 UDP 1677729535 192.0.2.7 46154 typ srflx raddr 10.0.0.2 rport 9",
+                Some("srflx"),
+                Some("udp"),
+            ),
+            (
+                "candidate:2 1 TCP 1015021823 192.0.2.7 9 typ prflx tcptype active",
+                Some("prflx"),
+                Some("tcp"),
+            ),
+            (
+                "candidate:7 1 udp 41885439 198.51.100.3 61000 typ relay raddr 0.0.0.0 rport 0",
+                Some("relay"),
+                Some("udp"),
+            ),
+            (
+                "candidate:7 1 udp 41885439 d3f1.local 61000 typ HOST generation 0",
+                Some("host"),
+                Some("udp"),
+            ),
+            ("candidate:7 1 sctp 41885439 192.0.2.7 61000 typ odd", None, None),
+            ("candidate:7 1 udp 41885439 192.0.2.7 61000 typ", None, Some("udp")),
+            ("typ relay", Some("relay"), None),
+            ("", None, None),
+        ] {
+            assert_eq!(candidate(text), Candidate { kind, transport }, "{text}");
+        }
     }
 
     #[test]
-    fn a_path_leads_into_data_that_may_be_anything() {
-        let path = Path::new("serverData.user.id").unwrap();
-        assert_eq!(path.pick(Some(r#"{"user":{"id":"u7"}}"#), None).as_deref(), Some("u7"));
-        assert_eq!(path.pick(Some(r#"{"user":{"id":7}}"#), None).as_deref(), Some("7"));
-        assert_eq!(
-            path.pick(Some(r#"{"c":1}%/%{"user":{"id":"u7"}}"#), None).as_deref(),
-            Some("u7")
-        );
-        for data in ["", "{'user': 1}", r#"{"user":{"id":null}}"#, r#"{"user":[]}"#] {
-            assert_eq!(path.pick(Some(data), None), None, "{data}");
+    fn both_generations_of_a_kurento_event_have_one_name() {
+        for (old, new) in [
+            ("IceComponentStateChange", "IceComponentStateChanged"),
+            ("MediaFlowInStateChange", "MediaFlowInStateChanged"),
+            ("MediaFlowOutStateChange", "MediaFlowOutStateChanged"),
+            ("MediaTranscodingStateChange", "MediaTranscodingStateChanged"),
+            ("DataChannelOpen", "DataChannelOpened"),
+            ("DataChannelClose", "DataChannelClosed"),
+        ] {
+            assert_eq!(kurento_type(old), new);
+            assert_eq!(kurento_type(new), new);
         }
-        assert_eq!(path.pick(None, Some(r#"{"user":{"id":"u7"}}"#)), None);
+        for same in ["NewCandidatePairSelected", "IceGatheringDone", "UNEXPECTED_ELEMENT_ERROR", ""]
+        {
+            assert_eq!(kurento_type(same), same);
+        }
+    }
+
+    fn pick(path: &str, client_data: &str, server_data: &str) -> Option<String> {
+        DataPath::parse(path).unwrap().unwrap().pick(client_data, server_data)
+    }
+
+    #[test]
+    fn a_path_leads_to_a_text_or_a_number() {
+        let data = r#"{"userId":"alice","user":{"id":897,"e":1e3,"big":123456789012345678901,"no":null,"on":true},
+            "list":[{"id":"a"},{"id":"b"}],"inner":"{\"id\":\"\u00e9\"}","name":" Bob ","userId2":""}"#;
+        for (path, expected) in [
+            ("serverData.userId", Some("alice")),
+            ("serverData.user.id", Some("897")),
+            ("serverData.user.e", Some("1e3")),
+            ("serverData.user.big", Some("123456789012345678901")),
+            ("serverData.list.1.id", Some("b")),
+            ("serverData.inner.id", Some("é")),
+            ("serverData.name", Some("Bob")),
+            ("serverData.user", None),
+            ("serverData.user.no", None),
+            ("serverData.user.on", None),
+            ("serverData.list", None),
+            ("serverData.list.2.id", None),
+            ("serverData.list.x", None),
+            ("serverData.userId.x", None),
+            ("serverData.userId2", None),
+            ("serverData.nothing", None),
+            ("clientData.userId", None),
+        ] {
+            assert_eq!(pick(path, "", data).as_deref(), expected, "{path}");
+        }
+        assert_eq!(pick("clientData.userId", data, "").as_deref(), Some("alice"));
+        assert_eq!(pick("serverData.a", "", r#"{"a":1,"a":2}"#).as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn data_that_is_no_json_gives_nothing_and_its_whole_text_can_be_asked_for() {
+        for data in [
+            "",
+            "TestClient",
+            "{'user': 'client1'}",
+            "{\"userId\":\"a\"",
+            "{\"userId\":\"a\"} x",
+            "[",
+            "\"",
+            "null",
+        ] {
+            assert_eq!(pick("serverData.userId", "", data), None, "{data}");
+        }
+        assert_eq!(pick("clientData", "Alice Example", "").as_deref(), Some("Alice Example"));
+        assert_eq!(pick("serverData", "Alice Example", ""), None);
+    }
+
+    #[test]
+    fn joined_data_is_taken_apart() {
+        let joined = r#"{"id":"c"}%/%{"id":"s"}"#;
+        assert_eq!(pick("clientData.id", joined, "").as_deref(), Some("c"));
+        assert_eq!(pick("serverData.id", joined, "").as_deref(), Some("s"));
+        assert_eq!(pick("serverData.id", "", joined).as_deref(), Some("s"));
+        assert_eq!(pick("serverData.id", joined, r#"{"id":"own"}"#).as_deref(), Some("own"));
+    }
+
+    #[test]
+    fn a_value_has_at_most_256_bytes() {
+        for (length, fits) in [(256, true), (257, false)] {
+            let value = "x".repeat(length);
+            assert_eq!(
+                pick("clientData.id", &format!("{{\"id\":\"{value}\"}}"), "").is_some(),
+                fits
+            );
+        }
+    }
+
+    #[test]
+    fn deep_data_is_refused_and_does_not_overflow() {
+        let deep = "[".repeat(100_000);
+        assert_eq!(pick("serverData.0.0", "", &deep), None);
+        let mut text = "\"x\"".to_owned();
+        for _ in 0..8 {
+            text = serde_json::to_string(&text).unwrap();
+        }
+        assert_eq!(pick("serverData.x", "", &text), None);
+    }
+
+    #[test]
+    fn what_is_no_path_is_refused() {
+        assert_eq!(DataPath::parse(""), Ok(None));
+        for text in
+            ["userId", "serverdata.x", "serverData.", "serverData..x", ".", "data.x", "serverDataX"]
+        {
+            assert_eq!(DataPath::parse(text), Err(NoDataPath), "{text}");
+        }
+        for text in ["serverData", "clientData.user.id", "serverData.a b"] {
+            assert_eq!(DataPath::parse(text).unwrap().unwrap().to_string(), text);
+        }
     }
 
     proptest! {
         #[test]
-        fn any_text_is_taken(text in ".*") {
-            let _size = video_size(&text);
-            let _candidate = candidate_json(&text);
-            let _total = net_total_json(&text);
-            let _picked = Path::new("clientData.a").unwrap().pick(None, Some(&text));
+        fn any_text_goes_through(text in "\\PC{0,80}", other in "\\PC{0,40}") {
+            prop_assert!(video_dimensions(&text).is_none_or(|(width, height)| width * height > 0));
+            prop_assert_eq!(candidate(&text), candidate(&format!(" {text} ")));
+            prop_assert_eq!(kurento_type(&text), text.as_str());
+            for path in ["serverData.a.b", "clientData", "clientData.0"] {
+                prop_assert!(pick(path, &text, &other).is_none_or(|value| value.len() <= PICKED_BYTES_MAX));
+            }
+        }
+
+        #[test]
+        fn what_was_put_in_comes_out(key in "[^.\\s]{1,12}", value in "\\S\\PC{0,30}\\S") {
+            let data = serde_json::json!({"other": [1], "user": {key.clone(): value}}).to_string();
+            let picked = pick(&format!("serverData.user.{key}"), "", &data);
+            prop_assume!(!data.contains(JOINT));
+            prop_assert_eq!(picked, Some(value.trim().to_owned()));
         }
     }
 }

@@ -1,28 +1,103 @@
-//! Places: what an address tells, from any MaxMind-format database the operator has.
+//! Places: what an address tells about where somebody is.
 //!
-//! Two layouts are known: the nested one of GeoLite2 and GeoIP2 (`city.names.en`), and the flat one of others (`city`,
-//! `country_code`, coordinates as text). Of several databases each fills what the ones before it left open, so a City and an
-//! ASN file go together. Files are read into memory; a file that is replaced by rename is noticed by [`GeoIp::is_stale`].
-//! Addresses that no database can know (private, local, documentation) give nothing.
+//! [`GeoIp`] answers from databases in MaxMind's format that the operator brings; none is shipped. Several may be given
+//! (say, one of cities and one of autonomous systems): city, region, country and coordinates come from the first that knows
+//! any of them, never mixed, the autonomous system from the first that knows it. "No place is known" (`Ok(None)`) and "the
+//! database is broken" (`Err`) are different answers. What is no address of the internet has no place and is not looked up.
+//!
+//! Files are read into memory whole (GeoLite2-City: about 60 MB), because a mapped file that is overwritten in place is
+//! undefined behaviour. A lookup decodes an entry with names in eight languages: 2 µs, 3 µs with two databases. Of each
+//! address there are at least two events, so [`Places`] remembers the latest addresses (40 ns).
+//!
+//! [`GeoIpFiles`] takes up a database that was replaced on disk, between two cycles, at the cost of one `stat` a file. A
+//! replacement that is broken is reported once, and the old one stays.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::Arc;
 
-use maxminddb::Reader;
-use serde::Deserialize;
+use maxminddb::{MaxMindDbError, Reader};
+use serde::{Deserialize, Serialize};
 
-use crate::json::Object;
+use super::address;
+use super::entry::Entry;
 
-/// Why databases cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot use the GeoIP database {}: {reason}; put a complete file in its place or take it out of geoip.databases", path.display())]
-pub struct GeoIpError {
-    path: PathBuf,
-    reason: String,
+/// Entries looked at when a database is opened, to see that it can be read and holds places at all.
+const PROBE_ENTRIES_MAX: usize = 200;
+
+/// Addresses remembered with their places: about 2 MB.
+const PLACES_MAX: usize = 8_192;
+
+/// Where an address is, as far as the databases know. Names are English.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// `Europe`
+    pub continent: Option<Box<str>>,
+    /// `Germany`
+    pub country: Option<Box<str>>,
+    /// ISO 3166-1, two capitals: `DE`
+    pub country_code: Option<Box<str>>,
+    /// The largest part of the country: `Bavaria`
+    pub region: Option<Box<str>>,
+    /// `Munich`
+    pub city: Option<Box<str>>,
+    /// Degrees, -90 to 90. Present together with the longitude or not at all.
+    pub latitude: Option<f64>,
+    /// Degrees, -180 to 180.
+    pub longitude: Option<f64>,
+    /// Number of the autonomous system: 3320
+    pub asn: Option<u32>,
+    /// Who runs it: `Deutsche Telekom AG`
+    pub as_organization: Option<Box<str>>,
 }
 
-/// Databases, in the order in which they are asked.
+impl Place {
+    /// `City, Country`, or `Country` where the city is unknown: OpenVidu's own form. Nothing without a country.
+    #[must_use]
+    pub fn location(&self) -> Option<String> {
+        let country = self.country.as_deref()?;
+        Some(match self.city.as_deref() {
+            Some(city) => format!("{city}, {country}"),
+            None => country.to_owned(),
+        })
+    }
+
+    /// `latitude,longitude` in degrees, the text form of a geo point.
+    #[must_use]
+    pub fn geo_points(&self) -> Option<String> {
+        Some(format!("{},{}", self.latitude?, self.longitude?))
+    }
+
+    fn has_whereabouts(&self) -> bool {
+        self.continent.is_some()
+            || self.country.is_some()
+            || self.country_code.is_some()
+            || self.region.is_some()
+            || self.city.is_some()
+            || self.latitude.is_some()
+    }
+
+    fn has_network(&self) -> bool {
+        self.asn.is_some() || self.as_organization.is_some()
+    }
+
+    /// Takes from `other` each of the two parts that is missing here.
+    fn fill(&mut self, other: Place) {
+        if !self.has_network() {
+            self.asn = other.asn;
+            self.as_organization = other.as_organization.clone();
+        }
+        if !self.has_whereabouts() {
+            *self = Place { asn: self.asn, as_organization: self.as_organization.take(), ..other };
+        }
+    }
+}
+
+/// The databases, open.
 #[derive(Debug, Default)]
 pub struct GeoIp {
     databases: Vec<Database>,
@@ -32,358 +107,298 @@ pub struct GeoIp {
 struct Database {
     path: PathBuf,
     reader: Reader<Vec<u8>>,
-    /// Size and time of the file that was read.
-    stamp: Option<(u64, SystemTime)>,
 }
 
-/// What an address tells.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Place {
-    /// Name of the continent.
-    pub continent: Option<String>,
-    /// Name of the country.
-    pub country: Option<String>,
-    /// ISO 3166-1 code of two letters.
-    pub country_code: Option<String>,
-    /// Name of the largest part of the country.
-    pub region: Option<String>,
-    /// Name of the city.
-    pub city: Option<String>,
-    /// Latitude and longitude in degrees.
-    pub point: Option<(f64, f64)>,
-    /// Autonomous system number.
-    pub asn: Option<u32>,
-    /// Who runs the autonomous system.
-    pub as_organization: Option<String>,
+/// What a database says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// Such as `GeoLite2-City`.
+    pub kind: &'a str,
+    /// Seconds since 1970 at which it was built.
+    pub built_at: u64,
+}
+
+/// Why a database cannot be used. Each message names the file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum GeoIpError {
+    /// The file is missing or not readable.
+    #[error(
+        "GeoIP database {} cannot be read; put the file there, make it readable, or take it out of geoip.databases",
+        path.display()
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is there, but it is not (or no longer) a whole database.
+    #[error(
+        "GeoIP database {} is broken; download it again and replace the file by rename",
+        path.display()
+    )]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: MaxMindDbError,
+    },
+    /// A database of something else, such as anonymous proxies.
+    #[error(
+        "GeoIP database {} (type {kind:?}) holds neither places nor autonomous systems; \
+         use one of cities, countries or autonomous systems",
+        path.display()
+    )]
+    NoPlaces {
+        /// The file.
+        path: PathBuf,
+        /// The type it gives itself.
+        kind: String,
+    },
 }
 
 impl GeoIp {
-    /// Reads all databases.
+    /// Reads the databases in `paths`. No path: every place is unknown.
     ///
     /// # Errors
     ///
-    /// If one is missing or broken.
+    /// The first file that is missing, broken, or not about places.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self, GeoIpError> {
-        let databases =
-            paths.iter().map(|path| Database::open(path.as_ref())).collect::<Result<_, _>>()?;
-        Ok(Self { databases })
+        let (geoip, _stamps) = Self::open_stamped(paths)?;
+        Ok(geoip)
     }
 
-    /// Whether a file on disk is another one than was read.
-    #[must_use]
-    pub fn is_stale(&self) -> bool {
-        self.databases.iter().any(|database| {
-            let stamp = stamp(&database.path);
-            stamp.is_some() && stamp != database.stamp
-        })
-    }
-
-    /// What is known of `address`. A record that a database cannot decode is unknown.
-    #[must_use]
-    pub fn lookup(&self, address: IpAddr) -> Option<Place> {
-        if self.databases.is_empty() || !is_public(address) {
-            return None;
+    /// Where `address` is. `Ok(None)`: nowhere that the databases know.
+    ///
+    /// # Errors
+    ///
+    /// [`GeoIpError::Broken`] if a database turns out to be damaged at this entry.
+    pub fn lookup(&self, address: IpAddr) -> Result<Option<Place>, GeoIpError> {
+        let address = address.to_canonical();
+        if self.databases.is_empty() || !address::is_public(address) {
+            return Ok(None);
         }
         let mut place = Place::default();
         for database in &self.databases {
-            database.fill(&mut place, address);
+            if let Some(found) = database.lookup(address)? {
+                place.fill(found);
+            }
         }
-        (place != Place::default()).then_some(place)
+        Ok(Some(place).filter(|place| place.has_whereabouts() || place.has_network()))
+    }
+
+    /// Whether there is no database at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.databases.is_empty()
+    }
+
+    /// What the databases say about themselves, in the order of the settings.
+    pub fn about(&self) -> impl Iterator<Item = About<'_>> {
+        self.databases.iter().map(|database| About {
+            path: &database.path,
+            kind: &database.reader.metadata().database_type,
+            built_at: database.reader.metadata().build_epoch,
+        })
+    }
+
+    fn open_stamped<P: AsRef<Path>>(paths: &[P]) -> Result<(Self, Vec<Stamp>), GeoIpError> {
+        let mut databases = Vec::with_capacity(paths.len());
+        let mut stamps = Vec::with_capacity(paths.len());
+        for path in paths {
+            let (database, stamp) = Database::open(path.as_ref())?;
+            databases.push(database);
+            stamps.push(stamp);
+        }
+        Ok((Self { databases }, stamps))
     }
 }
 
 impl Database {
-    fn open(path: &Path) -> Result<Self, GeoIpError> {
-        let error = |reason: String| GeoIpError { path: path.into(), reason };
-        let stamp = stamp(path);
-        let reader = Reader::open_readfile(path).map_err(|cause| error(cause.to_string()))?;
-        // A cut file opens well enough; looking something up shows whether its data are there.
-        for address in
-            [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V4(Ipv4Addr::new(223, 255, 255, 254))]
-        {
-            let found = reader.lookup(address).map_err(|cause| error(cause.to_string()))?;
-            found.decode::<Record<'_>>().map_err(|cause| error(cause.to_string()))?;
-        }
-        Ok(Self { path: path.into(), reader, stamp })
+    fn open(path: &Path) -> Result<(Self, Stamp), GeoIpError> {
+        let unreadable = |source| GeoIpError::Unreadable { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(unreadable)?;
+        // Of the open file, not of the path: the two may already be different files.
+        let stamp = Stamp::of(&file.metadata().map_err(unreadable)?);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(unreadable)?;
+        let reader = Reader::from_source(bytes)
+            .map_err(|source| GeoIpError::Broken { path: path.to_owned(), source })?;
+        let database = Self { path: path.to_owned(), reader };
+        database.probe()?;
+        Ok((database, stamp))
     }
 
-    fn fill(&self, place: &mut Place, address: IpAddr) {
-        let Ok(Some(record)) =
-            self.reader.lookup(address).and_then(|found| found.decode::<Record<'_>>())
-        else {
-            return;
-        };
-        let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-        let fill = |slot: &mut Option<String>, value: Option<&str>| {
-            if slot.is_none() {
-                *slot = text(value);
-            }
-        };
-        fill(&mut place.continent, record.continent.as_ref().and_then(Named::name));
-        fill(
-            &mut place.country,
-            record.country.as_ref().and_then(Named::name).or(record.country_name),
-        );
-        fill(
-            &mut place.country_code,
-            record.country.as_ref().and_then(Named::code).or(record.country_code),
-        );
-        let region = record
-            .subdivisions
-            .as_ref()
-            .and_then(|regions| regions.first())
-            .and_then(|region| region.names.as_ref());
-        fill(
-            &mut place.region,
-            region.and_then(|names| names.en).or(record.state1).or(record.region),
-        );
-        fill(&mut place.city, record.city.as_ref().and_then(Named::name));
-        if place.country.is_none() {
-            // The flat layout often has the code alone; a code is better than nothing.
-            place.country.clone_from(&place.country_code);
+    /// Decodes the first entries. One of them must know a place or an autonomous system.
+    fn probe(&self) -> Result<(), GeoIpError> {
+        let broken = |source| self.broken(source);
+        let mut knows = false;
+        let networks = self.reader.networks(maxminddb::WithinOptions::default()).map_err(broken)?;
+        for network in networks.take(PROBE_ENTRIES_MAX) {
+            let entry = network.and_then(|network| network.decode::<Entry<'_>>());
+            let place = entry.map_err(broken)?.map(|entry| entry.place());
+            knows |= place.is_some_and(|place| place.has_whereabouts() || place.has_network());
         }
-        if place.point.is_none() {
-            let nested = record
-                .location
-                .as_ref()
-                .and_then(|point| Some((point.latitude?, point.longitude?)));
-            let flat = || {
-                Some((record.latitude.as_ref()?.degrees()?, record.longitude.as_ref()?.degrees()?))
-            };
-            let point = nested.or_else(flat);
-            place.point = point.filter(|(lat, lon)| {
-                (-90.0..=90.0).contains(lat) && (-180.0..=180.0).contains(lon)
-            });
-        }
-        if place.asn.is_none() {
-            place.asn = record.autonomous_system_number;
-        }
-        fill(&mut place.as_organization, record.autonomous_system_organization);
-    }
-}
-
-fn stamp(path: &Path) -> Option<(u64, SystemTime)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.len(), metadata.modified().ok()?))
-}
-
-/// Both layouts at once.
-#[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(borrow)]
-    continent: Option<Named<'a>>,
-    #[serde(borrow)]
-    country: Option<Named<'a>>,
-    #[serde(borrow)]
-    city: Option<Named<'a>>,
-    #[serde(borrow)]
-    subdivisions: Option<Vec<Region<'a>>>,
-    location: Option<Point>,
-    country_code: Option<&'a str>,
-    country_name: Option<&'a str>,
-    state1: Option<&'a str>,
-    region: Option<&'a str>,
-    #[serde(borrow)]
-    latitude: Option<Degrees<'a>>,
-    #[serde(borrow)]
-    longitude: Option<Degrees<'a>>,
-    autonomous_system_number: Option<u32>,
-    autonomous_system_organization: Option<&'a str>,
-}
-
-/// A thing with names, or its name alone.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Named<'a> {
-    Flat(&'a str),
-    Nested {
-        #[serde(borrow)]
-        names: Option<Names<'a>>,
-        iso_code: Option<&'a str>,
-    },
-}
-
-#[derive(Deserialize)]
-struct Names<'a> {
-    en: Option<&'a str>,
-}
-
-#[derive(Deserialize)]
-struct Region<'a> {
-    #[serde(borrow)]
-    names: Option<Names<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Point {
-    latitude: Option<f64>,
-    longitude: Option<f64>,
-}
-
-/// Degrees as a number, or as its text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Degrees<'a> {
-    Number(f64),
-    Text(&'a str),
-}
-
-impl<'a> Named<'a> {
-    fn name(&self) -> Option<&'a str> {
-        match self {
-            Self::Flat(name) => Some(name),
-            Self::Nested { names, .. } => names.as_ref()?.en,
+        if knows {
+            Ok(())
+        } else {
+            let kind = self.reader.metadata().database_type.clone();
+            Err(GeoIpError::NoPlaces { path: self.path.clone(), kind })
         }
     }
 
-    fn code(&self) -> Option<&'a str> {
-        match self {
-            Self::Flat(_) => None,
-            Self::Nested { iso_code, .. } => *iso_code,
+    fn lookup(&self, address: IpAddr) -> Result<Option<Place>, GeoIpError> {
+        if address.is_ipv6() && self.reader.metadata().ip_version == 4 {
+            return Ok(None);
         }
+        self.reader
+            .lookup(address)
+            .and_then(|found| found.decode::<Entry<'_>>())
+            .map(|entry| entry.map(|entry| entry.place()))
+            .map_err(|source| self.broken(source))
+    }
+
+    fn broken(&self, source: MaxMindDbError) -> GeoIpError {
+        GeoIpError::Broken { path: self.path.clone(), source }
     }
 }
 
-impl Degrees<'_> {
-    fn degrees(&self) -> Option<f64> {
-        match self {
-            Self::Number(degrees) => Some(*degrees),
-            Self::Text(text) => text.parse().ok(),
-        }
-    }
+/// The databases with the places of the addresses asked for lately, for one thread.
+#[derive(Debug)]
+pub struct Places {
+    geoip: Arc<GeoIp>,
+    known: HashMap<IpAddr, Option<Arc<Place>>, foldhash::fast::RandomState>,
 }
 
-impl Place {
-    /// As OpenVidu writes it: `City, Country`, or `Country` alone.
+impl Places {
+    /// No address is known yet.
     #[must_use]
-    pub fn location(&self) -> Option<String> {
-        let country = self.country.as_deref()?;
-        Some(
-            self.city
-                .as_deref()
-                .map_or_else(|| country.to_owned(), |city| format!("{city}, {country}")),
-        )
+    pub fn new(geoip: Arc<GeoIp>) -> Self {
+        Self { geoip, known: HashMap::default() }
     }
 
-    /// `lat,lon` in degrees.
-    #[must_use]
-    pub fn geo_points(&self) -> Option<String> {
-        self.point.map(|(latitude, longitude)| format!("{latitude},{longitude}"))
-    }
-
-    /// The object `geo` of documents.
-    #[must_use]
-    pub fn json(&self) -> String {
-        let mut json = Object::with_capacity(160);
-        json.text_if("continent", self.continent.as_deref());
-        json.text_if("country", self.country.as_deref());
-        json.text_if("countryCode", self.country_code.as_deref());
-        json.text_if("region", self.region.as_deref());
-        json.text_if("city", self.city.as_deref());
-        if let Some(asn) = self.asn {
-            json.integer("asn", i64::from(asn));
+    /// As [`GeoIp::lookup`].
+    ///
+    /// # Errors
+    ///
+    /// As [`GeoIp::lookup`]; nothing is remembered then.
+    pub fn lookup(&mut self, address: IpAddr) -> Result<Option<Arc<Place>>, GeoIpError> {
+        if self.geoip.is_empty() {
+            return Ok(None);
         }
-        json.text_if("asOrganization", self.as_organization.as_deref());
-        json.finish()
+        if let Some(place) = self.known.get(&address) {
+            return Ok(place.clone());
+        }
+        let place = self.geoip.lookup(address)?.map(Arc::new);
+        // Beginning anew costs each open address one lookup, and needs no order to be kept.
+        if self.known.len() >= PLACES_MAX {
+            self.known.clear();
+        }
+        self.known.insert(address, place.clone());
+        Ok(place)
+    }
+
+    /// Goes on with other databases.
+    pub fn replace(&mut self, geoip: Arc<GeoIp>) {
+        self.geoip = geoip;
+        self.known.clear();
     }
 }
 
-/// The address in a text: blanks, brackets, a zone and a port are left out. An IPv4 address written as IPv6 is IPv4.
-#[must_use]
-pub fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim();
-    let text = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((inner, _)) => inner,
-        None => text,
-    };
-    let text = text.split('%').next().unwrap_or(text);
-    let parsed = text.parse::<IpAddr>().ok();
-    parsed
-        .or_else(|| text.rsplit_once(':')?.0.parse::<Ipv4Addr>().ok().map(IpAddr::V4))
-        .map(|address| address.to_canonical())
+/// The databases of the settings, watched for replacement.
+#[derive(Debug)]
+pub struct GeoIpFiles {
+    paths: Vec<PathBuf>,
+    /// Of the files as last tried; `None` for one that was not there.
+    seen: Vec<Option<Stamp>>,
 }
 
-/// Whether somebody in the world can have this address.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let [first, second, third, _] = address.octets();
-            let shared = first == 100 && (64..128).contains(&second);
-            let benchmark = first == 198 && (18..20).contains(&second);
-            let assigned = first == 192 && second == 0 && third == 0;
-            !(address.is_private()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_documentation()
-                || address.is_unspecified()
-                || shared
-                || benchmark
-                || assigned
-                || first == 0
-                || first >= 224)
+impl GeoIpFiles {
+    /// Reads the databases in `paths`, as [`GeoIp::open`] does, and remembers which files they were.
+    ///
+    /// # Errors
+    ///
+    /// As [`GeoIp::open`].
+    pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<(Self, Arc<GeoIp>), GeoIpError> {
+        let (geoip, stamps) = GeoIp::open_stamped(paths)?;
+        let paths = paths.iter().map(|path| path.as_ref().to_owned()).collect();
+        Ok((Self { paths, seen: stamps.into_iter().map(Some).collect() }, Arc::new(geoip)))
+    }
+
+    /// Whether a file is another one than when it was last tried.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.stamps() != self.seen
+    }
+
+    /// The databases anew, if a file was replaced since they were last tried; `None` if all are the same.
+    ///
+    /// After an error the caller keeps what it has. The same files are not tried, and so not reported, again.
+    ///
+    /// # Errors
+    ///
+    /// As [`GeoIp::open`].
+    pub fn reload(&mut self) -> Option<Result<Arc<GeoIp>, GeoIpError>> {
+        let stamps = self.stamps();
+        if stamps == self.seen {
+            return None;
         }
-        IpAddr::V6(address) => {
-            let first = address.segments().first().copied().unwrap_or(0);
-            let second = address.segments().get(1).copied().unwrap_or(0);
-            let documentation = first == 0x2001 && second == 0x0db8;
-            // Global unicast is 2000::/3.
-            (0x2000..0x4000).contains(&first) && !documentation && address != Ipv6Addr::UNSPECIFIED
+        self.seen = stamps;
+        Some(GeoIp::open_stamped(&self.paths).map(|(geoip, stamps)| {
+            self.seen = stamps.into_iter().map(Some).collect();
+            Arc::new(geoip)
+        }))
+    }
+
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        self.paths.iter().map(|path| path.metadata().ok().as_ref().map(Stamp::of)).collect()
+    }
+}
+
+/// What tells one file from the next under the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified_s: i64,
+    modified_ns: i64,
+}
+
+impl Stamp {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified_s: metadata.mtime(),
+            modified_ns: metadata.mtime_nsec(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use mmdb_writer::{Value, Writer};
 
     use super::*;
 
     #[test]
-    fn addresses_are_found_in_what_proxies_write() {
-        let cases = [
-            ("93.184.216.34", Some("93.184.216.34")),
-            (" 93.184.216.34:5000 ", Some("93.184.216.34")),
-            ("[2606:2800:220:1::1]:443", Some("2606:2800:220:1::1")),
-            ("fe80::1%eth0", Some("fe80::1")),
-            ("::ffff:93.184.216.34", Some("93.184.216.34")),
-            ("unknown", None),
-            ("", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(
-                address(text).map(|address| address.to_string()).as_deref(),
-                expected,
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn addresses_of_nobody_are_not_looked_up() {
-        for text in [
-            "10.1.2.3",
-            "127.0.0.1",
-            "169.254.1.1",
-            "100.64.0.1",
-            "192.0.2.7",
-            "224.0.0.1",
-            "0.1.2.3",
-            "::1",
-            "fe80::1",
-            "fd00::1",
-            "2001:db8::1",
-        ] {
-            assert!(!is_public(address(text).unwrap()), "{text}");
-        }
-        for text in ["8.8.8.8", "2606:2800:220:1::1"] {
-            assert!(is_public(address(text).unwrap()), "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_an_address_or_not(text in ".*") {
-            let _found = address(&text);
+    fn no_more_than_the_latest_addresses_are_remembered() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("country.mmdb");
+        let mut writer = Writer::new("Country");
+        let france = Value::map([("country_code", Value::from("FR"))]);
+        writer
+            .insert_range("80.0.0.0".parse().unwrap(), "89.0.0.0".parse().unwrap(), &france)
+            .unwrap();
+        std::fs::write(&path, writer.to_bytes().unwrap()).unwrap();
+        let mut places = Places::new(Arc::new(GeoIp::open(&[path]).unwrap()));
+        for number in 0..3 * u32::try_from(PLACES_MAX).unwrap() {
+            places.lookup(IpAddr::V4((0x5101_0000 + number).into())).unwrap();
+            assert!((1..=PLACES_MAX).contains(&places.known.len()));
         }
     }
 }

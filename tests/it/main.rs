@@ -10,6 +10,7 @@
 )]
 
 mod behaviours;
+mod property;
 mod samples;
 mod story;
 mod support;

@@ -16,7 +16,7 @@ pub const WALL: i64 = 4_000_000_000_000;
 
 /// The default settings.
 pub fn config() -> Config {
-    Config::load(None, []).unwrap().config
+    Config::load(None, std::iter::empty()).unwrap().config
 }
 
 /// A store that follows the rules for ids and versions.

@@ -1,0 +1,186 @@
+//! Same events, any order, repetition, cut into cycles, crash: the same documents. Over simulated sessions, as OpenVidu 2.22
+//! sends them and as it did before 2.17.
+
+use callscope::simulate::rng::Rng;
+use callscope::simulate::{self, Truth};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::story::as_cdr;
+use crate::support::{Bench, Store};
+
+const START: i64 = 1_700_000_000_000;
+
+/// The webhook bodies of some sessions that overlap, and what must come of each.
+fn sessions(seed: u64, is_old: bool) -> (Vec<String>, Vec<Truth>) {
+    let mut rng = Rng::new(seed);
+    let mut lines = Vec::new();
+    let mut truths = Vec::new();
+    for index in 0..3 {
+        let (events, truth) = simulate::session(rng.number(), START + index * 600_000, 1);
+        // Large ones make the same point slower.
+        if events.len() > 120 {
+            continue;
+        }
+        lines.extend(
+            events.into_iter().map(|event| if is_old { aged(&event.json) } else { event.json }),
+        );
+        truths.push(truth);
+    }
+    (lines, truths)
+}
+
+/// The event as OpenVidu sent it before 2.17.
+fn aged(json: &str) -> String {
+    let mut event: Value = serde_json::from_str(json).unwrap();
+    let members = event.as_object_mut().unwrap();
+    members.remove("uniqueSessionId");
+    members.remove("connectionId");
+    event.to_string()
+}
+
+/// A copy by another way: as a CDR line, or indexed.
+fn copied(line: &str, rng: &mut Rng) -> String {
+    let mut event: Value = serde_json::from_str(line).unwrap();
+    match rng.below(3) {
+        0 => as_cdr(&event),
+        1 => {
+            event["elastic_type"] = json!("cdr");
+            event.to_string()
+        }
+        _ => line.to_owned(),
+    }
+}
+
+fn shuffle<T>(items: &mut [T], rng: &mut Rng) {
+    for index in (1..items.len()).rev() {
+        items.swap(index, usize::try_from(rng.below(index as u64 + 1)).unwrap());
+    }
+}
+
+/// Reads in cycles of chance, and sometimes crashes in the middle of one, which repeats it.
+fn read_with_crashes(lines: &[String], rng: &mut Rng) -> Store {
+    let mut bench = Bench::new();
+    let mut at = 0;
+    while at < lines.len() {
+        let end = (at + 1 + usize::try_from(rng.below(15)).unwrap()).min(lines.len());
+        for line in &lines[at..end] {
+            bench.read(line);
+        }
+        if rng.below(4) == 0 {
+            // Whether documents of the cycle got out or not before the crash must make no difference.
+            if rng.below(2) == 0 {
+                for document in bench.folder.sessions.documents() {
+                    bench.store.put(&document);
+                }
+            }
+            bench.restart();
+            continue;
+        }
+        bench.cycle();
+        if rng.below(3) == 0 {
+            bench.restart();
+        }
+        at = end;
+    }
+    bench.finish().clone()
+}
+
+fn holds(store: &Store, truth: &Truth) {
+    if truth.unique_session_id.is_empty() {
+        return;
+    }
+    let of = |kind: &str| -> Vec<&Value> {
+        store
+            .of(kind)
+            .into_iter()
+            .filter(|json| json["uniqueSessionId"] == truth.unique_session_id)
+            .collect()
+    };
+    let session = of("sessionSummary")[0];
+    assert_eq!(session["reason"], truth.reason);
+    assert_eq!(session["destroyedAt"], truth.end);
+    assert_eq!(of("connectionSummary").len(), truth.connections);
+    assert_eq!(of("publisherSummary").len(), truth.publishers);
+    assert_eq!(of("subscriberSummary").len(), truth.subscribers);
+    let mut recordings: Vec<_> =
+        of("recordingSummary").iter().map(|json| json["finalStatus"].as_str().unwrap()).collect();
+    recordings.sort_unstable();
+    let mut expected = truth.recordings.clone();
+    expected.sort_unstable();
+    assert_eq!(recordings, expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn documents_depend_on_the_events_alone(seed: u64, is_old: bool) {
+        let (lines, truths) = sessions(seed, is_old);
+        let plain = crate::support::fold(lines.iter().map(String::as_str));
+        if !is_old || truths.iter().map(|truth| truth.unique_session_id.rsplit_once('_').map(|(id, _)| id.to_owned())).collect::<std::collections::BTreeSet<_>>().len() == truths.len() {
+            truths.iter().for_each(|truth| holds(&plain, truth));
+        }
+        let rng = &mut Rng::new(seed ^ 1);
+        let mut disturbed: Vec<String> = lines.clone();
+        for line in &lines {
+            for _ in 0..rng.below(3) {
+                disturbed.push(copied(line, rng));
+            }
+        }
+        shuffle(&mut disturbed, rng);
+        let disturbed = read_with_crashes(&disturbed, rng);
+        prop_assert_eq!(plain.summaries(), disturbed.summaries());
+        // Raw documents too, but for what the lane knew at that moment.
+        prop_assert_eq!(plain.0.keys().collect::<Vec<_>>(), disturbed.0.keys().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn lost_events_make_fewer_facts_and_never_a_wrong_shape(seed: u64, is_old: bool) {
+        let (mut lines, _) = sessions(seed, is_old);
+        let rng = &mut Rng::new(seed ^ 2);
+        lines.retain(|_| rng.below(4) > 0);
+        let plain = crate::support::fold(lines.iter().map(String::as_str));
+        shuffle(&mut lines, rng);
+        let disturbed = read_with_crashes(&lines, rng);
+        prop_assert_eq!(plain.summaries(), disturbed.summaries());
+        for stored in plain.summaries().values() {
+            let json = &stored.json;
+            if let Some(duration) = json.get("duration") {
+                prop_assert!(duration.as_f64().unwrap() >= 0.0);
+            }
+            if let Some(users) = json.get("users") {
+                prop_assert_eq!(users["numberOfElements"].as_u64().unwrap(), users["content"].as_array().unwrap().len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_an_event_or_a_letter(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut bench = Bench::new();
+        bench.read_from("default", &bytes);
+        bench.finish();
+        prop_assert_eq!(bench.dead.len() + bench.outcomes.len(), 1);
+    }
+
+    #[test]
+    fn any_json_in_place_of_any_value_is_taken(seed: u64, at: prop::sample::Index, value in prop_oneof![
+        Just("null".to_owned()), Just("1e400".to_owned()), Just("-9999999999999999999999".to_owned()), Just("{\"a\":{\"a\":1}}".to_owned()),
+        Just("[[[]]]".to_owned()), Just("\"\\ud800\"".to_owned()), Just("\"\\u0000\"".to_owned()), Just("true".to_owned()), Just("\"\"".to_owned()), Just(format!("\"{}\"", "x".repeat(10_000))),
+    ]) {
+        let (lines, _) = sessions(seed, false);
+        let mut bench = Bench::new();
+        for line in &lines {
+            let event: Value = serde_json::from_str(line).unwrap();
+            let members = event.as_object().unwrap();
+            let changed = at.index(members.len());
+            let text: Vec<String> = members.iter().enumerate().map(|(index, (name, own))| {
+                format!("{}:{}", Value::from(name.as_str()), if index == changed { value.clone() } else { own.to_string() })
+            }).collect();
+            // `Store::put` parses every document that comes out.
+            bench.read(&format!("{{{}}}", text.join(",")));
+        }
+        bench.finish();
+        prop_assert_eq!(bench.dead.len() + bench.outcomes.len(), lines.len());
+    }
+}
