@@ -13,9 +13,13 @@ demo: ## Run with a simulated OpenVidu cluster; prints the address of the page
 	./target/release/callscope demo
 
 test: lint ## Everything: format, lints, docs, all tests
+	tests/servers/server.sh ready
+	tests/servers/server.sh fetch elasticsearch
+	tests/servers/server.sh fetch opensearch
 	$(CARGO) test --locked
+	$(CARGO) test --locked --test real_servers -- --test-threads 1
 
-test-quick: ## The tests alone
+test-quick: lint ## The same without real servers: no JDK and Maven needed
 	$(CARGO) test --locked
 
 lint: ## Format, clippy and rustdoc, warnings denied
