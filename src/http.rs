@@ -82,7 +82,12 @@ pub struct App {
     pub body_bytes_max: usize,
     /// How long a body may take.
     pub idle_after: Duration,
+    /// How long a request is held while the journal has no room; [`HOLD`], but for tests.
+    pub hold: Duration,
 }
+
+/// OpenVidu gives a request up after 10 s; before that, its connection is broken so that it is repeated at once.
+pub const HOLD: Duration = Duration::from_secs(9);
 
 /// A server that has its address.
 #[derive(Debug)]

@@ -188,7 +188,10 @@ async fn what_clients_send_breaks_nothing(server: &Server) {
         .map(|(at, json)| document(&format!("odd{at}"), None, time, json))
         .collect();
     assert_eq!(sink.write(&documents).await.unwrap(), vec![Written::Stored; odd.len()]);
-    let refused = document("refused", None, time, &json!({"elastic_type":{"a":1}}));
+    let refused = Document {
+        json: Bytes::from_static(br#"{"elastic_type":"cdr","cut":"#),
+        ..document("refused", None, time, &json!({}))
+    };
     let fine = document("fine", None, time, &json!({"elastic_type":"cdr"}));
     let answers = sink.write(&[refused, fine]).await.unwrap();
     assert!(matches!(answers.as_slice(), [Written::Dead(_), Written::Stored]), "{answers:?}");

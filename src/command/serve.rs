@@ -72,6 +72,7 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
         metrics,
         body_bytes_max: config.http.body_bytes_max.get(),
         idle_after: config.http.idle_after,
+        hold: crate::http::HOLD,
     });
     let http = tokio::spawn(bound.serve(app, stop.clone()));
     tell(&format!("callscope listens on http://{address}"));

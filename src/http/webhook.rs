@@ -15,9 +15,6 @@ use subtle::ConstantTimeEq;
 use super::{App, Broken, api};
 use crate::journal::AppendError;
 
-/// How long a request is held while the journal has no room. OpenVidu gives up after 10 s.
-const HOLD: Duration = Duration::from_secs(9);
-
 pub(super) async fn default_source(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
@@ -67,7 +64,7 @@ async fn receive(
         Ok(Err(_)) | Err(_) => return broken(),
     };
     let received_at = chrono::Utc::now().timestamp_millis();
-    match tokio::time::timeout(HOLD, append(app, source, received_at, &body)).await {
+    match tokio::time::timeout(app.hold, append(app, source, received_at, &body)).await {
         Ok(Ok(())) => StatusCode::OK.into_response(),
         Ok(Err(error)) => {
             tracing::error!(source, error = %error, "event was not taken, connection broken so that it is sent again");

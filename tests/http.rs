@@ -1,0 +1,290 @@
+//! The HTTP server over real sockets: what it answers, what it refuses, when it breaks the connection.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails shows where"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use callscope::command::AnyIndex;
+use callscope::config::{Config, Secret};
+use callscope::http::{App, Bound, HttpError};
+use callscope::journal::{Item, Journal, Writer};
+use callscope::live::{Live, LiveSession, Totals};
+use callscope::metrics::Metrics;
+use callscope::sink::SinkStatus;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+struct Server {
+    address: SocketAddr,
+    journal: Journal,
+    writer: Option<Writer>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+    sink: watch::Sender<SinkStatus>,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    async fn start(journal_bytes: u64, change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config;
+        config.http.listen = "127.0.0.1:0".parse().unwrap();
+        change(&mut config);
+        let (journal, writer, _) = Journal::open(folder.path(), journal_bytes, 1 << 20).unwrap();
+        let bound = Bound::bind(&config).await.unwrap();
+        let (sink, watched) = watch::channel(SinkStatus::Accepting);
+        let open = LiveSession {
+            session_id: "<img onerror=alert(1)>".into(),
+            unique_session_id: "x_1".into(),
+            cluster_id: String::new(),
+            created_at: Some(1),
+            last_event_at: 2,
+            users: 1,
+            open: Totals { sessions: 1, connections: 3, ..Totals::default() },
+            problems: vec!["iceFailed"],
+        };
+        let live = Live { at: 7, totals: open.open, sessions: vec![open] };
+        let app = App {
+            secrets: config
+                .sources
+                .iter()
+                .map(|(name, source)| (name.clone(), source.secrets.clone()))
+                .collect(),
+            journal: journal.clone(),
+            live: watch::channel(Arc::new(live)).1,
+            index: AnyIndex::None,
+            sink: watched,
+            metrics: Arc::new(Metrics::new()),
+            body_bytes_max: config.http.body_bytes_max.get(),
+            idle_after: config.http.idle_after,
+            hold: Duration::from_millis(100),
+        };
+        let address = bound.address();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(bound.serve(Arc::new(app), stop.clone()));
+        Self { address, journal, writer: Some(writer), stop, task, sink, _folder: folder }
+    }
+
+    /// Sends bytes on a new connection, and gives everything that comes back until it is closed.
+    async fn raw(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        // A server that refuses early may close before it has read everything.
+        let _sent = stream.write_all(request).await;
+        let mut answer = Vec::new();
+        let _closed = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    async fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        self.raw(&[head.as_bytes(), body].concat()).await
+    }
+
+    async fn status(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> u16 {
+        let answer = self.request(method, path, headers, body).await;
+        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+    }
+
+    fn journalled(&self) -> Vec<Vec<u8>> {
+        let items = self.journal.reader().read(0, 1000, 1 << 30).unwrap();
+        items
+            .iter()
+            .map(|item| match item {
+                Item::Record(record, _) => record.payload.to_vec(),
+                Item::Damaged(_) => panic!("damaged"),
+            })
+            .collect()
+    }
+
+    async fn end(mut self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        self.journal.close();
+        let writer = self.writer.take().unwrap();
+        tokio::task::spawn_blocking(move || writer.join()).await.unwrap();
+    }
+}
+
+const SECRETS: fn(&mut Config) = |config| {
+    let source = config.sources.get_mut("default").unwrap();
+    source.secrets = vec![Secret::new("first-secret"), Secret::new("second-secret")];
+};
+
+/// B61
+#[tokio::test]
+async fn every_body_is_answered_200_and_journalled_as_it_came() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    let bodies: [&[u8]; 5] = [
+        b"{\"event\":\"x\",\"timestamp\":1}",
+        b"garbage",
+        b"",
+        &[0, 255, 0xe9],
+        b"{\"event\":\"x\",\"timestamp\":1}",
+    ];
+    for body in bodies {
+        assert_eq!(
+            server.status("POST", "/webhook", "content-type: text/odd\r\n", body).await,
+            200
+        );
+    }
+    assert_eq!(server.journalled(), bodies);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn one_of_two_secrets_is_needed_and_names_are_not_told() {
+    let server = Server::start(1 << 30, SECRETS).await;
+    // base64 of "user:first-secret"
+    let basic = "authorization: Basic dXNlcjpmaXJzdC1zZWNyZXQ=\r\n";
+    for (path, headers, status) in [
+        ("/webhook", "", 401),
+        ("/webhook", "authorization: Bearer wrong-secret\r\n", 401),
+        ("/webhook", "authorization: Bearer first-secret\r\n", 200),
+        ("/webhook", "authorization: bearer second-secret\r\n", 200),
+        ("/webhook", basic, 200),
+        ("/webhook", "x-callscope-secret: second-secret\r\n", 200),
+        ("/webhook?secret=first%2Dsecret", "", 200),
+        ("/webhook?secret=first", "", 401),
+        ("/webhook/default", "authorization: Bearer first-secret\r\n", 200),
+        ("/webhook/unknown", "authorization: Bearer first-secret\r\n", 401),
+    ] {
+        assert_eq!(server.status("POST", path, headers, b"{}").await, status, "{path} {headers}");
+    }
+    assert_eq!(server.journalled().len(), 6);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_large_body_is_refused_however_it_comes() {
+    let server =
+        Server::start(1 << 30, |config| config.http.body_bytes_max = 100.try_into().unwrap()).await;
+    assert_eq!(server.status("POST", "/webhook", "", &[b'x'; 100]).await, 200);
+    assert_eq!(server.status("POST", "/webhook", "", &[b'x'; 101]).await, 413);
+    let chunked = [b"POST /webhook HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n65\r\n".as_slice(), &[b'x'; 101], b"\r\n0\r\n\r\n"].concat();
+    assert!(server.raw(&chunked).await.starts_with("HTTP/1.1 413"));
+    let long = format!("x-long: {}\r\n", "x".repeat(60_000));
+    assert_eq!(server.status("POST", "/webhook", &long, b"{}").await, 431);
+    assert_eq!(server.journalled().len(), 1);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_not_journalled() {
+    let server =
+        Server::start(1 << 30, |config| config.http.idle_after = Duration::from_millis(100)).await;
+    let cut = b"POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{\"event\"";
+    assert_eq!(server.raw(cut).await, "", "cut off without an answer");
+    assert!(!server.raw(b"POST /webhook HTT").await.contains("200"));
+    assert!(server.journalled().is_empty());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_full_journal_breaks_the_connection_and_room_lets_it_through() {
+    let server = Server::start(150, |_| {}).await;
+    assert_eq!(server.status("POST", "/webhook", "", &[b'x'; 50]).await, 200);
+    let answer = server.request("POST", "/webhook", "", &[b'x'; 50]).await;
+    assert_eq!(answer, "", "no answer at all, so that OpenVidu sends again");
+    assert_eq!(server.status("GET", "/readyz", "", b"").await, 503);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn health_readiness_and_metrics() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    assert_eq!(server.status("GET", "/healthz", "", b"").await, 200);
+    assert_eq!(server.status("GET", "/readyz", "", b"").await, 200);
+    server.sink.send_replace(SinkStatus::Paused("password expired".into()));
+    let answer = server.request("GET", "/readyz", "", b"").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("password expired"), "{answer}");
+    assert_eq!(server.status("GET", "/healthz", "", b"").await, 200);
+    let page = server.request("GET", "/metrics", "", b"").await;
+    for name in [
+        "callscope_sessions_active",
+        "callscope_dead_letters",
+        "callscope_http_requests_total{path=\"readyz\",code=\"503\"} 1",
+    ] {
+        assert!(page.contains(name), "{name}:\n{page}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn the_api_answers_in_json_and_the_page_from_itself() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    let page = server.request("GET", "/", "", b"").await;
+    assert!(
+        page.contains("content-security-policy: default-src 'self'") && page.contains("/app.js"),
+        "{page}"
+    );
+    assert_eq!(server.status("GET", "/app.js", "", b"").await, 200);
+    let tag = page.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
+    assert_eq!(server.status("GET", "/", &format!("if-none-match: {tag}\r\n"), b"").await, 304);
+    assert_eq!(server.status("GET", "/api/search?limit=5000", "", b"").await, 400);
+    assert_eq!(server.status("GET", "/api/search?from=yesterday", "", b"").await, 400);
+    let missing = server.request("GET", "/nowhere", "", b"").await;
+    assert!(missing.starts_with("HTTP/1.1 404") && missing.contains("\"hint\""), "{missing}");
+    assert_eq!(server.status("GET", "/webhook", "", b"").await, 405);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn stopping_lets_a_request_under_way_finish() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream
+        .write_all(b"POST /webhook HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{")
+        .await
+        .unwrap();
+    // The head is read once the server waits for the body; another request shows that it serves.
+    assert_eq!(server.status("GET", "/healthz", "", b"").await, 200);
+    server.stop.cancel();
+    stream.write_all(b"}").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(server.journalled(), [b"{}"]);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait() {
+    let server =
+        Server::start(1 << 30, |config| config.http.connections_max = 1.try_into().unwrap()).await;
+    let mut first = TcpStream::connect(server.address).await.unwrap();
+    first.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut byte = [0];
+    first.read_exact(&mut byte).await.unwrap();
+    let mut waiting = Box::pin(server.status("GET", "/healthz", "", b""));
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(first);
+    assert_eq!(waiting.await, 200);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn listening_for_everybody_needs_a_secret() {
+    let mut config = Config::load(None, std::iter::empty()).unwrap().config;
+    config.http.listen = "0.0.0.0:0".parse().unwrap();
+    let error = Bound::bind(&config).await.unwrap_err();
+    assert!(
+        matches!(error, HttpError::Open { .. })
+            && error.to_string().contains("sources.default.secrets"),
+        "{error}"
+    );
+    SECRETS(&mut config);
+    let bound = Bound::bind(&config).await.unwrap();
+    config.http.listen = bound.address();
+    assert!(matches!(Bound::bind(&config).await, Err(HttpError::Listen { .. })));
+}
