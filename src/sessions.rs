@@ -262,8 +262,11 @@ impl Sessions {
     /// Treats everything as silent that has no end yet: nothing more will come.
     pub fn finish(&mut self) {
         for (key, session) in &mut self.open {
-            session.head.silent = true;
-            self.due.insert(key.clone());
+            // What has ended was written when it did.
+            if incarnation::cut(session, key).iter().any(|incarnation| incarnation.end.is_none()) {
+                session.head.silent = true;
+                self.due.insert(key.clone());
+            }
         }
     }
 

@@ -67,7 +67,7 @@ async fn drive(
     let mut rng = Rng::new(seed ^ u64::try_from(now).unwrap_or(0));
     let from = now - i64::try_from(history.as_millis()).unwrap_or(0);
     // What of the past lies in the future still comes, at its own time.
-    let mut waiting = tell_history(&mut sender, seed, from, now, stop).await?;
+    let mut waiting = tell_history(address, seed, from, now, stop).await?;
     // Some sessions are under way already when one looks.
     for _ in 0..12 {
         waiting.push(session(rng.number(), wall(), PACE).0);
@@ -115,36 +115,54 @@ impl Waiting {
     }
 }
 
-/// Sends the past in the order of its time. Gives what of its sessions lies after `to`.
+/// Connections over which the past is told.
+const SENDERS: usize = 16;
+/// How much of the past is told at once. Within it, sessions do not wait for each other.
+const WINDOW: i64 = 3_600_000;
+
+/// Sends the past, hour by hour: sessions side by side, each in its own order. Gives what of them lies after `to`.
 async fn tell_history(
-    sender: &mut Sender,
+    address: SocketAddr,
     seed: u64,
     from: i64,
     to: i64,
     stop: &CancellationToken,
 ) -> anyhow::Result<Waiting> {
     let mut rng = Rng::new(seed);
-    let mut waiting = Waiting::default();
-    let mut starts = arrivals(seed, from, to).into_iter().peekable();
-    let mut count = 0_u64;
-    let mut told = Instant::now();
-    while !stop.is_cancelled() {
-        let earliest = waiting.earliest().unwrap_or(i64::MAX);
-        if let Some(start) = starts.next_if(|start| *start <= earliest) {
+    let mut lanes: Vec<(Sender, Waiting)> =
+        (0..SENDERS).map(|_| (Sender::new(address, "/webhook"), Waiting::default())).collect();
+    for (index, start) in arrivals(seed, from, to).into_iter().enumerate() {
+        if let Some((_, waiting)) = lanes.get_mut(index % SENDERS) {
             waiting.push(session(rng.number(), start, 1).0);
-            continue;
         }
-        let Some(event) = waiting.pop_before(to) else { break };
-        sender.send(&event.json).await?;
-        count += 1;
+    }
+    let (mut window, mut count) = (from, 0);
+    let mut told = Instant::now();
+    while window < to && !stop.is_cancelled() {
+        window = (window + WINDOW).min(to);
+        let sent = lanes.iter_mut().map(async |(sender, waiting)| {
+            let mut count = 0_u64;
+            while let Some(event) = waiting.pop_before(window) {
+                sender.send(&event.json).await?;
+                count += 1;
+            }
+            anyhow::Ok(count)
+        });
+        count += futures_util::future::try_join_all(sent).await?.into_iter().sum::<u64>();
         if told.elapsed() >= TOLD_EVERY {
             told = Instant::now();
-            let day = chrono::DateTime::from_timestamp_millis(event.at).unwrap_or_default();
+            let day = chrono::DateTime::from_timestamp_millis(window).unwrap_or_default();
             tell(&format!("  history: {} at {count} events", day.format("%Y-%m-%d")));
         }
     }
     if count > 0 {
         tell(&format!("  history: {count} events sent; live sessions follow"));
     }
-    Ok(waiting)
+    let mut rest = Waiting::default();
+    for (_, mut waiting) in lanes {
+        while let Some(event) = waiting.pop_before(i64::MAX) {
+            rest.push(vec![event]);
+        }
+    }
+    Ok(rest)
 }

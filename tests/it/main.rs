@@ -12,5 +12,6 @@
 mod behaviours;
 mod property;
 mod samples;
+mod schemas;
 mod story;
 mod support;

@@ -1,0 +1,162 @@
+//! The binary as a process: output, exit codes, messages.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails shows where")]
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/2.17-session.jsonl");
+
+fn callscope(folder: &std::path::Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callscope"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env("CALLSCOPE__DATA_DIR", folder.join("data"))
+        .env("CALLSCOPE__LOG__LEVEL", "error");
+    command
+}
+
+fn run(folder: &std::path::Path, arguments: &[&str]) -> (i32, String, String) {
+    ended(&callscope(folder, arguments).output().unwrap())
+}
+
+fn ended(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn import_prints_writes_to_stdout_and_counts_to_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, output, told) = run(folder.path(), &["import", "--to", "stdout", FIXTURE]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("16 records") && told.contains("0 dead"), "{told}");
+    let lines: Vec<Value> =
+        output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        let is_summary = line["_source"]["elastic_type"].as_str().unwrap().ends_with("Summary");
+        assert_eq!(line.get("_version").is_some(), is_summary, "{line}");
+        assert_eq!(line["_index"], "openvidu-events-2021.03");
+    }
+    let sessions =
+        lines.iter().filter(|line| line["_source"]["elastic_type"] == "sessionSummary").count();
+    assert_eq!(sessions, 1);
+}
+
+#[test]
+fn importing_again_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, _, first) = run(folder.path(), &["import", "--to", "embedded", FIXTURE]);
+    // The fixture tells two recording events under both of their names.
+    assert!(first.contains("2 existed, 0 older, 0 refused"), "{first}");
+    let (code, _, again) = run(folder.path(), &["import", "--to", "embedded", FIXTURE]);
+    assert_eq!(code, 0);
+    assert!(again.contains("16 existed"), "{again}");
+}
+
+#[test]
+fn lines_that_are_no_events_are_told_and_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = callscope(folder.path(), &["import", "--to", "embedded", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let event = r#"{"sessionCreated":{"sessionId":"s","timestamp":1700000000000}}"#;
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(format!("garbage\n{event}\n{{\"a\":1}}\n").as_bytes())
+        .unwrap();
+    let (code, _, told) = ended(&child.wait_with_output().unwrap());
+    assert_eq!(code, 5, "{told}");
+    assert!(told.contains("2 dead"), "{told}");
+    let (_, list, _) = run(folder.path(), &["dead-letters", "list"]);
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 2, "{list}");
+    assert!(lines[0].starts_with("record/import/-@0\t") && lines[0].contains("not JSON"), "{list}");
+    let (code, shown, _) = run(folder.path(), &["dead-letters", "show", "record/import/-@0"]);
+    assert!(code == 0 && shown.contains("garbage"), "{shown}");
+    let (code, told, _) = run(folder.path(), &["dead-letters", "discard", "--all"]);
+    assert!(code == 0 && told.contains("2 discarded"), "{told}");
+    assert_eq!(run(folder.path(), &["dead-letters", "list"]).1, "");
+    assert_eq!(run(folder.path(), &["dead-letters", "show", "no such"]).0, 2);
+}
+
+#[test]
+fn check_says_what_each_line_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, output, _) = run(folder.path(), &["check", "--events", FIXTURE]);
+    assert_eq!(code, 0);
+    assert!(
+        output.lines().next().unwrap().contains("sessionCreated TestSession_1614772177070"),
+        "{output}"
+    );
+    assert_eq!(run(folder.path(), &["check"]).0, 0);
+}
+
+#[test]
+fn what_is_wrong_is_said_and_told_by_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("callscope.toml"), "[http]\nlisten_on = 7\n").unwrap();
+    let (code, _, told) = run(folder.path(), &["config"]);
+    assert!(
+        code == 3 && told.contains("http.listen_on") && told.contains("callscope.toml"),
+        "{told}"
+    );
+    std::fs::remove_file(folder.path().join("callscope.toml")).unwrap();
+    assert_eq!(run(folder.path(), &["no-such-command"]).0, 2);
+    let (code, _, told) = run(folder.path(), &["import", "/no/such/file"]);
+    assert!(code == 3 && told.contains("/no/such/file"), "{told}");
+    let (code, _, told) = ended(
+        &callscope(folder.path(), &["setup"])
+            .env("CALLSCOPE__ELASTICSEARCH__URLS", "http://127.0.0.1:1")
+            .output()
+            .unwrap(),
+    );
+    assert!(code == 4 && told.contains("127.0.0.1:1"), "{told}");
+    std::fs::create_dir_all(folder.path().join("data")).unwrap();
+    std::fs::write(folder.path().join("data/checkpoint.redb"), [7; 3000]).unwrap();
+    let (code, _, told) = ended(
+        &callscope(folder.path(), &["serve"])
+            .env("CALLSCOPE__HTTP__LISTEN", "127.0.0.1:0")
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        code == 3 && told.contains("checkpoint.redb") && told.contains("move it away"),
+        "{told}"
+    );
+    let (code, _, told) = ended(
+        &callscope(folder.path(), &["check"])
+            .env("CALLSCOPE__GEOIP__DATABASES", "/no/such.mmdb")
+            .output()
+            .unwrap(),
+    );
+    assert!(code == 3 && told.contains("/no/such.mmdb"), "{told}");
+}
+
+#[test]
+fn a_data_directory_in_use_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = callscope::journal::lock::DataDirLock::acquire(&folder.path().join("data")).unwrap();
+    for arguments in
+        [&["serve"][..], &["import", "--to", "embedded", FIXTURE], &["dead-letters", "list"]]
+    {
+        let (code, _, told) = run(folder.path(), arguments);
+        assert!(code == 3 && told.contains("in use by another callscope"), "{told}");
+    }
+    drop(lock);
+}
+
+#[test]
+fn config_prints_every_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, output, _) = run(folder.path(), &["config"]);
+    assert_eq!(code, 0);
+    assert!(output.contains("listen") && output.contains("CALLSCOPE__DATA_DIR"), "{output}");
+}
