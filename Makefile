@@ -27,5 +27,11 @@ lint: ## Format, clippy and rustdoc, warnings denied
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
+crash: ## kill -9 under load, over and over, until it fails or is stopped
+	while $(CARGO) test --locked --test crash; do :; done
+
+bench: ## Measure; prints one table
+	$(CARGO) run --release --locked --example bench
+
 fmt: ## Format the code
 	$(CARGO) fmt

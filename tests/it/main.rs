@@ -4,6 +4,7 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::panic,
+    clippy::needless_pass_by_value,
     unreachable_pub,
     missing_docs,
     reason = "a test that fails shows where"

@@ -1,0 +1,17 @@
+FROM rust:1.95-slim AS build
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+COPY tests tests
+RUN cargo build --release --locked --bin callscope
+
+FROM debian:12-slim
+RUN useradd --system --create-home --home-dir /var/lib/callscope callscope
+COPY --from=build /src/target/release/callscope /usr/local/bin/callscope
+USER callscope
+ENV CALLSCOPE__DATA_DIR=/var/lib/callscope/data CALLSCOPE__HTTP__LISTEN=0.0.0.0:7300
+VOLUME /var/lib/callscope
+EXPOSE 7300
+ENTRYPOINT ["callscope"]
+CMD ["serve"]
