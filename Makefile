@@ -31,7 +31,7 @@ crash: ## kill -9 under load, over and over, until it fails or is stopped
 	while $(CARGO) test --locked --test crash; do :; done
 
 bench: ## Measure; prints one table
-	$(CARGO) run --release --locked --example bench
+	$(CARGO) bench --locked --bench table
 
 fmt: ## Format the code
 	$(CARGO) fmt

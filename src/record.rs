@@ -70,11 +70,6 @@ impl Positions {
         }
     }
 
-    /// Forgets an input that is gone for good.
-    pub fn forget(&mut self, input: &Input) {
-        self.0.remove(input);
-    }
-
     /// Every input with its next offset, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&Input, u64)> {
         self.0.iter().map(|(input, offset)| (input, *offset))

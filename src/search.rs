@@ -12,8 +12,7 @@ pub struct Search {
     pub from: Option<i64>,
     /// First `timestamp` not wanted any more.
     pub to: Option<i64>,
-    /// Words looked for, as prefixes and without regard to case, in the names a person knows: `sessionId`,
-    /// `uniqueSessionId`, `user`, `id`, `connectionId`, `clientData`, `location`, `reason`. Empty: everything.
+    /// Words looked for, by their beginnings and without regard to case, in [`WORDS`]. Empty: everything.
     pub text: String,
     /// Order by `timestamp`, then `_id`.
     pub order: Order,
@@ -25,6 +24,35 @@ pub struct Search {
 
 /// Most documents of one answer.
 pub const LIMIT_MAX: usize = 1000;
+/// Documents beyond this place are not reached by paging.
+pub const REACH_MAX: usize = 10_000;
+/// Fields in which a person's words are looked for.
+pub const WORDS: [&str; 8] = [
+    "sessionId",
+    "uniqueSessionId",
+    "user",
+    "id",
+    "connectionId",
+    "clientData",
+    "location",
+    "reason",
+];
+
+impl Search {
+    /// Whether an index may be asked this.
+    ///
+    /// # Errors
+    ///
+    /// [`SearchError::Refused`] if it wants more than can be given.
+    pub fn check(&self) -> Result<(), SearchError> {
+        if self.limit <= LIMIT_MAX && self.limit.saturating_add(self.offset) <= REACH_MAX {
+            return Ok(());
+        }
+        Err(SearchError::Refused(format!(
+            "at most {LIMIT_MAX} documents at a time, and none beyond the first {REACH_MAX}"
+        )))
+    }
+}
 
 /// By `timestamp`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -286,6 +286,14 @@ impl Sessions {
         true
     }
 
+    /// Marks everything as unsaved, for a store that has nothing yet.
+    pub fn touch_all(&mut self) {
+        for (key, session) in &mut self.open {
+            session.changed.extend(incarnation::entity_keys(session));
+            self.changed.insert(key.clone());
+        }
+    }
+
     /// The session an event belongs to, for what is joined to raw documents.
     #[must_use]
     pub fn session_of(&self, event: &Event<'_>, source: Source<'_>) -> Option<&Session> {

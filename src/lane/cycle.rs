@@ -106,7 +106,9 @@ impl<S: Sink> Lane<S> {
         self.progress.tally.add(&tally);
         debug_assert!(self.progress.tally.balances(), "{:?}", self.progress.tally);
         let changes = self.folder.sessions.changes()?;
-        if let Some(checkpoint) = &mut self.checkpoint {
+        // A clock that has moved while nothing happened is not worth a sync every second.
+        let is_idle = tally == Tally::default() && changes.is_empty();
+        if let Some(checkpoint) = self.checkpoint.as_mut().filter(|_| !is_idle) {
             checkpoint.save(&self.progress, &changes)?;
         }
         self.metrics.cycle(&tally);
@@ -203,12 +205,6 @@ impl<S: Sink> Lane<S> {
         let live = Arc::new(self.folder.sessions.live(self.progress.lane_clock));
         self.metrics.live(&live);
         self.live.send_replace(live);
-    }
-
-    /// Drops the clock of an input that is gone for good.
-    pub fn forget(&mut self, input: &Input) {
-        self.progress.clocks.remove(input);
-        self.progress.positions.forget(input);
     }
 }
 

@@ -137,7 +137,7 @@ pub(super) fn take_ended(
         }
     }
     for entity in entities {
-        take(session, entity);
+        take(session, &entity);
     }
     spans
 }
@@ -146,29 +146,23 @@ pub(super) fn take_ended(
 pub(super) fn take_all(session: &mut Session) {
     session.head.forgotten.0 += session.ends();
     session.head.starts.clear();
-    let connections = session.connections.keys().cloned().map(EntityKey::Connection);
-    let streams = session.streams.keys().cloned().map(EntityKey::Stream);
-    let recordings = session.recordings.keys().cloned().map(EntityKey::Recording);
-    let entities: Vec<_> = connections.chain(streams).chain(recordings).collect();
-    for entity in entities {
-        take(session, entity);
+    for entity in entity_keys(session) {
+        take(session, &entity);
     }
 }
 
-fn take(session: &mut Session, entity: EntityKey) {
-    let facts = match &entity {
-        EntityKey::Connection(id) => {
-            session.connections.remove(id).map(|connection| connection.facts)
-        }
-        EntityKey::Stream(key) => session.streams.remove(key).map(|stream| stream.facts),
-        EntityKey::Recording(key) => {
-            session.recordings.remove(key).map(|recording| recording.facts)
-        }
-        EntityKey::Head | EntityKey::Closed => None,
-    };
+/// Everything in a session, as it is saved.
+pub(super) fn entity_keys(session: &Session) -> Vec<EntityKey> {
+    let connections = session.connections.keys().cloned().map(EntityKey::Connection);
+    let streams = session.streams.keys().cloned().map(EntityKey::Stream);
+    let recordings = session.recordings.keys().cloned().map(EntityKey::Recording);
+    [EntityKey::Head].into_iter().chain(connections).chain(streams).chain(recordings).collect()
+}
+
+fn take(session: &mut Session, entity: &EntityKey) {
+    let facts = session.remove(entity);
     session.head.forgotten.1 += facts.map_or(0, |facts| facts.len());
     session.changed.insert(EntityKey::Head);
-    session.changed.insert(entity);
 }
 
 fn incarnation(start: i64, end: Option<&End>) -> Incarnation<'_> {

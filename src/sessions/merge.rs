@@ -111,21 +111,10 @@ pub(super) fn bound(session: &mut Session, entities_max: usize) {
         else {
             return;
         };
-        let facts = match &key {
-            EntityKey::Connection(id) => {
-                session.connections.remove(id).map(|connection| connection.facts)
-            }
-            EntityKey::Stream(key) => session.streams.remove(key).map(|stream| stream.facts),
-            EntityKey::Recording(key) => {
-                session.recordings.remove(key).map(|recording| recording.facts)
-            }
-            EntityKey::Head | EntityKey::Closed => None,
-        };
-        if let Some(facts) = facts {
+        if let Some(facts) = session.remove(&key) {
             session.head.cut_facts.extend(&facts);
         }
         session.head.truncated = true;
-        session.changed.insert(key);
     }
 }
 

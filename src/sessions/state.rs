@@ -415,6 +415,21 @@ impl Session {
         self.head.facts.len() + self.head.cut_facts.len() + connections + streams + recordings
     }
 
+    /// Takes an entity away; its facts, if it was there.
+    pub fn remove(&mut self, entity: &EntityKey) -> Option<Facts> {
+        self.changed.insert(entity.clone());
+        match entity {
+            EntityKey::Connection(id) => {
+                self.connections.remove(id).map(|connection| connection.facts)
+            }
+            EntityKey::Stream(key) => self.streams.remove(key).map(|stream| stream.facts),
+            EntityKey::Recording(key) => {
+                self.recordings.remove(key).map(|recording| recording.facts)
+            }
+            EntityKey::Head | EntityKey::Closed => None,
+        }
+    }
+
     /// Whether nothing is left of it.
     #[must_use]
     pub fn is_gone(&self) -> bool {

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use crate::config::EmbeddedConfig;
 use crate::document::{Document, SUPERSEDED};
-use crate::search::{Found, LIMIT_MAX, Order, Page, Search, SearchError};
+use crate::search::{Found, Order, Page, Search, SearchError, WORDS};
 
 /// Version of the fields above.
 const FORMAT: &str = "1";
@@ -43,17 +43,6 @@ const TEXT_BYTES_MAX: usize = 1024;
 const UNSEARCHED: &[&str] = &["content", "malformed", "net", "unindexed", "webrtc_stats"];
 /// Members whose lists are kept but not searched.
 const CONTAINERS: &[&str] = &["users", "recordings", "connections", "publishers", "subscribers"];
-/// Members that a person looks for by their words.
-const WORDS: &[&str] = &[
-    "sessionId",
-    "uniqueSessionId",
-    "user",
-    "id",
-    "connectionId",
-    "clientData",
-    "location",
-    "reason",
-];
 /// First and longest delay after the disk refused.
 const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
@@ -182,11 +171,7 @@ impl EmbeddedIndex {
     ///
     /// If it asks for more than can be given, or the index cannot be read.
     pub fn search(&self, search: &Search) -> Result<Page, SearchError> {
-        if search.limit > LIMIT_MAX || search.limit + search.offset > 10_000 {
-            return Err(SearchError::Refused(format!(
-                "at most {LIMIT_MAX} documents at a time, and none beyond the first 10000"
-            )));
-        }
+        search.check()?;
         let searcher = self.reader.searcher();
         let query = self.query(search);
         let total = searcher.search(&query, &Count).map_err(unavailable)? as u64;

@@ -612,6 +612,56 @@ fn b55_b56_places() {
     let user = store.one("userSummary");
     assert_eq!(user["location"], "unknown");
     assert!(user.get("geo").is_none() && user.get("geoPoints").is_none());
+
+    let mut bench = Bench::new();
+    bench.folder.set_geoip(std::sync::Arc::new(geoip()));
+    story.events[1]["ip"] = json!("93.184.216.34");
+    story.lines().iter().for_each(|line| _ = bench.read(line));
+    bench.cycle();
+    for document in [
+        bench.store.one("userSummary"),
+        bench.store.one("connectionSummary"),
+        document(&bench.store, "cdr", "event", "participantJoined"),
+    ] {
+        assert_eq!(
+            (&document["location"], &document["geoPoints"]),
+            (&json!("Mumbai, India"), &json!("19.09,72.87"))
+        );
+        assert_eq!(
+            (&document["geo"]["countryCode"], &document["ip"]),
+            (&json!("IN"), &json!("93.184.216.34"))
+        );
+    }
+    // What the platform knew itself is kept.
+    let mut bench = Bench::new();
+    bench.folder.set_geoip(std::sync::Arc::new(geoip()));
+    story.events[1]["location"] = json!("Rome, Italy");
+    story.lines().iter().for_each(|line| _ = bench.read(line));
+    assert_eq!(
+        document(&bench.store, "cdr", "event", "participantJoined")["location"],
+        "Rome, Italy"
+    );
+}
+
+/// A database that knows one city.
+fn geoip() -> callscope::enrich::place::GeoIp {
+    use mmdb_writer::{IpVersion, Value as Data, Writer};
+    let names = |name: &str| Data::map([("names", Data::map([("en", Data::from(name))]))]);
+    let country = Data::map([
+        ("iso_code", Data::from("IN")),
+        ("names", Data::map([("en", Data::from("India"))])),
+    ]);
+    let point =
+        Data::map([("latitude", Data::from(19.09_f64)), ("longitude", Data::from(72.87_f64))]);
+    let place = Data::map([("city", names("Mumbai")), ("country", country), ("location", point)]);
+    let mut writer = Writer::builder("GeoLite2-City").ip_version(IpVersion::V4).build();
+    writer
+        .insert_range("93.184.216.0".parse().unwrap(), "93.184.216.255".parse().unwrap(), &place)
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("city.mmdb");
+    std::fs::write(&path, writer.to_bytes().unwrap()).unwrap();
+    callscope::enrich::place::GeoIp::open(&[path]).unwrap()
 }
 
 #[test]

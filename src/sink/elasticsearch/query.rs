@@ -5,19 +5,7 @@ use serde_json::{Value, json};
 
 use super::ElasticsearchSink;
 use crate::document::SUPERSEDED;
-use crate::search::{Found, LIMIT_MAX, Order, Page, Search, SearchError};
-
-/// Fields in which a person's words are looked for.
-const WORDS: [&str; 8] = [
-    "sessionId",
-    "uniqueSessionId",
-    "user",
-    "id",
-    "connectionId",
-    "clientData",
-    "location",
-    "reason",
-];
+use crate::search::{Found, Order, Page, Search, SearchError, WORDS};
 
 #[derive(serde::Deserialize)]
 struct Answer {
@@ -50,11 +38,7 @@ impl ElasticsearchSink {
     ///
     /// If it asks for more than can be given, or the servers do not answer.
     pub async fn search(&self, search: &Search) -> Result<Page, SearchError> {
-        if search.limit > LIMIT_MAX || search.limit + search.offset > 10_000 {
-            return Err(SearchError::Refused(format!(
-                "at most {LIMIT_MAX} documents at a time, and none beyond the first 10000"
-            )));
-        }
+        search.check()?;
         let path = format!("/{}/_search?ignore_unavailable=true", self.config.index);
         let (status, answer) = self
             .ask(Method::Post, &path, Some(body(search).to_string()))
