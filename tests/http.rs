@@ -12,11 +12,15 @@ use std::time::Duration;
 
 use callscope::command::AnyIndex;
 use callscope::config::{Config, Secret};
+use callscope::enrich::place::GeoIp;
 use callscope::http::{App, Bound, HttpError};
 use callscope::journal::{Item, Journal, Writer};
+use callscope::lane::clock::Clock;
+use callscope::lane::fold::{Folded, Folder, Times};
 use callscope::live::{Live, LiveSession, Totals};
 use callscope::metrics::Metrics;
-use callscope::sink::SinkStatus;
+use callscope::sink::embedded::EmbeddedIndex;
+use callscope::sink::{Sink, SinkStatus, StatusSender};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -34,6 +38,10 @@ struct Server {
 
 impl Server {
     async fn start(journal_bytes: u64, change: impl FnOnce(&mut Config)) -> Self {
+        Self::over(AnyIndex::None, journal_bytes, change).await
+    }
+
+    async fn over(index: AnyIndex, journal_bytes: u64, change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::load(None, std::iter::empty()).unwrap().config;
         config.http.listen = "127.0.0.1:0".parse().unwrap();
@@ -60,7 +68,7 @@ impl Server {
                 .collect(),
             journal: journal.clone(),
             live: watch::channel(Arc::new(live)).1,
-            index: AnyIndex::None,
+            index,
             sink: watched,
             metrics: Arc::new(Metrics::new()),
             body_bytes_max: config.http.body_bytes_max.get(),
@@ -237,6 +245,61 @@ async fn the_api_answers_in_json_and_the_page_from_itself() {
     assert!(missing.starts_with("HTTP/1.1 404") && missing.contains("\"hint\""), "{missing}");
     assert_eq!(server.status("GET", "/webhook", "", b"").await, 405);
     server.end().await;
+}
+
+/// What the fold makes of a fixture, in an index.
+async fn indexed(folder: &std::path::Path, fixture: &str) -> AnyIndex {
+    let config = Config::load(None, std::iter::empty()).unwrap().config;
+    let index = EmbeddedIndex::open(
+        folder,
+        &config.embedded,
+        CancellationToken::new(),
+        StatusSender::default(),
+    )
+    .unwrap();
+    let mut folder = Folder::new(&config, Arc::new(GeoIp::default()), false);
+    let mut documents = Vec::new();
+    let path = format!("{}/fixtures/{fixture}", env!("CARGO_MANIFEST_DIR"));
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let times = Times { lane: 0, wall: i64::MAX / 2 };
+        match folder.fold(line.as_bytes(), "default", times, &mut Clock::default(), |_| {}) {
+            Folded::Event(_, document) => documents.push(document),
+            other => panic!("{other:?}"),
+        }
+    }
+    documents.extend(folder.sessions.documents());
+    index.write(&documents).await.unwrap();
+    AnyIndex::Embedded(Arc::new(index))
+}
+
+#[tokio::test]
+async fn one_session_is_shown_with_its_events_whatever_its_version() {
+    for (fixture, id, events) in [
+        ("2.17-session.jsonl", "TestSession_1614772177070", 14),
+        ("2.9-session.jsonl", "weih6kaewklr4i05_1554191765889", 9),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let index = indexed(folder.path(), fixture).await;
+        let server = Server::over(index, 1 << 30, |_| {}).await;
+        let answer = server.request("GET", &format!("/api/sessions/{id}"), "", b"").await;
+        let body: serde_json::Value =
+            serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(
+            (body["events"].as_array().unwrap().len(), &body["totalEvents"]),
+            (events, &events.into()),
+            "{fixture}"
+        );
+        assert_eq!(body["summary"]["uniqueSessionId"], id);
+        assert!(
+            !body["connections"].as_array().unwrap().is_empty()
+                && !body["recordings"].as_array().unwrap().is_empty()
+        );
+        assert!(body["summary"]["users"].get("content").is_none());
+        let list = server.request("GET", "/api/sessions?q=test", "", b"").await;
+        assert!(list.starts_with("HTTP/1.1 200"), "{list}");
+        assert_eq!(server.status("GET", "/api/sessions/none", "", b"").await, 404);
+        server.end().await;
+    }
 }
 
 #[tokio::test]

@@ -90,17 +90,18 @@ pub(super) async fn session(State(app): State<Arc<App>>, Path(id): Path<String>)
         "userSummary",
         "recordingSummary",
     ];
-    let searches = [
-        of(&["sessionSummary"], 1),
-        of(&summaries, LIMIT_MAX),
-        of(&["cdr", "kms", "networkQualityStats", "webrtcDebug"], EVENTS_MAX),
-    ];
     let mut pages = Vec::new();
-    for search in searches {
+    for search in [of(&["sessionSummary"], 1), of(&summaries, LIMIT_MAX)] {
         match app.index.search(search).await {
             Ok(page) => pages.push(page),
             Err(error) => return search_failure(&error),
         }
+    }
+    let summary = pages.first().and_then(|page| page.documents.first());
+    let events = old_events(summary).unwrap_or_else(|| of(&EVENTS, EVENTS_MAX));
+    match app.index.search(events).await {
+        Ok(page) => pages.push(page),
+        Err(error) => return search_failure(&error),
     }
     let parse = |page: &Page| -> Vec<Value> {
         page.documents
@@ -137,6 +138,26 @@ pub(super) async fn session(State(app): State<Arc<App>>, Path(id): Path<String>)
         "totalEvents": pages.get(2).map_or(0, |page| page.total),
     });
     axum::Json(body).into_response()
+}
+
+/// Kinds of documents that are a session's events.
+const EVENTS: [&str; 4] = ["cdr", "kms", "networkQualityStats", "webrtcDebug"];
+
+/// How to find the events of a session before OpenVidu 2.17, which name no `uniqueSessionId`: by its name and its time.
+fn old_events(summary: Option<&Found>) -> Option<Search> {
+    let json: Value = serde_json::from_str(summary?.source.get()).ok()?;
+    json["users"]["content"].get(0)?.get("session")?;
+    Some(Search {
+        filters: vec![
+            ("sessionId".to_owned(), vec![json["sessionId"].as_str()?.to_owned()]),
+            ("elastic_type".to_owned(), EVENTS.map(str::to_owned).to_vec()),
+        ],
+        from: json["createdAt"].as_i64(),
+        to: json["destroyedAt"].as_i64().map(|end| end + 1),
+        order: Order::Oldest,
+        limit: EVENTS_MAX,
+        ..Search::default()
+    })
 }
 
 /// A summary whose nested lists stand beside it in the same answer.
