@@ -231,6 +231,15 @@ impl Journal {
         self.shared.end.subscribe()
     }
 
+    /// Sequence number of the oldest record that is still there.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read.
+    pub fn first(&self) -> Result<u64, JournalError> {
+        Ok(segments(&self.shared.folder)?.first().map_or(0, |(first, _)| *first))
+    }
+
     /// Size of all segment files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -507,6 +516,16 @@ mod tests {
         runtime.block_on(opened.journal.append("default", 7, &[0; 50])).unwrap();
         let mut reader = opened.journal.reader();
         assert_eq!(reader.read(appended, 10, 1 << 20).unwrap().len(), 1);
+        // Without a checkpoint, what was released is not missed.
+        let first = opened.journal.first().unwrap();
+        assert!(first > 0 && first <= appended, "{first}");
+        assert!(
+            reader
+                .read(first, 10, 1 << 20)
+                .unwrap()
+                .iter()
+                .all(|item| matches!(item, Item::Record(..)))
+        );
     }
 
     #[test]

@@ -150,6 +150,10 @@ async fn run_lane(setup: bool, running: Running) -> Result<(), Failure> {
     }
 }
 
+fn journal_failure(error: journal::JournalError) -> LaneError {
+    LaneError::Sink(SinkError::Misconfigured(anyhow::Error::from(error)))
+}
+
 /// The lane with its inputs.
 struct Running {
     lane: Lane<AnySink>,
@@ -190,6 +194,9 @@ impl Running {
         if setup {
             self.lane.sink.setup().await?;
         }
+        // A new checkpoint beside an old journal begins with what is still there.
+        let first = self.journal.first().map_err(journal_failure)?;
+        self.lane.progress.positions.advance(&self.journal.input(), first);
         self.show();
         let mut expired = Instant::now();
         while !self.stop.is_cancelled() {
@@ -219,9 +226,7 @@ impl Running {
     fn read(&mut self) -> Result<Vec<Item>, LaneError> {
         let input = self.journal.input();
         let from = self.lane.progress.positions.next(&input);
-        let read = self.reader.read(from, RECORDS_MAX, BYTES_MAX).map_err(|error| {
-            LaneError::Sink(SinkError::Misconfigured(anyhow::Error::from(error)))
-        })?;
+        let read = self.reader.read(from, RECORDS_MAX, BYTES_MAX).map_err(journal_failure)?;
         let mut items: Vec<Item> = Vec::with_capacity(read.len());
         let mut bytes = 0;
         let mut next = from;

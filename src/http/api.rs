@@ -146,14 +146,14 @@ const EVENTS: [&str; 4] = ["cdr", "kms", "networkQualityStats", "webrtcDebug"];
 /// How to find the events of a session before OpenVidu 2.17, which name no `uniqueSessionId`: by its name and its time.
 fn old_events(summary: Option<&Found>) -> Option<Search> {
     let json: Value = serde_json::from_str(summary?.source.get()).ok()?;
-    json["users"]["content"].get(0)?.get("session")?;
+    json.pointer("/users/content/0/session")?;
     Some(Search {
         filters: vec![
-            ("sessionId".to_owned(), vec![json["sessionId"].as_str()?.to_owned()]),
+            ("sessionId".to_owned(), vec![json.get("sessionId")?.as_str()?.to_owned()]),
             ("elastic_type".to_owned(), EVENTS.map(str::to_owned).to_vec()),
         ],
-        from: json["createdAt"].as_i64(),
-        to: json["destroyedAt"].as_i64().map(|end| end + 1),
+        from: json.get("createdAt")?.as_i64(),
+        to: json.get("destroyedAt")?.as_i64().map(|end| end + 1),
         order: Order::Oldest,
         limit: EVENTS_MAX,
         ..Search::default()
