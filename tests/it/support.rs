@@ -153,8 +153,35 @@ impl Bench {
     }
 }
 
-/// Folds `records` as one batch.
+/// Folds `records` as one batch, and sees that the same comes of them with a restart after every record, with every record
+/// twice, and backwards.
 pub fn fold<'a>(records: impl IntoIterator<Item = &'a str>) -> Store {
+    let records: Vec<&str> = records.into_iter().collect();
+    let mut whole = Bench::new();
+    let mut restarted = Bench::new();
+    let mut twice = Bench::new();
+    let mut backwards = Bench::new();
+    for record in &records {
+        whole.read(record);
+        restarted.read(record).cycle().restart();
+        twice.read(record).read(record);
+    }
+    for record in records.iter().rev() {
+        backwards.read(record);
+    }
+    let store = whole.finish().clone();
+    assert_eq!(
+        store.summaries(),
+        restarted.finish().summaries(),
+        "with a restart after every record"
+    );
+    assert_eq!(store.summaries(), twice.finish().summaries(), "with every record twice");
+    assert_eq!(store.summaries(), backwards.finish().summaries(), "backwards");
+    store
+}
+
+/// Folds `records` as one batch.
+pub fn fold_once<'a>(records: impl IntoIterator<Item = &'a str>) -> Store {
     let mut bench = Bench::new();
     for record in records {
         bench.read(record);
