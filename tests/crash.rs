@@ -104,14 +104,16 @@ async fn settled(address: SocketAddr, expected: usize) {
             tokio::process::Command::new("curl").args(["-sS", &url]).output().await.unwrap().stdout
         }
     };
-    loop {
-        let found: Value = serde_json::from_slice(&client("/api/search?type=cdr&limit=0").await)
+    let mut found = Value::Null;
+    // Far more looks than a slow machine needs; without an end, a lost event would show as a test that hangs.
+    for _ in 0..20_000 {
+        found = serde_json::from_slice(&client("/api/search?type=cdr&limit=0").await)
             .unwrap_or_default();
         if found["total"].as_u64() == Some(expected as u64) {
             return;
         }
-        tokio::task::yield_now().await;
     }
+    panic!("{found} instead of {expected} events");
 }
 
 fn load() -> Vec<String> {
