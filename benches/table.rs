@@ -19,11 +19,12 @@ use callscope::document::Document;
 use callscope::enrich::place::GeoIp;
 use callscope::journal::Journal;
 use callscope::lane::fold::Folder;
+use callscope::lane::outlet::Outlet;
 use callscope::lane::{Item, Lane};
 use callscope::live::Live;
 use callscope::metrics::Metrics;
 use callscope::record::{Input, Position, Record};
-use callscope::sessions::Limits;
+use callscope::sessions::{Keeping, Limits};
 use callscope::simulate::rng::Rng;
 use callscope::simulate::session;
 use callscope::sink::embedded::EmbeddedIndex;
@@ -95,12 +96,10 @@ fn records(count: usize) -> Vec<Record> {
 
 fn lane<S: Sink>(sink: S, config: &Config) -> Lane<S> {
     Lane {
-        folder: Folder::new(config, Arc::new(GeoIp::default()), false),
-        sink,
+        folder: Folder::new(config, Arc::new(GeoIp::default()), Keeping::Replay),
+        outlet: Arc::new(Outlet { sink, dead_letters: None, metrics: Arc::new(Metrics::new()) }),
         checkpoint: None,
-        dead_letters: None,
         progress: Progress::default(),
-        metrics: Arc::new(Metrics::new()),
         live: watch::Sender::new(Arc::new(Live::default())),
         behind: BTreeSet::new(),
         stats_every: 0,
@@ -148,7 +147,7 @@ fn restart(mut lane: Lane<BlackHole>) {
     }
     let started = Instant::now();
     let checkpoint = Checkpoint::open(&path).unwrap();
-    let (_, sessions) = checkpoint.load(Limits::new(&config.sessions), true).unwrap();
+    let (_, sessions) = checkpoint.load(Limits::new(&config.sessions)).unwrap();
     assert_eq!(sessions.entities(), entities);
     row(
         &format!("restart with {entities} entities"),

@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::lane::clock::Clock;
 use crate::record::{Input, Positions};
-use crate::sessions::{Change, Limits, RestoreError, Sessions};
+use crate::sessions::{Change, Keeping, Limits, RestoreError, Sessions};
 
 /// Version of everything stored in the file. Raise it when an older binary could not read what this one writes, or this one
 /// not what an older one wrote.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const ENTITIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entities");
@@ -156,12 +156,8 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`CheckpointError::Unreadable`].
-    pub fn load(
-        &self,
-        limits: Limits,
-        forgets: bool,
-    ) -> Result<(Progress, Sessions), CheckpointError> {
-        self.read(limits, forgets)
+    pub fn load(&self, limits: Limits) -> Result<(Progress, Sessions), CheckpointError> {
+        self.read(limits)
             .map_err(|source| CheckpointError::Unreadable { path: self.path.clone(), source })
     }
 
@@ -193,12 +189,12 @@ impl Checkpoint {
         Ok(table.get(name)?.map(|value| value.value().to_vec()))
     }
 
-    fn read(&self, limits: Limits, forgets: bool) -> anyhow::Result<(Progress, Sessions)> {
+    fn read(&self, limits: Limits) -> anyhow::Result<(Progress, Sessions)> {
         let progress = match self.meta("progress")? {
             Some(bytes) => postcard::from_bytes(&bytes)?,
             None => Progress::default(),
         };
-        let mut sessions = Sessions::new(limits, forgets);
+        let mut sessions = Sessions::new(limits, Keeping::Lifetimes);
         let transaction = self.database.begin_read()?;
         for entry in transaction.open_table(ENTITIES)?.iter()? {
             let (key, value) = entry?;
@@ -246,10 +242,10 @@ mod tests {
         progress.positions.advance(&Input("journal/x".into()), 12);
         {
             let mut checkpoint = Checkpoint::open(&path).unwrap();
-            assert_eq!(checkpoint.load(limits(), true).unwrap().0, Progress::default());
+            assert_eq!(checkpoint.load(limits()).unwrap().0, Progress::default());
             checkpoint.save(&progress, &[]).unwrap();
         }
-        assert_eq!(Checkpoint::open(&path).unwrap().load(limits(), true).unwrap().0, progress);
+        assert_eq!(Checkpoint::open(&path).unwrap().load(limits()).unwrap().0, progress);
     }
 
     #[test]
@@ -287,6 +283,6 @@ mod tests {
         let mut checkpoint = Checkpoint::open(&path).unwrap();
         let change = Change { key: vec![1, 2, 3], value: Some(vec![255; 9]) };
         checkpoint.save(&Progress::default(), &[change]).unwrap();
-        assert!(matches!(checkpoint.load(limits(), true), Err(CheckpointError::Unreadable { .. })));
+        assert!(matches!(checkpoint.load(limits()), Err(CheckpointError::Unreadable { .. })));
     }
 }

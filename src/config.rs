@@ -34,6 +34,7 @@ pub struct Config {
     pub sources: BTreeMap<String, SourceConfig>,
     pub journal: JournalConfig,
     pub files: FilesConfig,
+    pub import: ImportConfig,
     pub geoip: GeoipConfig,
     pub privacy: PrivacyConfig,
     pub users: UsersConfig,
@@ -109,6 +110,14 @@ pub struct FilesConfig {
     pub source: String,
     #[serde(deserialize_with = "span")]
     pub poll_every: Duration,
+}
+
+/// `[import]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct ImportConfig {
+    pub entities_max: NonZeroUsize,
 }
 
 /// `[geoip]`

@@ -28,6 +28,15 @@ pub const ID_BYTES_MAX: usize = 1024;
 /// 2016-01-01: OpenVidu did not exist before.
 pub const TIME_MIN: i64 = 1_451_606_400_000;
 
+/// 2100-01-01: nothing that is told has happened after.
+pub const TIME_MAX: i64 = 4_102_444_800_000;
+
+/// Whether something can have happened then.
+#[must_use]
+pub fn is_time(time: i64) -> bool {
+    (TIME_MIN..TIME_MAX).contains(&time)
+}
+
 /// Why bytes are no event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {

@@ -66,11 +66,11 @@ pub const JOINED: &[&str] = &["location", "media_node_id"];
 #[derive(Debug, Clone, Default)]
 pub struct Enriched {
     /// Of a participant: `location`, `geoPoints`, `client`.
-    pub place: Box<str>,
+    pub place: String,
     /// Of a participant: `ip`, `platform`, `geo`.
-    pub address: Box<str>,
+    pub address: String,
     /// Of a participant, for summaries: `clientData`, `serverData`.
-    pub data: Box<str>,
+    pub data: String,
     /// User that the application's data of a participant names.
     pub user: Option<Box<str>>,
     /// Tenant, likewise.
@@ -78,9 +78,9 @@ pub struct Enriched {
     /// User that telemetry names, as it may be stored.
     pub telemetry_user: Option<Box<str>>,
     /// Of a stream or recording, for summaries: what does not change.
-    pub attributes: Box<str>,
+    pub attributes: String,
     /// Of a recording, for summaries: what processing may correct.
-    pub values: Box<str>,
+    pub values: String,
     /// Why it ended, for summaries.
     pub reason: Option<Box<str>>,
     /// Of any event, for its raw document: derived fields.
@@ -223,7 +223,7 @@ impl Enricher {
         if let Some(platform) = participant.platform.as_deref() {
             members.json("client", &client_json(self.cut(platform, &mut enriched.truncated)));
         }
-        enriched.place = members.finish_members().into();
+        enriched.place = members.finish_members();
 
         let mut members = Object::with_capacity(128);
         let shown = participant.ip.as_deref().and_then(|text| self.privacy.address(text));
@@ -233,7 +233,7 @@ impl Enricher {
         if let Some(found) = found {
             members.json("geo", &geo_json(found));
         }
-        enriched.address = members.finish_members().into();
+        enriched.address = members.finish_members();
 
         let mut members = Object::with_capacity(64);
         let data =
@@ -244,7 +244,7 @@ impl Enricher {
                     .text(name, self.cut(text.as_deref().unwrap_or(""), &mut enriched.truncated));
             }
         }
-        enriched.data = members.finish_members().into();
+        enriched.data = members.finish_members();
         let pick = |path: &Option<DataPath>| {
             let data = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or("").to_owned();
             path.as_ref()?.pick(&data(&participant.client_data), &data(&participant.server_data))
@@ -294,7 +294,7 @@ impl Enricher {
     }
 
     /// JSON members of a stream event as summaries have them.
-    fn stream_members(&self, event: &Event<'_>, truncated: &mut bool) -> Box<str> {
+    fn stream_members(&self, event: &Event<'_>, truncated: &mut bool) -> String {
         let mut members = Object::with_capacity(192);
         if let Body::Stream(stream) = &event.body {
             members.text_if("receivingFrom", stream.receiving_from.as_deref());
@@ -312,15 +312,15 @@ impl Enricher {
             members.integer("videoWidth", width);
             members.integer("videoHeight", height);
         }
-        members.finish_members().into()
+        members.finish_members()
     }
 
-    fn members(&self, event: &Event<'_>, names: &[&str], truncated: &mut bool) -> Box<str> {
+    fn members(&self, event: &Event<'_>, names: &[&str], truncated: &mut bool) -> String {
         let mut members = Object::with_capacity(128);
         for field in names.iter().filter_map(|name| event.field(name)) {
             self.member(&mut members, field, truncated);
         }
-        members.finish_members().into()
+        members.finish_members()
     }
 
     /// A member of a summary: texts within their bound, nothing that promises another shape.

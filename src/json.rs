@@ -61,6 +61,12 @@ impl Object {
         self.json(name, if flag { "true" } else { "false" });
     }
 
+    /// Adds a range of integers, both ends included, as indices take it: `{"gte":1,"lte":2}`.
+    pub fn range(&mut self, name: &str, from: i64, to: i64) {
+        self.name(name);
+        let _infallible = write!(self.text, "{{\"gte\":{from},\"lte\":{to}}}");
+    }
+
     /// Adds members that are written already, `"a":1,"b":2`; none if empty.
     pub fn members(&mut self, members: &str) {
         if !members.is_empty() {

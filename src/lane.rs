@@ -7,6 +7,8 @@ pub mod clock;
 pub mod context;
 pub mod cycle;
 pub mod fold;
+pub mod outlet;
+pub mod overflow;
 pub mod stats;
 
 pub use cycle::{Item, Lane, LaneError};

@@ -1,8 +1,8 @@
 //! The fold: events in, states of sessions out.
 //!
 //! [`Sessions`] owns everything that is known of the sessions of one lane. [`Sessions::apply`] merges one event into it,
-//! [`Sessions::expire`] closes and forgets by the lane's clock, [`Sessions::documents`] writes the summaries that have
-//! become due, [`Sessions::changes`] says what has to be saved. No I/O and no clock of its own.
+//! [`Sessions::documents_of_one`] writes the summaries that have become due, [`Sessions::expire`] does what the lane's clock
+//! brings, [`Sessions::changes`] says what has to be saved. No I/O and no clock of its own.
 //!
 //! State of a session is a set of facts, see [`state`]; a fact that is known already changes nothing. Only `cdr` events
 //! make documents: telemetry waits with its connection. What is told of a session that is kept no more is *late*: it meets a
@@ -11,30 +11,30 @@
 //! Events before OpenVidu 2.17 name no `uniqueSessionId`. They are kept in one state per `sessionId`, and its incarnations
 //! are cut only when documents are made, see [`incarnation`].
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use foldhash::{HashMap, HashMapExt};
-use serde::{Deserialize, Serialize};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 
 use crate::config::SessionsConfig;
 use crate::document::Document;
 use crate::enrich::Enriched;
-use crate::event::{Body, Event, SessionRef, is_internal};
+use crate::event::{Body, Event, is_internal};
 use crate::live::Live;
 
 pub mod facts;
 pub mod incarnation;
+mod lifetimes;
 mod merge;
 mod picture;
 pub mod state;
 mod stored;
-mod timers;
 
 pub use stored::{Change, RestoreError};
 
-use state::{EntityKey, Session, SessionKey};
-use timers::Timers;
+use lifetimes::Wakes;
+use state::{Closed, Session, SessionKey, SessionName};
 
 /// What became of a record, once it was an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,10 +88,9 @@ impl Limits {
         }
     }
 
-    /// How long an ended incarnation is kept: from its end or its last fact, whichever is later.
-    fn kept_until(&self, end: i64, touched: i64, awaits_recording: bool) -> i64 {
-        let keep = if awaits_recording { self.keep_recording } else { self.keep };
-        end.max(touched).saturating_add(keep)
+    /// A span within which nothing can come to an end of its time that has just been told of.
+    fn calm(&self, has_end: bool) -> i64 {
+        if has_end { self.keep.min(self.keep_recording) } else { self.silent_after }
     }
 }
 
@@ -99,205 +98,163 @@ fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4)
 }
 
-/// What remains of the incarnations of a session that are kept no more.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Closed {
-    /// Start and end of each, and the lane clock after which it is forgotten altogether.
-    spans: Vec<(i64, i64, i64)>,
-    /// Ends and facts that were known of all of them: versions must not fall.
-    forgotten: (u64, u64),
+/// How long sessions are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// As [`Limits`] say, by the lane's clock; changes are saved.
+    Lifetimes,
+    /// All of them to the end of a replay: time takes nothing away, nothing is saved, and what shares its documents with
+    /// incarnations still to come (before OpenVidu 2.17) is written at the end.
+    Replay,
 }
 
 /// All sessions of one lane.
 #[derive(Debug)]
 pub struct Sessions {
     limits: Limits,
-    open: HashMap<SessionKey, Session>,
-    closed: HashMap<SessionKey, Closed>,
-    timers: Timers,
+    keeping: Keeping,
+    open: HashMap<SessionKey, Session, RandomState>,
+    /// Sessions of which nothing but markers is left.
+    closed: HashMap<SessionKey, Closed, RandomState>,
+    wakes: Wakes,
     /// Sessions whose documents are to be written.
-    due: BTreeSet<SessionKey>,
-    /// Sessions with unsaved changes.
-    changed: BTreeSet<SessionKey>,
-    /// `import` keeps everything until its end.
-    forgets: bool,
+    due: VecDeque<SessionKey>,
+    /// Sessions with changes that were not saved yet; some of them more than once.
+    unsaved: Vec<SessionKey>,
+    /// Connections, streams and recordings of all.
+    entities: usize,
 }
 
 impl Sessions {
-    /// None yet. `forgets`: whether [`expire`](Self::expire) may forget.
+    /// None yet.
     #[must_use]
-    pub fn new(limits: Limits, forgets: bool) -> Self {
+    pub fn new(limits: Limits, keeping: Keeping) -> Self {
         Self {
             limits,
-            open: HashMap::new(),
-            closed: HashMap::new(),
-            timers: Timers::default(),
-            due: BTreeSet::new(),
-            changed: BTreeSet::new(),
-            forgets,
+            keeping,
+            open: HashMap::default(),
+            closed: HashMap::default(),
+            wakes: Wakes::new(),
+            due: VecDeque::new(),
+            unsaved: Vec::new(),
+            entities: 0,
         }
     }
 
-    /// Merges what `event` tells. `clock`: the lane's, milliseconds since 1970.
+    /// Merges what `event` tells of the session called `name`. `clock`: the lane's, milliseconds since 1970.
     pub fn apply(
         &mut self,
         event: &Event<'_>,
+        name: SessionName<'_>,
         enriched: &Enriched,
         source: Source<'_>,
         clock: i64,
     ) -> Outcome {
-        let Some(named) = &event.session else { return Outcome::Passed };
-        let fact = facts::of(event).filter(|_| feeds(event));
-        let user = event.user.as_deref().filter(|_| feeds(event) && event.connection_id.is_some());
+        let feeds = feeds(event);
+        let fact = facts::of(event).filter(|_| feeds);
+        let user = event.user.as_deref().filter(|_| feeds && event.connection_id.is_some());
         if fact.is_none() && user.is_none() {
             return Outcome::Passed;
         }
-        let key = key_of(event, named, source);
-        if self.is_closed(&key, merge::start_of(event)) {
+        let (unique, entities_max) = (name.unique, self.limits.entities_max);
+        if !self.is_opened(event, name) {
             return Outcome::Late;
         }
-        let session = self.open.entry(key.clone()).or_insert_with(|| {
-            let mut session = Session::default();
-            session.head.session_id = named.id.as_ref().into();
-            session.head.forgotten =
-                self.closed.get(&key).map_or((0, 0), |closed| closed.forgotten);
-            session
-        });
-        let mut added = false;
-        if let Some(fact) = fact {
-            added |= merge::event(session, event, enriched, fact, clock);
-        }
-        if let (Some(user), Some(connection)) = (user, event.connection_id.as_deref()) {
-            added |= merge::user(session, connection, user, enriched, event.time);
-        }
+        let Some(session) = self.open.get_mut(&name) else { return Outcome::Late };
         let master = event.origin.master_node_id.as_deref().unwrap_or(source.master_node_id);
-        added |= merge::source(session, source.name, master);
-        if !added {
+        let source = merge::source(&mut session.head, source.name, master);
+        let before = session.entities;
+        let merged = merge::event(
+            session,
+            merge::Told { event, enriched, fact, user, source, unique, entities_max },
+        );
+        self.entities = self.entities + session.entities - before;
+        if !merged.added {
             // Telemetry is read for its user alone; told again, it is nothing new but no repetition either.
             return if fact.is_some() { Outcome::Duplicate } else { Outcome::Passed };
         }
-        merge::bound(session, self.limits.entities_max);
-        session.head.touched = session.head.touched.max(clock);
-        session.changed.insert(EntityKey::Head);
-        if session.head.silent || session.ends() > 0 {
-            self.due.insert(key.clone());
+        let has_end = session.head.starts.values().any(|start| start.end.is_some());
+        let phase = merge::phase_mut(&mut session.head, merged.start, unique);
+        phase.touched = phase.touched.max(clock);
+        let own = phase.silent || merge::end_at(&session.head, merged.start, unique).is_some();
+        let any = || has_end || session.head.starts.values().any(|start| start.phase.silent);
+        let is_written = own || (merged.divides && any());
+        if is_written && !session.is_due && (unique || self.keeping == Keeping::Lifetimes) {
+            session.is_due = true;
+            self.due.push_back(SessionKey::from(&name));
         }
-        let deadline = deadline(session, &key, &self.limits);
-        self.timers.set(&key, deadline);
-        self.changed.insert(key);
+        if self.keeping == Keeping::Lifetimes {
+            let at = clock.saturating_add(self.limits.calm(has_end));
+            let is_listed = std::mem::replace(&mut session.is_unsaved, true);
+            let wakes = session.wakes_at.is_none_or(|known| at < known);
+            if wakes || !is_listed {
+                let key = SessionKey::from(&name);
+                if wakes {
+                    session.wakes_at = Some(at);
+                    self.wakes.insert((at, key.clone()));
+                }
+                if !is_listed {
+                    self.unsaved.push(key);
+                }
+            }
+        }
         Outcome::Folded
     }
 
-    /// Whether what began at `start` belongs to an incarnation that is kept no more.
-    fn is_closed(&self, key: &SessionKey, start: i64) -> bool {
-        let Some(closed) = self.closed.get(key) else { return false };
-        key.unique || closed.spans.iter().any(|(from, to, _)| (*from..=*to).contains(&start))
-    }
-
-    /// Does what time brings: writes what fell silent, forgets what was kept long enough. `clock`: the lane's.
-    pub fn expire(&mut self, clock: i64) {
-        while self.forgets
-            && let Some(key) = self.timers.pop(clock)
-        {
-            self.expire_markers(&key, clock);
-            let gone = self.expire_session(&key, clock);
-            if !gone.is_empty() {
-                let until = clock.saturating_add(self.limits.remember);
-                let closed = self.closed.entry(key.clone()).or_default();
-                closed.spans.extend(gone.into_iter().map(|(from, to)| (from, to, until)));
-                if let Some(session) = self.open.get_mut(&key) {
-                    closed.forgotten = session.head.forgotten;
-                    session.changed.insert(EntityKey::Closed);
-                }
-            }
-            let session = self.open.get(&key).filter(|session| !session.is_gone());
-            let session = session.map_or(i64::MAX, |session| deadline(session, &key, &self.limits));
-            let marker = self
-                .closed
-                .get(&key)
-                .and_then(|closed| closed.spans.iter().map(|span| span.2).min());
-            self.timers.set(&key, session.min(marker.unwrap_or(i64::MAX)));
-        }
-    }
-
-    /// What of the session `key` is kept no more: start and end of each incarnation.
-    fn expire_session(&mut self, key: &SessionKey, clock: i64) -> Vec<(i64, i64)> {
-        let limits = &self.limits;
-        let Some(session) = self.open.get_mut(key).filter(|session| !session.is_gone()) else {
-            return Vec::new();
+    /// Whether the session that an event tells of is open, or was opened for it. It is not if that incarnation of it is kept no
+    /// more.
+    fn is_opened(&mut self, event: &Event<'_>, name: SessionName<'_>) -> bool {
+        let is_over = |closed: &Closed| match name.unique {
+            true => !closed.spans.is_empty(),
+            false => closed.covers(merge::start_of(event)),
         };
-        self.changed.insert(key.clone());
-        session.changed.insert(EntityKey::Head);
-        let quiet_since = session.head.newest.max(session.head.touched);
-        if !session.head.silent && clock >= quiet_since.saturating_add(limits.silent_after) {
-            session.head.silent = true;
-            self.due.insert(key.clone());
+        match self.open.get(&name) {
+            Some(session) => !is_over(&session.closed),
+            None if self.closed.get(&name).is_some_and(is_over) => false,
+            None => {
+                let closed = self.closed.remove(&name).unwrap_or_default();
+                let mut session = Session { closed, ..Session::default() };
+                session.head.session_id = session_id(event, name).into();
+                self.open.insert(SessionKey::from(&name), session);
+                true
+            }
         }
-        if session.head.silent && clock >= quiet_since.saturating_add(limits.forget_after) {
-            let span = (incarnation::first_start(session, key), session.head.newest);
-            incarnation::take_all(session);
-            return vec![span];
-        }
-        incarnation::take_ended(session, key, |end, touched, awaits_recording| {
-            clock >= limits.kept_until(end, touched, awaits_recording)
-        })
-    }
-
-    /// Forgets markers that have been remembered long enough.
-    fn expire_markers(&mut self, key: &SessionKey, clock: i64) {
-        let Some(closed) = self.closed.get_mut(key) else { return };
-        let before = closed.spans.len();
-        closed.spans.retain(|(_, _, until)| clock < *until);
-        if closed.spans.len() == before {
-            return;
-        }
-        if closed.spans.is_empty() {
-            self.closed.remove(key);
-        }
-        // A session that is gone carries the change to the next save, which drops it.
-        self.open.entry(key.clone()).or_default().changed.insert(EntityKey::Closed);
-        self.changed.insert(key.clone());
     }
 
     /// Treats everything as silent that has no end yet: nothing more will come.
     pub fn finish(&mut self) {
         for (key, session) in &mut self.open {
+            session.head.phase.silent = true;
+            session.head.starts.values_mut().for_each(|start| start.phase.silent = true);
+            let is_written = key.unique && session.ends() > 0;
             // What has ended was written when it did.
-            if incarnation::cut(session, key).iter().any(|incarnation| incarnation.end.is_none()) {
-                session.head.silent = true;
-                self.due.insert(key.clone());
+            if !session.is_due && !is_written {
+                session.is_due = true;
+                self.due.push_back(key.clone());
             }
         }
     }
 
-    /// The documents that have become due since the last call, whole sessions at a time.
-    pub fn documents(&mut self) -> Vec<Document> {
-        let mut documents = Vec::new();
-        while self.documents_of_one(&mut documents) {}
-        documents
+    /// Drops all sessions.
+    pub(crate) fn clear(&mut self) {
+        self.open.clear();
+        self.entities = 0;
     }
 
     /// Appends the documents of one session that is due; `false` if none was.
     pub fn documents_of_one(&mut self, documents: &mut Vec<Document>) -> bool {
-        let Some(key) = self.due.pop_first() else { return false };
-        if let Some(session) = self.open.get(&key) {
+        let Some(key) = self.due.pop_front() else { return false };
+        if let Some(session) = self.open.get_mut(&key) {
+            session.is_due = false;
             crate::summary::documents(&key, session, &self.limits, documents);
         }
         true
     }
 
-    /// Marks everything as unsaved, for a store that has nothing yet.
-    pub fn touch_all(&mut self) {
-        for (key, session) in &mut self.open {
-            session.changed.extend(incarnation::entity_keys(session));
-            self.changed.insert(key.clone());
-        }
-    }
-
-    /// The session an event belongs to, for what is joined to raw documents.
+    /// The session called `name`.
     #[must_use]
-    pub fn session_of(&self, event: &Event<'_>, source: Source<'_>) -> Option<&Session> {
-        self.open.get(&key_of(event, event.session.as_ref()?, source))
+    pub fn get(&self, name: SessionName<'_>) -> Option<&Session> {
+        self.open.get(&name)
     }
 
     /// The open sessions at this moment.
@@ -314,16 +271,35 @@ impl Sessions {
     /// Connections, streams and recordings kept.
     #[must_use]
     pub fn entities(&self) -> usize {
-        self.open.values().map(Session::entities).sum()
+        self.entities
+    }
+
+    fn list_unsaved(&mut self, key: &SessionKey) {
+        if let Some(session) = self.open.get_mut(key)
+            && !std::mem::replace(&mut session.is_unsaved, true)
+        {
+            self.unsaved.push(key.clone());
+        }
     }
 }
 
-/// The state that an event belongs to.
-fn key_of(event: &Event<'_>, named: &SessionRef<'_>, source: Source<'_>) -> SessionKey {
-    SessionKey {
-        cluster_id: event.origin.cluster_id.as_deref().unwrap_or(source.cluster_id).into(),
-        id: named.unique_id.as_deref().unwrap_or(&named.id).into(),
+/// The session that an event names, if it names one.
+#[must_use]
+pub fn name_of<'e>(event: &'e Event<'_>, source: Source<'e>) -> Option<SessionName<'e>> {
+    let named = event.session.as_ref()?;
+    Some(SessionName {
+        cluster_id: event.origin.cluster_id.as_deref().unwrap_or(source.cluster_id),
+        id: named.unique_id.as_deref().unwrap_or(&named.id),
         unique: named.unique_id.is_some(),
+    })
+}
+
+/// `sessionId`: what stands before the start in a `uniqueSessionId`, so that all events of a session agree.
+fn session_id<'e>(event: &'e Event<'_>, name: SessionName<'e>) -> &'e str {
+    let in_id = name.id.rsplit_once('_').filter(|_| incarnation::start_in_id(name.id).is_some());
+    match in_id {
+        Some((id, _)) if name.unique => id,
+        _ => event.session.as_ref().map_or(name.id, |session| &session.id),
     }
 }
 
@@ -339,13 +315,4 @@ fn feeds(event: &Event<'_>) -> bool {
         | Body::Stream(_)
         | Body::Recording(_) => true,
     }
-}
-
-/// When the session has to be looked at next.
-fn deadline(session: &Session, key: &SessionKey, limits: &Limits) -> i64 {
-    let quiet_since = session.head.newest.max(session.head.touched);
-    let quiet_after = if session.head.silent { limits.forget_after } else { limits.silent_after };
-    let ended = incarnation::ended(session, key)
-        .map(|(end, touched, awaits_recording)| limits.kept_until(end, touched, awaits_recording));
-    ended.fold(quiet_since.saturating_add(quiet_after), i64::min)
 }

@@ -24,7 +24,7 @@ use crate::json::Object;
 use crate::sessions::Limits;
 use crate::sessions::facts::Hasher;
 use crate::sessions::incarnation::{self, Incarnation, Person};
-use crate::sessions::state::{Recording, RecordingKey, Session, SessionKey, Stream, StreamKey};
+use crate::sessions::state::{Recording, RecordingKey, Session, SessionKey, Stream};
 
 /// End reasons that nobody wanted.
 const ABNORMAL: &[&str] = &[
@@ -45,8 +45,7 @@ pub fn is_abnormal(reason: Option<&str>) -> bool {
     reason.is_some_and(|reason| ABNORMAL.contains(&reason))
 }
 
-/// Appends the documents of one session, as far as they are due: incarnations that have ended, and everything once the
-/// session is silent.
+/// Appends the documents of one session, as far as they are due: incarnations that have ended or fallen silent.
 pub fn documents(
     key: &SessionKey,
     session: &Session,
@@ -58,7 +57,7 @@ pub fn documents(
     }
     let version = version(key, session);
     for incarnation in incarnation::cut(session, key) {
-        if incarnation.end.is_none() && !session.head.silent {
+        if incarnation.end.is_none() && !incarnation.phase.silent {
             continue;
         }
         let mut writer = Writer::new(key, session, &incarnation, version, documents);
@@ -68,9 +67,9 @@ pub fn documents(
 
 /// 2^40 for every known end, plus the number of facts.
 fn version(key: &SessionKey, session: &Session) -> u64 {
-    let ends = session.ends() + session.head.forgotten.0;
+    let ends = session.ends() + session.closed.ends;
     let ends = if key.unique { ends.min(1) } else { ends };
-    (ends << 40) + session.facts() + session.head.forgotten.1
+    (ends << 40) + session.facts() + session.closed.facts
 }
 
 /// `uniqueSessionId`, as sent or as OpenVidu 2.17 would have made it. `None` while the start is guessed.
@@ -107,12 +106,11 @@ pub fn problems(incarnation: &Incarnation<'_>) -> BTreeSet<&'static str> {
 }
 
 fn person_problems(person: &Person<'_>, problems: &mut BTreeSet<&'static str>) {
-    let stream_ends = person.streams.iter().filter_map(|(_, stream)| stream.end.as_ref());
-    let own_end = person.connection.and_then(|connection| connection.end.as_ref());
-    if stream_ends.chain(own_end).any(|end| is_abnormal(end.reason.as_deref())) {
+    let connection = person.connection;
+    let stream_ends = person.streams.iter().filter_map(|stream| stream.end.as_ref());
+    if stream_ends.chain(&connection.end).any(|end| is_abnormal(end.reason.as_deref())) {
         problems.insert("abnormalEnd");
     }
-    let Some(connection) = person.connection else { return };
     if connection.quality.is_some_and(|quality| quality <= QUALITY_LOW) {
         problems.insert("lowNetworkQuality");
     }
@@ -123,13 +121,10 @@ fn person_problems(person: &Person<'_>, problems: &mut BTreeSet<&'static str>) {
                 problems.insert("iceFailed");
             }
             (Aspect::FlowIn | Aspect::FlowOut, Some((stopped, "NOT_FLOWING"))) => {
-                let stream = person
-                    .streams
-                    .iter()
-                    .rev()
-                    .find(|(stream, _)| key.endpoint.ends_with(&*stream.stream));
-                let end = stream.and_then(|(_, stream)| stream.end.as_ref()).or(own_end);
-                if end.is_some_and(|end| end.time - stopped >= MEDIA_LOST_MS) {
+                let mut streams = person.streams.iter().rev();
+                let stream = streams.find(|stream| key.endpoint.ends_with(&*stream.id));
+                let end = stream.and_then(|stream| stream.end.as_ref()).or(connection.end.as_ref());
+                if end.is_some_and(|end| end.time.saturating_sub(stopped) >= MEDIA_LOST_MS) {
                     problems.insert("mediaLost");
                 }
             }
@@ -145,11 +140,10 @@ impl Person<'_> {
     /// The user and where the name comes from: `event`, `data` or `connection`.
     #[must_use]
     pub fn user(&self) -> (&str, &'static str) {
-        let Some(connection) = self.connection else { return (self.id, "connection") };
-        if let Some(user) = &connection.user {
+        if let Some(user) = &self.connection.user {
             return (user, "event");
         }
-        match connection.joined.as_ref().and_then(|joined| joined.user.as_deref()) {
+        match self.connection.joined.as_ref().and_then(|joined| joined.user.as_deref()) {
             Some(user) => (user, "data"),
             None => (self.id, "connection"),
         }
@@ -158,11 +152,11 @@ impl Person<'_> {
     /// Whether no end of it is known.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.connection.is_none_or(|connection| connection.end.is_none())
+        self.connection.end.is_none()
     }
 
     fn tenant(&self) -> Option<&str> {
-        self.connection?.joined.as_ref()?.tenant.as_deref()
+        self.connection.joined.as_ref()?.tenant.as_deref()
     }
 }
 
@@ -173,6 +167,7 @@ struct Writer<'a> {
     incarnation: &'a Incarnation<'a>,
     unique_session_id: Option<String>,
     master_node_id: &'a str,
+    media_node_id: Option<&'a str>,
     /// End of the session, or the newest fact where no end is known.
     destroyed_at: i64,
     version: u64,
@@ -194,12 +189,15 @@ impl<'a> Writer<'a> {
         version: u64,
         documents: &'a mut Vec<Document>,
     ) -> Self {
+        let sources = session.head.sources.iter().enumerate();
+        let told = sources.filter(|(place, _)| incarnation.told_by.has(*place));
         Self {
             key,
             session,
             incarnation,
             unique_session_id: unique_session_id(key, session, incarnation),
-            master_node_id: session.head.sources.values().next().map_or("", |master| master),
+            master_node_id: told.map(|(_, source)| source).min().map_or("", |(_, master)| master),
+            media_node_id: incarnation.media_node_id(),
             destroyed_at: incarnation.end.map_or(incarnation.newest, |end| end.time),
             version,
             documents,
@@ -208,10 +206,12 @@ impl<'a> Writer<'a> {
 
     fn write(&mut self, limits: &Limits) {
         let incarnation = self.incarnation;
-        let is_empty = incarnation.connections.is_empty() && incarnation.recordings.is_empty();
-        if is_empty && incarnation.end.is_none() {
-            // A start that turned out to have nothing: what was ever written for it must not be shown.
-            if let (Some(id), Some(start)) = (self.session_document_id(), incarnation.start) {
+        if incarnation.is_empty() && incarnation.end.is_none() {
+            // A start that turned out to have nothing, since a later one has taken it: what was ever written for it must not
+            // be shown. With a `uniqueSessionId` nothing can be taken.
+            if !self.key.unique
+                && let (Some(id), Some(start)) = (self.session_document_id(), incarnation.start)
+            {
                 self.supersede(id, start, "sessionSummary");
             }
             return;
@@ -255,7 +255,7 @@ impl<'a> Writer<'a> {
     /// The month of a document: of its session's start, or its own where the session's may yet change.
     fn index_time(&self, own_start: i64) -> i64 {
         if self.key.unique {
-            incarnation::start_in_id(self.key).unwrap_or(TIME_MIN)
+            incarnation::start_in_id(&self.key.id).unwrap_or(TIME_MIN)
         } else {
             own_start
         }
@@ -300,7 +300,7 @@ impl<'a> Writer<'a> {
         timestamp: i64,
     ) -> String {
         json.flag("abnormal", abnormal);
-        json.json("lifetime", &format!("{{\"gte\":{},\"lte\":{}}}", start.min(end), end));
+        json.range("lifetime", start.min(end), end);
         json.integer("timestamp", timestamp);
         if !self.key.cluster_id.is_empty() {
             json.text("cluster_id", &self.key.cluster_id);
@@ -308,10 +308,7 @@ impl<'a> Writer<'a> {
         if !self.master_node_id.is_empty() {
             json.text("master_node_id", self.master_node_id);
         }
-        json.text_if(
-            "media_node_id",
-            self.session.head.media_node.as_ref().map(|(_, id)| id.as_ref()),
-        );
+        json.text_if("media_node_id", self.media_node_id);
         if self.incarnation.start.is_none() {
             json.flag("startGuessed", true);
         }
@@ -321,11 +318,10 @@ impl<'a> Writer<'a> {
     fn connection(&mut self, person: &'a Person<'a>) -> Written<'a> {
         let (publishers, published) = self.streams(person, true);
         let (subscribers, subscribed) = self.streams(person, false);
-        let joined = person.connection.and_then(|connection| connection.joined.as_ref());
-        let end = person.connection.and_then(|connection| connection.end.as_ref());
+        let (joined, end) = (person.connection.joined.as_ref(), person.connection.end.as_ref());
         // Without a leave, OpenVidu writes a connection of one millisecond before the join.
-        let (created_at, destroyed_at) =
-            end.map_or((person.start - 1, person.start), |end| (person.start, end.time));
+        let (created_at, destroyed_at) = end
+            .map_or((person.start.saturating_sub(1), person.start), |end| (person.start, end.time));
         let reason = end.and_then(|end| end.reason.as_deref());
         let (user, user_source) = person.user();
         let mut json =
@@ -360,22 +356,21 @@ impl<'a> Writer<'a> {
 
     /// Writes the ended streams of one direction. Gives those that are nested, and the seconds of all.
     fn streams(&mut self, person: &Person<'_>, outbound: bool) -> (Vec<String>, i64) {
-        let mut nested: Vec<(&str, String)> = Vec::new();
+        let mut nested: Vec<(Option<&str>, String)> = Vec::new();
         let mut streamed = 0;
-        for (key, stream) in person.streams.iter().filter(|(key, _)| key.outbound == outbound) {
+        for stream in person.streams.iter().filter(|stream| stream.outbound == outbound) {
             let Some(end) = &stream.end else { continue };
-            let duration = seconds(key.start, end.time);
-            streamed += duration;
+            streamed += seconds(stream.start, end.time);
             let elastic_type = if outbound { "publisherSummary" } else { "subscriberSummary" };
-            let json = self.stream(elastic_type, person, key, stream);
+            let json = self.stream(elastic_type, person, stream, end);
             let mut id = self.hasher(elastic_type);
             id.text(person.id);
-            id.text(&key.stream);
-            id.integer(key.start);
-            self.push(&id, key.start, elastic_type, &json);
+            id.text(&stream.id);
+            id.integer(stream.start);
+            self.push(&id, stream.start, elastic_type, &json);
             // Of one stream id the connection nests the latest; the others stand alone. Up to 2.8 streams have no id.
-            let id = stream_id(key);
-            match nested.iter_mut().find(|(known, _)| *known == id && !id.is_empty()) {
+            let id = stream.named();
+            match nested.iter_mut().find(|(known, _)| *known == id && id.is_some()) {
                 Some((_, known)) => *known = json,
                 None => nested.push((id, json)),
             }
@@ -387,12 +382,10 @@ impl<'a> Writer<'a> {
         &self,
         elastic_type: &str,
         person: &Person<'_>,
-        key: &StreamKey,
         stream: &Stream,
+        end: &crate::sessions::state::End,
     ) -> String {
-        let end = stream.end.as_ref();
-        let end_time = end.map_or(key.start, |end| end.time);
-        let reason = end.and_then(|end| end.reason.as_deref());
+        let reason = end.reason.as_deref();
         let mut json = self.begin(elastic_type, 640);
         if !self.key.unique {
             json.text("session", &self.session.head.session_id);
@@ -400,13 +393,13 @@ impl<'a> Writer<'a> {
         }
         json.text("user", person.user().0);
         json.text("connectionId", person.id);
-        json.text_if("streamId", Some(stream_id(key)).filter(|id| !id.is_empty()));
-        json.integer("startTime", key.start);
-        json.integer("duration", seconds(key.start, end_time));
+        json.text_if("streamId", stream.named());
+        json.integer("startTime", stream.start);
+        json.integer("duration", seconds(stream.start, end.time));
         json.text_if("reason", reason);
         json.members(stream.attributes.as_ref().map_or("", |attributes| &attributes.members));
         json.text_if("tenant", person.tenant());
-        self.end(json, key.start, end_time, is_abnormal(reason), end_time)
+        self.end(json, stream.start, end.time, is_abnormal(reason), end.time)
     }
 
     /// Writes a user, connections in the order of (start, id).
@@ -414,7 +407,7 @@ impl<'a> Writer<'a> {
         let Some(first) = connections.first().map(|written| written.person) else {
             return String::new();
         };
-        let joined = first.connection.and_then(|connection| connection.joined.as_ref());
+        let joined = first.connection.joined.as_ref();
         let mut json = self.begin(
             "userSummary",
             1024 + connections.iter().map(|written| written.json.len()).sum::<usize>(),
@@ -431,11 +424,8 @@ impl<'a> Writer<'a> {
         json.container("connections", connections.iter().map(|written| written.json.as_str()));
         json.text_if("tenant", first.tenant());
         json.integer("streamedSeconds", connections.iter().map(|written| written.streamed).sum());
-        let abnormal = connections.iter().any(|written| {
-            let end = written.person.connection.and_then(|connection| connection.end.as_ref());
-            is_abnormal(end.and_then(|end| end.reason.as_deref()))
-        });
-        let ends = connections.iter().filter_map(|written| written.person.connection?.end.as_ref());
+        let ends = connections.iter().filter_map(|known| known.person.connection.end.as_ref());
+        let abnormal = ends.clone().any(|end| is_abnormal(end.reason.as_deref()));
         let last = ends.map(|end| end.time).max().unwrap_or(first.start);
         let json = self.end(json, first.start, last, abnormal, self.destroyed_at);
         for (index, written) in connections.iter().enumerate() {
@@ -510,15 +500,14 @@ impl<'a> Writer<'a> {
         if incarnation.end.is_none() {
             json.text("closedBy", "silence");
         }
-        if self.session.head.truncated {
+        if incarnation.is_truncated() {
             json.flag("truncated", true);
         }
         json.integer("streamedSeconds", streamed);
         let problems = problems(incarnation);
-        let told = incarnation.connections.iter().filter_map(|person| person.connection);
-        let mut told =
-            told.map(|connection| !connection.endpoints.is_empty() || connection.quality.is_some());
-        let health = match (problems.is_empty(), told.any(|told| told)) {
+        let mut told = incarnation.connections.iter().map(|person| person.connection);
+        let told = told.any(|known| !known.endpoints.is_empty() || known.quality.is_some());
+        let health = match (problems.is_empty(), told) {
             (false, _) => "problems",
             (true, true) => "healthy",
             (true, false) => "unknown",
@@ -533,12 +522,7 @@ impl<'a> Writer<'a> {
 
 /// Whole seconds, as OpenVidu cuts them.
 fn seconds(start: i64, end: i64) -> i64 {
-    ((end - start) / 1000).max(0)
-}
-
-/// The stream id as OpenVidu sent it; empty up to 2.8.
-fn stream_id(key: &StreamKey) -> &str {
-    if key.stream.starts_with("from:") { "" } else { &key.stream }
+    (end.saturating_sub(start) / 1000).max(0)
 }
 
 /// The session id, unless OpenVidu made it itself: `ses_` and ten letters or digits, before 2.12 sixteen of them.

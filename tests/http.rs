@@ -19,6 +19,7 @@ use callscope::lane::clock::Clock;
 use callscope::lane::fold::{Folded, Folder, Times};
 use callscope::live::{Live, LiveSession, Totals};
 use callscope::metrics::Metrics;
+use callscope::sessions::Keeping;
 use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkStatus, StatusSender};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -257,17 +258,18 @@ async fn indexed(folder: &std::path::Path, fixture: &str) -> AnyIndex {
         StatusSender::default(),
     )
     .unwrap();
-    let mut folder = Folder::new(&config, Arc::new(GeoIp::default()), false);
+    let mut folder = Folder::new(&config, Arc::new(GeoIp::default()), Keeping::Replay);
     let mut documents = Vec::new();
     let path = format!("{}/fixtures/{fixture}", env!("CARGO_MANIFEST_DIR"));
     for line in std::fs::read_to_string(path).unwrap().lines() {
         let times = Times { lane: 0, wall: i64::MAX / 2 };
-        match folder.fold(line.as_bytes(), "default", times, &mut Clock::default(), |_| {}) {
+        match folder.fold(line.as_bytes(), "default", times, &mut Clock::default(), |_| {}).unwrap()
+        {
             Folded::Event(_, document) => documents.push(document),
             other => panic!("{other:?}"),
         }
     }
-    documents.extend(folder.sessions.documents());
+    while folder.sessions.documents_of_one(&mut documents) {}
     index.write(&documents).await.unwrap();
     AnyIndex::Embedded(Arc::new(index))
 }

@@ -2,15 +2,20 @@
 //!
 //! There is no checkpoint, and nothing is forgotten before the end. What is open at the end is written as fallen silent, which
 //! any real end outranks. Lines that are no events stay in their files, and are reported with their place.
+//!
+//! Three things go on at once: a thread reads lines, the lane folds them, a task writes the batch before. Queues hold one
+//! batch each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::{AnySink, open_geoip, open_sink, sink_failure, stop_on_signal, tell, wall};
 use crate::checkpoint::{Progress, Tally};
@@ -18,15 +23,19 @@ use crate::cli::{ExitCode, Failure, To};
 use crate::config::{Config, SinkKind};
 use crate::dead_letters::DeadLetters;
 use crate::decode::{self, Decoded};
-use crate::files::Lines;
+use crate::files::{FileError, Line, Lines};
 use crate::journal::lock::DataDirLock;
 use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
 use crate::lane::fold::Folder;
-use crate::lane::{Item, Lane, LaneError, stats};
+use crate::lane::outlet::{Batch, Outlet};
+use crate::lane::overflow::Overflow;
+use crate::lane::stats::Sweep;
+use crate::lane::{Item, Lane, LaneError};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::record::{Input, Position, Record};
-use crate::sink::Sink;
+use crate::sessions::Keeping;
+use crate::sink::{Sink, SinkError};
 
 pub(super) async fn run(
     config: Config,
@@ -53,7 +62,7 @@ pub(super) async fn run(
         );
         Failure::new(ExitCode::Misconfigured, error)
     })?;
-    let mut inputs = in_order(&files)?;
+    let inputs = in_order(&files)?;
     let stop = stop_on_signal()?;
     let (sink, _index, _status) = open_sink(&config, kind, &stop)?;
     if config.sink.setup {
@@ -62,139 +71,232 @@ pub(super) async fn run(
     let letters = match kind {
         SinkKind::Embedded => {
             let opened = DeadLetters::open(&config.data_dir.join("dead-letters.redb"));
-            Some(Arc::new(opened.map_err(Failure::with(ExitCode::Misconfigured))?))
+            Some(opened.map_err(Failure::with(ExitCode::Misconfigured))?)
         }
+        // A running `serve` may have the data directory. What is refused can be imported again once it is mended.
         SinkKind::Elasticsearch | SinkKind::Stdout => None,
     };
-    let mut lane = Lane {
-        folder: Folder::new(&config, open_geoip(&config)?, false),
-        sink,
+    let mut folder = Folder::new(&config, open_geoip(&config)?, Keeping::Replay);
+    folder.overflow = Some(Overflow::new(&config.data_dir, config.import.entities_max.get()));
+    let lane = Lane {
+        folder,
+        outlet: Arc::new(Outlet { sink, dead_letters: letters, metrics: Arc::new(Metrics::new()) }),
         checkpoint: None,
-        dead_letters: letters,
         progress: Progress::default(),
-        metrics: Arc::new(Metrics::new()),
         live: watch::Sender::new(Arc::new(Live::default())),
         behind: BTreeSet::new(),
         stats_every: i64::try_from(config.stats.every.as_millis()).unwrap_or(0),
         takes_any_time: true,
     };
-    let mut bar = Bar::new(inputs.iter().map(|input| input.lines.size).sum());
-    for input in &mut inputs {
-        read(&mut lane, input, &source, &mut bar).await?;
+    let bar = Bar::new(inputs.iter().map(|input| input.size).sum());
+    let mut import = Import { lane, under_way: None, stop, bar };
+    let mut broken = None;
+    for input in inputs {
+        if let Err(error) = import.read(input, &source).await? {
+            // The other files are none the worse for it.
+            tracing::error!(error = %error, "the rest of this file is not read");
+            broken = Some(error);
+        }
     }
-    finish(&mut lane).await?;
-    bar.finish(&lane.progress.tally);
-    let tally = &lane.progress.tally;
-    Ok(if tally.dead + tally.refused > 0 { ExitCode::DataRejected } else { ExitCode::Ok })
+    import.finish().await?;
+    let tally = &import.lane.progress.tally;
+    import.bar.finish(tally);
+    match broken {
+        Some(error) => Err(Failure::new(ExitCode::DataRejected, error)),
+        None if tally.dead + tally.refused > 0 => Ok(ExitCode::DataRejected),
+        None => Ok(ExitCode::Ok),
+    }
 }
 
-/// A file being read, and the line that was read to find out when it begins.
+/// A file to be read.
 struct Reading {
     path: PathBuf,
-    lines: Lines,
-    first: Option<crate::files::Line>,
+    /// On disk; 0 for standard input.
+    size: u64,
+    /// Time of its first event, milliseconds since 1970; 0 without one.
     begins: i64,
+    /// Standard input, which cannot be opened again, and the lines that were read to find out when it begins.
+    opened: Option<(Lines, VecDeque<Line>)>,
+}
+
+/// Lines looked at for a first event.
+const FIRST_LINES_MAX: usize = 100;
+
+impl Reading {
+    fn open(path: &Path) -> Result<Self, FileError> {
+        let mut lines = Lines::open(path)?;
+        let mut first = VecDeque::new();
+        let mut begins = 0;
+        // What cannot be read is reported when its turn has come.
+        while begins == 0
+            && first.len() < FIRST_LINES_MAX
+            && let Ok(Some(line)) = lines.next_line()
+        {
+            if let Ok(Decoded::Event(event)) = decode::decode(&decode::text(&line.bytes)) {
+                begins = event.time;
+            }
+            first.push_back(line);
+        }
+        let size = lines.size;
+        // Thousands of files are not to be open at once.
+        let opened = (path == Path::new("-")).then_some((lines, first));
+        Ok(Self { path: path.into(), size, begins, opened })
+    }
+
+    /// Hands over the lines in batches, each with the bytes read from disk so far.
+    fn read(
+        self,
+        source: &Arc<str>,
+        batches: &mpsc::Sender<(Vec<Item>, u64)>,
+    ) -> Result<(), FileError> {
+        let input = Input(format!("import/{}", self.path.display()).into());
+        let (mut lines, mut first) = match self.opened {
+            Some(opened) => opened,
+            None => (Lines::open(&self.path)?, VecDeque::new()),
+        };
+        loop {
+            let (mut items, mut bytes) = (Vec::new(), 0);
+            let mut broken = Ok(());
+            while items.len() < RECORDS_MAX && bytes < BYTES_MAX {
+                let next =
+                    first.pop_front().map_or_else(|| lines.next_line(), |line| Ok(Some(line)));
+                match next {
+                    Ok(Some(line)) => {
+                        bytes += line.bytes.len();
+                        items.push(item(line, &input, source));
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        broken = Err(error);
+                        break;
+                    }
+                }
+            }
+            let is_last = items.is_empty();
+            // Nobody listens any more once the import has failed or was stopped.
+            let is_over = !is_last && batches.blocking_send((items, lines.bytes_read())).is_err();
+            if is_last || is_over || broken.is_err() {
+                return broken;
+            }
+        }
+    }
 }
 
 /// All files in the order of their first event; those without one come first.
 fn in_order(files: &[PathBuf]) -> Result<Vec<Reading>, Failure> {
-    let mut inputs = Vec::new();
-    for path in files {
-        let mut lines = Lines::open(path).map_err(Failure::with(ExitCode::Misconfigured))?;
-        let first = lines.next_line().map_err(Failure::with(ExitCode::DataRejected))?;
-        let begins =
-            first.as_ref().and_then(|line| match decode::decode(&decode::text(&line.bytes)) {
-                Ok(Decoded::Event(event)) => Some(event.time),
-                Ok(Decoded::Summary) | Err(_) => None,
-            });
-        inputs.push(Reading { path: path.clone(), lines, first, begins: begins.unwrap_or(0) });
-    }
+    let inputs: Result<Vec<_>, _> = files.iter().map(|path| Reading::open(path)).collect();
+    let mut inputs = inputs.map_err(Failure::with(ExitCode::Misconfigured))?;
     inputs.sort_by(|left, right| (left.begins, &left.path).cmp(&(right.begins, &right.path)));
     Ok(inputs)
 }
 
-async fn read(
-    lane: &mut Lane<AnySink>,
-    input: &mut Reading,
-    source: &str,
-    bar: &mut Bar,
-) -> Result<(), Failure> {
-    let name = Input(format!("import/{}", input.path.display()).into());
-    let source: Arc<str> = Arc::from(source);
-    let mut seen = 0;
-    loop {
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        let mut broken = None;
-        while items.len() < RECORDS_MAX && bytes < BYTES_MAX {
-            let line = match input
-                .first
-                .take()
-                .map_or_else(|| input.lines.next_line(), |line| Ok(Some(line)))
-            {
-                Ok(Some(line)) => line,
-                Ok(None) => break,
-                Err(error) => {
-                    broken = Some(error);
-                    break;
-                }
+/// A replay: while one batch is written, the next is read and folded.
+struct Import {
+    lane: Lane<AnySink>,
+    under_way: Option<JoinHandle<Result<Tally, LaneError>>>,
+    stop: CancellationToken,
+    bar: Bar,
+}
+
+impl Import {
+    /// Reads one file to its end. What breaks its reading is given back; what was read before counts.
+    async fn read(
+        &mut self,
+        input: Reading,
+        source: &str,
+    ) -> Result<Result<(), FileError>, Failure> {
+        let source: Arc<str> = Arc::from(source);
+        let (sender, mut batches) = mpsc::channel(1);
+        let reader = std::thread::Builder::new()
+            .name("reader".to_owned())
+            .spawn(move || input.read(&source, &sender))
+            .map_err(Failure::with(ExitCode::Internal))?;
+        let mut seen = 0;
+        loop {
+            // A read of standard input cannot be broken off; its thread ends with the process then.
+            let batch = tokio::select! {
+                () = self.stop.cancelled() => return Err(sink_failure(SinkError::Stopped)),
+                batch = batches.recv() => batch,
             };
-            bytes += line.bytes.len();
-            let record = Record {
-                position: Position { input: name.clone(), offset: line.offset },
-                next_offset: line.next_offset,
-                source: Arc::clone(&source),
-                payload: Bytes::from(line.bytes),
-            };
-            report_if_dead(&input.path, &record, line.is_too_long);
-            items.push(if line.is_too_long {
-                Item::Damaged(record, "a line longer than 64 MiB")
-            } else {
-                Item::Record(record)
-            });
+            let Some((items, read)) = batch else { break };
+            let batch = self.lane.fold(items, wall()).map_err(failure)?;
+            self.write_all(batch).await?;
+            self.bar.advance(read - seen, &self.lane.progress.tally);
+            seen = read;
         }
-        let is_last = items.is_empty();
-        cycle(lane, items).await?;
-        bar.advance(input.lines.bytes_read() - seen, &lane.progress.tally);
-        seen = input.lines.bytes_read();
-        if let Some(error) = broken {
-            finish(lane).await?;
-            return Err(Failure::new(ExitCode::DataRejected, error));
+        reader
+            .join()
+            .map_err(|_| Failure::new(ExitCode::Internal, anyhow::anyhow!("the reader panicked")))
+    }
+
+    /// Hands over a batch and whatever else has become due.
+    async fn write_all(&mut self, mut batch: Batch) -> Result<(), Failure> {
+        while !batch.is_empty() {
+            self.settle().await?;
+            let outlet = Arc::clone(&self.lane.outlet);
+            self.under_way = Some(tokio::spawn(async move { outlet.write(batch, wall()).await }));
+            batch = self.lane.rest();
         }
-        if is_last {
-            return Ok(());
+        Ok(())
+    }
+
+    /// Waits until what was handed over is written.
+    async fn settle(&mut self) -> Result<(), Failure> {
+        if let Some(under_way) = self.under_way.take() {
+            let written = under_way.await.map_err(Failure::with(ExitCode::Internal))?;
+            self.lane.progress.tally.add(&written.map_err(failure)?);
         }
+        if self.stop.is_cancelled() {
+            return Err(sink_failure(SinkError::Stopped));
+        }
+        Ok(())
+    }
+
+    /// Writes what is still open, and the platform's counts over the whole time.
+    async fn finish(&mut self) -> Result<(), Failure> {
+        let mut sweep = Sweep::new(1, self.lane.progress.lane_clock, self.lane.stats_every);
+        loop {
+            self.lane.folder.sessions.finish();
+            let batch = self.lane.rest();
+            self.write_all(batch).await?;
+            for (key, session) in self.lane.folder.sessions.iter() {
+                sweep.add(key, session);
+            }
+            if !self.lane.folder.next_part().map_err(LaneError::from).map_err(failure)? {
+                break;
+            }
+        }
+        let mut documents = sweep.documents();
+        loop {
+            let documents: Vec<_> = documents.by_ref().take(RECORDS_MAX).collect();
+            if documents.is_empty() {
+                break;
+            }
+            self.write_all(Batch { documents, ..Batch::default() }).await?;
+        }
+        self.settle().await
     }
 }
 
-/// A line that is no event is told of at once: with it, an operator finds it in the file.
-fn report_if_dead(path: &Path, record: &Record, is_too_long: bool) {
-    let offset = record.position.offset;
-    if is_too_long {
-        tracing::warn!(path = %path.display(), offset, "line is longer than 64 MiB");
-    } else if let Err(reason) = decode::decode(&decode::text(&record.payload)) {
-        tracing::warn!(path = %path.display(), offset, reason = %reason, "line is no event");
+fn item(line: Line, input: &Input, source: &Arc<str>) -> Item {
+    let record = Record {
+        position: Position { input: input.clone(), offset: line.offset },
+        next_offset: line.next_offset,
+        source: Arc::clone(source),
+        payload: Bytes::from(line.bytes),
+    };
+    if line.is_too_long {
+        Item::Damaged(record, "a line longer than 64 MiB")
+    } else {
+        Item::Record(record)
     }
 }
 
-async fn cycle(lane: &mut Lane<AnySink>, items: Vec<Item>) -> Result<(), Failure> {
-    lane.cycle(items, wall()).await.map_err(|error| match error {
+fn failure(error: LaneError) -> Failure {
+    match error {
         LaneError::Sink(error) => sink_failure(error),
         error => Failure::new(ExitCode::Internal, error),
-    })
-}
-
-/// Writes what is still open, and the platform's counts over the whole time.
-async fn finish(lane: &mut Lane<AnySink>) -> Result<(), Failure> {
-    lane.folder.sessions.finish();
-    cycle(lane, Vec::new()).await?;
-    if lane.stats_every > 0 {
-        let documents =
-            stats::sweep(&lane.folder.sessions, 1, lane.progress.lane_clock, lane.stats_every);
-        for documents in documents.chunks(RECORDS_MAX) {
-            lane.sink.write(documents).await.map_err(sink_failure)?;
-        }
     }
-    Ok(())
 }
 
 /// Progress on a terminal; lines now and then anywhere else.

@@ -19,6 +19,7 @@ use crate::journal::lock::DataDirLock;
 use crate::journal::{self, Journal};
 use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
 use crate::lane::fold::Folder;
+use crate::lane::outlet::Outlet;
 use crate::lane::{Item, Lane, LaneError};
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -103,20 +104,17 @@ fn open_lane(
     let misconfigured = ExitCode::Misconfigured;
     let checkpoint = Checkpoint::open(&config.data_dir.join("checkpoint.redb"))
         .map_err(Failure::with(misconfigured))?;
-    let (progress, sessions) = checkpoint
-        .load(Limits::new(&config.sessions), true)
-        .map_err(Failure::with(misconfigured))?;
+    let (progress, sessions) =
+        checkpoint.load(Limits::new(&config.sessions)).map_err(Failure::with(misconfigured))?;
     let letters = DeadLetters::open(&config.data_dir.join("dead-letters.redb"))
         .map_err(Failure::with(misconfigured))?;
     let (files, geoip) =
         GeoIpFiles::open(&config.geoip.databases).map_err(Failure::with(misconfigured))?;
     let lane = Lane {
         folder: Folder::resume(config, geoip, sessions),
-        sink,
+        outlet: Arc::new(Outlet { sink, dead_letters: Some(letters), metrics }),
         checkpoint: Some(checkpoint),
-        dead_letters: Some(Arc::new(letters)),
         progress,
-        metrics,
         live,
         behind: BTreeSet::new(),
         stats_every: i64::try_from(config.stats.every.as_millis()).unwrap_or(0),
@@ -192,7 +190,7 @@ impl Running {
 
     async fn run(mut self, setup: bool) -> Result<(), LaneError> {
         if setup {
-            self.lane.sink.setup().await?;
+            self.lane.outlet.sink.setup().await?;
         }
         // A new checkpoint beside an old journal begins with what is still there.
         let first = self.journal.first().map_err(journal_failure)?;
@@ -213,7 +211,7 @@ impl Running {
             let has_items = !items.is_empty();
             self.lane.cycle(items, wall()).await?;
             if has_items {
-                self.lane.metrics.cycle_seconds.observe(started.elapsed().as_secs_f64());
+                self.lane.outlet.metrics.cycle_seconds.observe(started.elapsed().as_secs_f64());
                 self.release();
             }
             self.show();
@@ -251,6 +249,7 @@ impl Running {
         }
         self.lane.behind.extend(self.follower.behind().cloned());
         self.lane
+            .outlet
             .metrics
             .journal_waiting
             .set(i64::try_from(end.saturating_sub(from)).unwrap_or(i64::MAX));
@@ -276,10 +275,10 @@ impl Running {
         if let Err(error) = self.journal.release(next) {
             tracing::warn!(error = %error, "journal segment cannot be deleted");
         }
-        if let Some(letters) = &self.lane.dead_letters
+        if let Some(letters) = &self.lane.outlet.dead_letters
             && let Ok(count) = letters.count()
         {
-            self.lane.metrics.dead_letters.set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.lane.outlet.metrics.dead_letters.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

@@ -61,8 +61,9 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
             .and_then(|(session, id)| session.connections.get(id));
         let joined = connection.and_then(|connection| connection.joined.as_ref());
         context.place = joined.map_or_else(String::new, |joined| joined.place.as_ref().into());
-        context.media_node_id =
-            session.and_then(|session| session.head.media_node.as_ref()).map(|(_, id)| id.clone());
+        let recordings = session.into_iter().flat_map(|session| session.recordings.values());
+        let media_node = recordings.filter_map(|known| known.media_node.as_ref()).min();
+        context.media_node_id = media_node.map(|(_, id)| id.clone());
         if event.kind == Kind::WebrtcStats {
             deltas(event, samples, &mut members);
         }

@@ -8,20 +8,23 @@ use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::fold::{Folded, Folder, Times};
+use super::outlet::{Batch, Outlet};
+use super::overflow::OverflowError;
 use super::stats;
 use crate::checkpoint::{Checkpoint, CheckpointError, Progress, Tally};
-use crate::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
-use crate::document::Document;
+use crate::dead_letters::{DeadLetter, DeadLetterError};
+use crate::event::Event;
 use crate::live::Live;
-use crate::metrics::Metrics;
 use crate::record::{Input, Record};
 use crate::sessions::Outcome;
-use crate::sink::{Sink, SinkError, Written};
+use crate::sink::{Sink, SinkError};
 
 /// Most records of one cycle.
 pub const RECORDS_MAX: usize = 5_000;
 /// Most bytes of records of one cycle.
 pub const BYTES_MAX: usize = 8 << 20;
+/// Bytes of summaries above which no further session is added to a batch.
+const SUMMARY_BYTES_MAX: usize = 16 << 20;
 
 /// Why a lane ended.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,9 @@ pub enum LaneError {
     /// The state of a session could not be encoded.
     #[error(transparent)]
     State(#[from] crate::sessions::RestoreError),
+    /// Sessions that do not fit into memory cannot be reached.
+    #[error(transparent)]
+    Overflow(#[from] OverflowError),
 }
 
 /// One record, or bytes that an input could not read as one.
@@ -54,16 +60,12 @@ pub enum Item {
 pub struct Lane<S> {
     /// The pure middle.
     pub folder: Folder,
-    /// Where documents go.
-    pub sink: S,
+    /// Where documents go; `import` lends it to the task that writes one batch while the next is folded.
+    pub outlet: Arc<Outlet<S>>,
     /// Where progress goes; `import` has none.
     pub checkpoint: Option<Checkpoint>,
-    /// Where the rest goes; without it, it is only counted.
-    pub dead_letters: Option<Arc<DeadLetters>>,
     /// How far things are.
     pub progress: Progress,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
     /// The open sessions, for whoever looks.
     pub live: watch::Sender<Arc<Live>>,
     /// Inputs that have more to read than what was handed over: their clocks hold the lane's back.
@@ -81,105 +83,110 @@ impl<S: Sink> Lane<S> {
     ///
     /// If something could not be made durable: the lane must not go on then. A restart repeats the cycle.
     pub async fn cycle(&mut self, items: Vec<Item>, wall: i64) -> Result<(), LaneError> {
-        let mut letters = Vec::new();
-        let mut documents = Vec::with_capacity(items.len());
+        let mut batch = self.fold(items, wall)?;
         let mut tally = Tally::default();
-        for item in items {
-            self.fold(item, wall, &mut documents, &mut letters, &mut tally);
+        loop {
+            tally.add(&self.outlet.write(batch, wall).await?);
+            batch = self.rest();
+            if batch.is_empty() {
+                break;
+            }
         }
-        self.advance_clock();
+        self.progress.tally.add(&tally);
+        debug_assert!(self.progress.tally.balances(), "{:?}", self.progress.tally);
+        let Some(checkpoint) = &mut self.checkpoint else { return Ok(()) };
+        let changes = self.folder.sessions.changes()?;
+        // A clock that has moved while nothing happened is not worth a sync every second.
+        if tally != Tally::default() || !changes.is_empty() {
+            checkpoint.save(&self.progress, &changes)?;
+        }
+        Ok(())
+    }
+
+    /// Folds a batch: everything of a cycle but making it durable. What does not fit, [`rest`](Self::rest) gives.
+    ///
+    /// # Errors
+    ///
+    /// If sessions that are not in memory cannot be reached.
+    pub fn fold(&mut self, items: Vec<Item>, wall: i64) -> Result<Batch, LaneError> {
+        let mut batch = Batch { documents: Vec::with_capacity(items.len()), ..Batch::default() };
+        for item in items {
+            self.fold_one(item, wall, &mut batch)?;
+        }
         let clock = self.progress.lane_clock;
         if self.stats_every > 0 && self.checkpoint.is_some() {
-            documents.extend(stats::due(
+            let tick = &mut self.progress.stats_tick;
+            batch.documents.extend(stats::due(
                 &self.folder.sessions,
-                &mut self.progress.stats_tick,
+                tick,
                 clock,
                 self.stats_every,
             ));
         }
-        self.folder.sessions.expire(clock);
-        documents.extend(self.folder.sessions.documents());
-        self.write(&documents, wall, &mut letters, &mut tally).await?;
-        if let Some(dead_letters) = &self.dead_letters {
-            dead_letters.put(&letters)?;
+        self.add_summaries(&mut batch);
+        if batch.tally.records > 0 {
+            self.folder.relieve()?;
         }
-        self.progress.tally.add(&tally);
-        debug_assert!(self.progress.tally.balances(), "{:?}", self.progress.tally);
-        let changes = self.folder.sessions.changes()?;
-        // A clock that has moved while nothing happened is not worth a sync every second.
-        let is_idle = tally == Tally::default() && changes.is_empty();
-        if let Some(checkpoint) = self.checkpoint.as_mut().filter(|_| !is_idle) {
-            checkpoint.save(&self.progress, &changes)?;
-        }
-        self.metrics.cycle(&tally);
-        Ok(())
+        Ok(batch)
     }
 
-    fn fold(
-        &mut self,
-        item: Item,
-        wall: i64,
-        documents: &mut Vec<Document>,
-        letters: &mut Vec<DeadLetter>,
-        tally: &mut Tally,
-    ) {
-        tally.records += 1;
-        let record = match item {
-            Item::Record(record) => record,
-            Item::Damaged(record, reason) => {
-                tally.dead += 1;
-                letters.push(DeadLetter::record(&record, reason.to_owned(), wall));
-                self.progress.positions.advance(&record.position.input, record.next_offset);
-                return;
+    /// Summaries that are still due after [`fold`](Self::fold); empty once there are none.
+    pub fn rest(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        self.add_summaries(&mut batch);
+        batch
+    }
+
+    /// What has become due goes out before time takes anything away: a batch may span more of it than sessions are kept.
+    fn add_summaries(&mut self, batch: &mut Batch) {
+        let sessions = &mut self.folder.sessions;
+        let (mut seen, mut bytes) = (batch.documents.len(), 0);
+        loop {
+            while bytes < SUMMARY_BYTES_MAX && sessions.documents_of_one(&mut batch.documents) {
+                let new = batch.documents.get(seen..).unwrap_or_default();
+                bytes += new.iter().map(|document| document.json.len()).sum::<usize>();
+                seen = batch.documents.len();
             }
+            if bytes >= SUMMARY_BYTES_MAX || !sessions.expire(self.progress.lane_clock) {
+                break;
+            }
+        }
+    }
+
+    fn fold_one(&mut self, item: Item, wall: i64, batch: &mut Batch) -> Result<(), LaneError> {
+        batch.tally.records += 1;
+        let (record, damage) = match item {
+            Item::Record(record) => (record, None),
+            Item::Damaged(record, reason) => (record, Some(reason)),
         };
         let input = &record.position.input;
-        if !self.progress.clocks.contains_key(input) {
-            self.progress.clocks.insert(input.clone(), Clock::default());
-        }
-        let Some(clock) = self.progress.clocks.get_mut(input) else { return };
-        let latest = if self.takes_any_time { i64::MAX / 2 } else { wall };
-        let times = Times { lane: self.progress.lane_clock, wall: latest };
-        let metrics = &self.metrics;
-        let observe = |event: &crate::event::Event<'_>| metrics.event(&record.source, event, wall);
-        match self.folder.fold(&record.payload, &record.source, times, clock, observe) {
-            Folded::Event(outcome, document) => {
-                tally.outcome(outcome);
-                documents.push(document);
-            }
-            Folded::Skipped => tally.skipped += 1,
-            Folded::Dead(reason) => {
-                tally.dead += 1;
-                letters.push(DeadLetter::record(&record, reason, wall));
-            }
-        }
-        self.progress.positions.advance(&record.position.input, record.next_offset);
-    }
-
-    async fn write(
-        &self,
-        documents: &[Document],
-        wall: i64,
-        letters: &mut Vec<DeadLetter>,
-        tally: &mut Tally,
-    ) -> Result<(), LaneError> {
-        if documents.is_empty() {
-            return Ok(());
-        }
-        let written = self.sink.write(documents).await?;
-        for (document, written) in documents.iter().zip(&written) {
-            tally.documents += 1;
-            match written {
-                Written::Stored => tally.stored += 1,
-                Written::Existed => tally.existed += 1,
-                Written::Older => tally.older += 1,
-                Written::Dead(reason) => {
-                    tally.refused += 1;
-                    letters.push(DeadLetter::document(document, reason, wall));
+        let folded = match damage {
+            Some(reason) => Folded::Dead(reason.to_owned()),
+            None => {
+                if !self.progress.clocks.contains_key(input) {
+                    self.progress.clocks.insert(input.clone(), Clock::default());
                 }
+                let Some(clock) = self.progress.clocks.get_mut(input) else { return Ok(()) };
+                let latest = if self.takes_any_time { i64::MAX / 2 } else { wall };
+                let times = Times { lane: self.progress.lane_clock, wall: latest };
+                let metrics = &self.outlet.metrics;
+                let observe = |event: &Event<'_>| metrics.event(&record.source, event, wall);
+                self.folder.fold(&record.payload, &record.source, times, clock, observe)?
+            }
+        };
+        match folded {
+            Folded::Event(outcome, document) => {
+                batch.tally.outcome(outcome);
+                batch.documents.push(document);
+            }
+            Folded::Skipped => batch.tally.skipped += 1,
+            Folded::Dead(reason) => {
+                batch.tally.dead += 1;
+                batch.letters.push(DeadLetter::record(&record, reason, wall));
             }
         }
-        self.metrics.documents(documents);
+        self.progress.positions.advance(input, record.next_offset);
+        self.advance_clock();
         Ok(())
     }
 
@@ -203,7 +210,7 @@ impl<S: Sink> Lane<S> {
     /// Shows the open sessions to whoever looks.
     pub fn show(&self) {
         let live = Arc::new(self.folder.sessions.live(self.progress.lane_clock));
-        self.metrics.live(&live);
+        self.outlet.metrics.live(&live);
         self.live.send_replace(live);
     }
 }

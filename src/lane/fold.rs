@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::clock::Clock;
 use super::context::{self, Samples};
+use super::overflow::{Overflow, OverflowError};
 use crate::config::Config;
 use crate::decode::{self, Decoded};
 use crate::document::{self, Document};
 use crate::enrich::Enricher;
 use crate::enrich::place::GeoIp;
 use crate::event::Event;
-use crate::sessions::{Limits, Outcome, Sessions, Source};
+use crate::sessions::{self, Keeping, Limits, Outcome, Sessions, Source};
 
 /// How far an event's time may lie after the wall clock before it is no event any more.
 const AHEAD_MAX: i64 = 86_400_000;
@@ -32,6 +33,8 @@ pub enum Folded {
 pub struct Folder {
     /// The fold.
     pub sessions: Sessions,
+    /// Where sessions go that do not fit into memory.
+    pub overflow: Option<Overflow>,
     enricher: Enricher,
     samples: Samples,
     sources: BTreeMap<String, (String, String)>,
@@ -47,10 +50,10 @@ pub struct Times {
 }
 
 impl Folder {
-    /// As the settings say, with places from `geoip`; `forgets`: see [`Sessions::new`].
+    /// As the settings say, with places from `geoip`.
     #[must_use]
-    pub fn new(config: &Config, geoip: Arc<GeoIp>, forgets: bool) -> Self {
-        Self::resume(config, geoip, Sessions::new(Limits::new(&config.sessions), forgets))
+    pub fn new(config: &Config, geoip: Arc<GeoIp>, keeping: Keeping) -> Self {
+        Self::resume(config, geoip, Sessions::new(Limits::new(&config.sessions), keeping))
     }
 
     /// Goes on with sessions that were restored.
@@ -62,6 +65,7 @@ impl Folder {
         });
         Self {
             sessions,
+            overflow: None,
             enricher: Enricher::new(config, geoip),
             samples: Samples::default(),
             sources: sources.collect(),
@@ -74,6 +78,10 @@ impl Folder {
     }
 
     /// Folds one record and moves the clock of its input. `observe` sees the event, for the metrics.
+    ///
+    /// # Errors
+    ///
+    /// If its session is not in memory and cannot be brought back.
     pub fn fold(
         &mut self,
         payload: &[u8],
@@ -81,29 +89,58 @@ impl Folder {
         times: Times,
         clock: &mut Clock,
         observe: impl FnOnce(&Event<'_>),
-    ) -> Folded {
+    ) -> Result<Folded, OverflowError> {
         let text = decode::text(payload);
         let event = match decode::decode(&text) {
             Ok(Decoded::Event(event)) => event,
-            Ok(Decoded::Summary) => return Folded::Skipped,
-            Err(error) => return Folded::Dead(error.to_string()),
+            Ok(Decoded::Summary) => return Ok(Folded::Skipped),
+            Err(error) => return Ok(Folded::Dead(error.to_string())),
         };
         if event.time > times.wall.saturating_add(AHEAD_MAX) {
-            return Folded::Dead(format!(
+            return Ok(Folded::Dead(format!(
                 "`timestamp` {} lies more than a day ahead of the clock",
                 event.time
-            ));
+            )));
         }
         let (cluster_id, master_node_id) =
             self.sources.get(source).map_or(("", ""), |(cluster, master)| (cluster, master));
         let source = Source { name: source, cluster_id, master_node_id };
+        let name = sessions::name_of(&event, source);
+        if let (Some(name), Some(overflow)) = (name, &mut self.overflow) {
+            overflow.bring_back(&mut self.sessions, name)?;
+        }
         clock.observe(&event, times.wall);
         let enriched = self.enricher.enrich(&event);
-        let context =
-            context::context(&event, self.sessions.session_of(&event, source), &mut self.samples);
+        let session = name.and_then(|name| self.sessions.get(name));
+        let context = context::context(&event, session, &mut self.samples);
         let document = document::raw(&event, &enriched, source, &context);
-        let outcome = self.sessions.apply(&event, &enriched, source, times.lane);
+        let outcome = name.map_or(Outcome::Passed, |name| {
+            self.sessions.apply(&event, name, &enriched, source, times.lane)
+        });
         observe(&event);
-        Folded::Event(outcome, document)
+        Ok(Folded::Event(outcome, document))
+    }
+
+    /// Puts sessions away that do not fit into memory.
+    ///
+    /// # Errors
+    ///
+    /// If that fails; they are lost to this process then.
+    pub fn relieve(&mut self) -> Result<(), OverflowError> {
+        self.overflow.as_mut().map_or(Ok(()), |overflow| overflow.relieve(&mut self.sessions))
+    }
+
+    /// Drops the sessions in memory and brings back as many others as fit. `false` if there were none.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be brought back.
+    pub fn next_part(&mut self) -> Result<bool, OverflowError> {
+        let Some(overflow) = self.overflow.as_mut().filter(|overflow| !overflow.is_empty()) else {
+            return Ok(false);
+        };
+        self.sessions.clear();
+        overflow.drain(&mut self.sessions)?;
+        Ok(true)
     }
 }

@@ -37,54 +37,86 @@ pub fn due(sessions: &Sessions, last: &mut i64, clock: i64, every: i64) -> Vec<D
     if settled <= *last {
         return Vec::new();
     }
-    let documents = sweep(sessions, *last + 1, settled, every);
+    let documents = sweep(sessions, *last + 1, settled, every).collect();
     *last = settled;
     documents
 }
 
 /// The documents of all ticks within `from..=to` at which something was open.
-#[must_use]
-pub fn sweep(sessions: &Sessions, from: i64, to: i64, every: i64) -> Vec<Document> {
-    let mut changes: BTreeMap<Scope<'_>, BTreeMap<i64, Counts>> = BTreeMap::new();
+pub fn sweep(
+    sessions: &Sessions,
+    from: i64,
+    to: i64,
+    every: i64,
+) -> impl Iterator<Item = Document> + use<> {
+    let mut sweep = Sweep::new(from, to, every);
     for (key, session) in sessions.iter() {
-        add(&mut changes, key, session, from, to, every);
+        sweep.add(key, session);
     }
-    let mut documents = Vec::new();
-    for (scope, changes) in changes {
-        let mut open = Counts::default();
-        let mut changes = changes.into_iter().peekable();
-        while let Some((tick, change)) = changes.next() {
-            for (count, change) in open.iter_mut().zip(change) {
-                *count += change;
-            }
-            let until = changes.peek().map_or(to + every, |(tick, _)| *tick);
-            let mut tick = tick;
-            let mut ticks = 0;
-            while tick < until
-                && tick <= to
-                && open.iter().any(|count| *count > 0)
-                && ticks < TICKS_MAX
-            {
-                documents.push(document(&scope, tick, &open));
-                tick += every;
-                ticks += 1;
-            }
+    sweep.documents()
+}
+
+/// A count over a span of time, into which sessions are put one after another.
+#[derive(Debug)]
+pub struct Sweep {
+    from: i64,
+    to: i64,
+    every: i64,
+    changes: BTreeMap<Scope, BTreeMap<i64, Counts>>,
+}
+
+impl Sweep {
+    /// A count at every tick within `from..=to`; none where `every` is 0.
+    #[must_use]
+    pub fn new(from: i64, to: i64, every: i64) -> Self {
+        Self { from, to, every, changes: BTreeMap::new() }
+    }
+
+    /// Counts a session.
+    pub fn add(&mut self, key: &SessionKey, session: &Session) {
+        if self.every > 0 {
+            add(&mut self.changes, key, session, self.from, self.to, self.every);
         }
     }
-    documents
+
+    /// The documents, one after another.
+    pub fn documents(self) -> impl Iterator<Item = Document> {
+        let (to, every) = (self.to, self.every);
+        self.changes.into_iter().flat_map(move |(scope, changes)| {
+            let mut open = Counts::default();
+            let mut changes = changes.into_iter().peekable();
+            let mut spans = Vec::new();
+            while let Some((tick, change)) = changes.next() {
+                for (count, change) in open.iter_mut().zip(change) {
+                    *count += change;
+                }
+                let until = changes.peek().map_or(to.saturating_add(every), |(tick, _)| *tick);
+                if open.iter().any(|count| *count > 0) {
+                    spans.push((tick, until.min(to.saturating_add(1)), open));
+                }
+            }
+            spans.into_iter().flat_map(move |(tick, until, open)| {
+                let scope = scope.clone();
+                let ticks = (0..TICKS_MAX).map(move |index| tick + index * every);
+                ticks
+                    .take_while(move |tick| *tick < until)
+                    .map(move |tick| document(&scope, tick, &open))
+            })
+        })
+    }
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Scope<'a> {
-    cluster_id: &'a str,
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Scope {
+    cluster_id: Box<str>,
     /// `None`: the whole cluster.
-    media_node_id: Option<&'a str>,
+    media_node_id: Option<Box<str>>,
 }
 
-fn add<'a>(
-    changes: &mut BTreeMap<Scope<'a>, BTreeMap<i64, Counts>>,
-    key: &'a SessionKey,
-    session: &'a Session,
+fn add(
+    changes: &mut BTreeMap<Scope, BTreeMap<i64, Counts>>,
+    key: &SessionKey,
+    session: &Session,
     from: i64,
     to: i64,
     every: i64,
@@ -92,51 +124,52 @@ fn add<'a>(
     if !session.is_real() {
         return;
     }
-    let media_node = session.head.media_node.as_ref().map(|(_, id)| id.as_ref());
-    let mut count = |what: usize, start: i64, end: Option<i64>| {
-        // The first tick at or after `start`, and the first at which it was over.
-        let on = (start.max(from) + every - 1).div_euclid(every) * every;
-        let end = end.or(session.head.silent.then_some(session.head.newest));
-        let off = end.map_or(to + every, |end| (end + every - 1).div_euclid(every) * every);
-        if on >= off || on > to {
-            return;
-        }
-        let nodes = media_node.map(Some);
-        for media_node_id in [None].into_iter().chain(nodes) {
-            let scope =
-                changes.entry(Scope { cluster_id: &key.cluster_id, media_node_id }).or_default();
-            for (tick, change) in [(on, 1), (off, -1)] {
-                if let Some(count) = scope.entry(tick).or_default().get_mut(what) {
-                    *count += change;
-                }
-            }
-        }
-    };
     for incarnation in incarnation::cut(session, key) {
         let end = incarnation.end.map(|end| end.time);
+        let end = end.or(incarnation.phase.silent.then_some(incarnation.newest));
+        let media_node = incarnation.media_node_id();
+        let mut count = |what: usize, start: i64, own: Option<i64>| {
+            // The first tick at or after `start`, and the first at which it was over.
+            let on = tick_at(start.max(from), every);
+            let off = own.or(end).map_or(to.saturating_add(every), |end| tick_at(end, every));
+            if on >= off || on > to {
+                return;
+            }
+            for media_node_id in [None].into_iter().chain(media_node.map(Some)) {
+                let media_node_id = media_node_id.map(Box::from);
+                let scope = Scope { cluster_id: key.cluster_id.clone(), media_node_id };
+                let scope = changes.entry(scope).or_default();
+                for (tick, change) in [(on, 1), (off, -1)] {
+                    if let Some(count) = scope.entry(tick).or_default().get_mut(what) {
+                        *count += change;
+                    }
+                }
+            }
+        };
         if let Some(start) = incarnation.start {
-            count(0, start, end);
+            count(0, start, None);
         }
         for person in &incarnation.connections {
-            let own = person
-                .connection
-                .and_then(|connection| connection.end.as_ref())
-                .map(|own| own.time)
-                .or(end);
+            let own = person.connection.end.as_ref().map(|own| own.time);
             count(1, person.start, own);
-            for (key, stream) in &person.streams {
-                let what = if key.outbound { 2 } else { 3 };
-                count(what, key.start, stream.end.as_ref().map(|own| own.time).or(own));
+            for stream in &person.streams {
+                let what = if stream.outbound { 2 } else { 3 };
+                count(what, stream.start, stream.end.as_ref().map(|own| own.time).or(own));
             }
         }
         for (key, recording) in &incarnation.recordings {
             let stop = recording.stop.as_ref().map(|stop| stop.time);
-            count(4, key.start, stop.or(recording.last.as_ref().map(|last| last.time)).or(end));
+            count(4, key.start, stop.or(recording.last.as_ref().map(|last| last.time)));
         }
     }
 }
 
-fn document(scope: &Scope<'_>, tick: i64, open: &Counts) -> Document {
+/// The first tick at or after `time`.
+fn tick_at(time: i64, every: i64) -> i64 {
+    time.saturating_add(every - 1).div_euclid(every) * every
+}
+
+fn document(scope: &Scope, tick: i64, open: &Counts) -> Document {
     let mut json = Object::with_capacity(384);
     json.text("elastic_type", "platformStats");
     json.text("scope", if scope.media_node_id.is_some() { "media_node" } else { "cluster" });
@@ -149,11 +182,11 @@ fn document(scope: &Scope<'_>, tick: i64, open: &Counts) -> Document {
     json.integer("dayOfWeek", i64::from(time.weekday().number_from_monday()));
     json.integer("hourOfDay", i64::from(time.hour()));
     json.integer("timestamp", tick);
-    json.text_if("cluster_id", Some(scope.cluster_id).filter(|id| !id.is_empty()));
-    json.text_if("media_node_id", scope.media_node_id);
+    json.text_if("cluster_id", Some(&*scope.cluster_id).filter(|id| !id.is_empty()));
+    json.text_if("media_node_id", scope.media_node_id.as_deref());
     let mut id = Hasher::new("platformStats");
-    id.text(scope.cluster_id);
-    id.optional(scope.media_node_id);
+    id.text(&scope.cluster_id);
+    id.optional(scope.media_node_id.as_deref());
     Document {
         id: format!("{tick:012x}{:024x}", id.digest128() >> 32).into(),
         index_time: tick,

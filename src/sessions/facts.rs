@@ -145,20 +145,12 @@ pub fn of(event: &Event<'_>) -> Option<u64> {
     Some(hasher.digest())
 }
 
-/// The fact that telemetry names `user` as the user of a connection.
+/// The fact that telemetry names `user` as the user of `connection`.
 #[must_use]
-pub fn user(user: &str) -> u64 {
+pub fn user(connection: &str, user: &str) -> u64 {
     let mut hasher = Hasher::new("user");
+    hasher.text(connection);
     hasher.text(user);
-    hasher.digest()
-}
-
-/// The fact that a source has told of the session.
-#[must_use]
-pub fn source(name: &str, master_node_id: &str) -> u64 {
-    let mut hasher = Hasher::new("source");
-    hasher.text(name);
-    hasher.text(master_node_id);
     hasher.digest()
 }
 

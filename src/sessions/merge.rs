@@ -1,121 +1,149 @@
-//! One event into the state of its session. Each function says whether it added a fact; a fact that is known adds nothing.
+//! One event into the state of its session. A fact that is known adds nothing.
 
 use crate::enrich::Enriched;
 use crate::event::{self, Body, Event};
 
 use super::facts;
 use super::state::{
-    Connection, End, EndpointKey, EntityKey, Final, Joined, RecordingKey, Seconds, Session, Stop,
-    StreamAttributes, StreamKey, Values, keep_greater, keep_smaller,
+    Connection, End, EndpointKey, EntityKey, Facts, Final, Head, Joined, NAMELESS, Phase,
+    Recording, RecordingKey, Seconds, Session, Stop, Stream, StreamAttributes, Values,
+    keep_greater, keep_smaller,
 };
 
 /// Endpoint states kept of one connection. A connection has a handful.
 const ENDPOINTS_MAX: usize = 1000;
 
-/// Merges what the fold reads of `event`.
-pub(super) fn event(
-    session: &mut Session,
-    event: &Event<'_>,
-    enriched: &Enriched,
-    fact: u64,
-    clock: i64,
-) -> bool {
+/// What is merged, and from where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'e, 'a> {
+    pub event: &'e Event<'a>,
+    pub enriched: &'e Enriched,
+    /// The fact that the event is, if the fold reads more of it than the user.
+    pub fact: Option<u64>,
+    /// The user that it names.
+    pub user: Option<&'e str>,
+    /// Place of its source among those of the session.
+    pub source: usize,
+    /// Whether it carries a `uniqueSessionId`.
+    pub unique: bool,
+    /// Most entities of one incarnation.
+    pub entities_max: usize,
+}
+
+/// What one event did to a session.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Merged {
+    /// It added a fact.
+    pub added: bool,
+    /// When the thing began that it tells of, which decides its incarnation.
+    pub start: i64,
+    /// It may have moved the borders between incarnations.
+    pub divides: bool,
+}
+
+/// Merges what the fold reads of an event.
+pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
+    let event = told.event;
     let start = start_of(event);
-    let entity = match &event.body {
-        Body::SessionCreated | Body::SessionDestroyed(_) => EntityKey::Head,
-        Body::Recording(recording) => EntityKey::Recording(RecordingKey {
-            id: recording.id.as_ref().into(),
-            start: recording.start,
-        }),
-        Body::Stream(stream) => EntityKey::Stream(stream_key(event, stream, start)),
+    let mut merged = Merged { start, ..Merged::default() };
+    if is_cut(session, &told, start) {
+        let facts = told.fact.into_iter().chain(told.user.map(|user| user_fact(event, user)));
+        for fact in facts {
+            merged.added |= session.head.cut_facts.add(fact);
+        }
+        session.head.unsaved |= merged.added;
+        return merged;
+    }
+    let before = session.entities;
+    let truncated = told.enriched.truncated;
+    match &event.body {
+        Body::SessionCreated | Body::SessionDestroyed(_) => {
+            merged.added = head(&mut session.head, &told, start);
+            merged.divides = merged.added;
+        }
+        Body::Stream(stream) => {
+            let connection = event.connection_id.as_deref().unwrap_or_default();
+            let nameless;
+            let id = match (stream.stream_id.is_empty(), &stream.receiving_from) {
+                (true, Some(sender)) => {
+                    nameless = format!("{NAMELESS}{sender}");
+                    &nameless
+                }
+                _ => stream.stream_id.as_ref(),
+            };
+            let (known, _) = session.stream(connection, (stream.outbound, id, start));
+            merged.added = into_stream(known, stream, &told);
+            known.truncated |= truncated;
+            known.unsaved |= merged.added;
+        }
+        Body::Recording(recording) => {
+            let key = RecordingKey { id: recording.id.as_ref().into(), start };
+            let (known, _) = session.recording(&key);
+            merged.added = into_recording(known, recording, &told);
+            known.truncated |= truncated;
+            known.unsaved |= merged.added;
+        }
         Body::Participant(_) | Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
-            EntityKey::Connection(event.connection_id.as_deref().unwrap_or_default().into())
-        }
-    };
-    if session.head.cut_facts.has(fact) {
-        return false;
-    }
-    let added = match &entity {
-        EntityKey::Head | EntityKey::Closed => head(session, event, enriched, fact),
-        EntityKey::Connection(id) => {
-            let connection = session.connections.entry(id.clone()).or_default();
-            let added = connection.facts.add(fact);
-            if added && !into_connection(connection, event, enriched, start) {
-                session.head.truncated = true;
-            }
-            added
-        }
-        EntityKey::Stream(key) => stream(session, key, event, enriched, fact),
-        EntityKey::Recording(key) => recording(session, key, event, enriched, fact),
-    };
-    if added {
-        session.head.truncated |= enriched.truncated;
-        session.head.newest = session.head.newest.max(event.time);
-        session.changed.insert(entity);
-        if let Some((_, latest)) = session.head.starts.range_mut(..=start).next_back() {
-            latest.touched = latest.touched.max(clock);
+            let connection = event.connection_id.as_deref().unwrap_or_default();
+            let (known, _) = session.connection(connection);
+            merged.added = into_connection(known, &told, start);
+            known.truncated |= truncated;
+            known.unsaved |= merged.added;
         }
     }
-    added
+    if told.unique {
+        merged.added |= session.head.told_by.add(told.source);
+    }
+    if merged.added {
+        if told.fact.is_some() {
+            session.head.newest = session.head.newest.max(event.time);
+        }
+        session.head.unsaved = true;
+        let grown = session.entities - before;
+        let phase = phase_mut(&mut session.head, start, told.unique);
+        phase.entities += grown;
+        if grown > 0 && phase.entities > told.entities_max {
+            bound(session, start, told.unique, told.entities_max);
+        }
+    }
+    merged
 }
 
-/// Merges that telemetry names `user` as the user of `connection`.
-pub(super) fn user(
-    session: &mut Session,
-    connection: &str,
-    user: &str,
-    enriched: &Enriched,
-    time: i64,
-) -> bool {
-    let fact = facts::user(user);
-    if session.head.cut_facts.has(fact) {
-        return false;
+/// The place of a source among those that have told of the session.
+pub(super) fn source(head: &mut Head, name: &str, master_node_id: &str) -> usize {
+    let known = head.sources.iter_mut().enumerate().find(|(_, (known, _))| known.as_ref() == name);
+    if let Some((place, (_, master))) = known {
+        if master_node_id < master.as_ref() {
+            *master = master_node_id.into();
+            head.unsaved = true;
+        }
+        return place;
     }
-    let known = session.connections.entry(connection.into()).or_default();
-    if !known.facts.add(fact) {
-        return false;
-    }
-    known.newest = known.newest.max(time);
-    session.head.newest = session.head.newest.max(time);
-    keep_smaller(&mut known.user, enriched.telemetry_user.clone().unwrap_or_else(|| user.into()));
-    session.changed.insert(EntityKey::Connection(connection.into()));
-    true
+    head.sources.push((name.into(), master_node_id.into()));
+    head.unsaved = true;
+    head.sources.len() - 1
 }
 
-/// Merges that the source called `name` has told of the session.
-pub(super) fn source(session: &mut Session, name: &str, master_node_id: &str) -> bool {
-    let added = session.head.facts.add(facts::source(name, master_node_id));
-    if added {
-        let known =
-            session.head.sources.entry(name.into()).or_insert_with(|| master_node_id.into());
-        if master_node_id < known.as_ref() {
-            *known = master_node_id.into();
+/// The phase of the incarnation that something which began at `start` belongs to.
+pub(super) fn phase_mut(head: &mut Head, start: i64, unique: bool) -> &mut Phase {
+    if !unique {
+        let known = head.starts.range_mut(..=start).next_back().map(|(_, known)| known);
+        if let Some(known) = known
+            && known.end.as_ref().is_none_or(|end| start <= end.time)
+        {
+            return &mut known.phase;
         }
     }
-    added
+    &mut head.phase
 }
 
-/// Keeps at most `entities_max` connections, streams and recordings: those with the smallest (start, id). The facts of the
-/// others stay counted.
-pub(super) fn bound(session: &mut Session, entities_max: usize) {
-    while session.entities() > entities_max {
-        let connection = session.connections.iter().map(|(id, connection)| {
-            let start = connection.joined.as_ref().map_or(i64::MAX, |joined| joined.start);
-            (start, EntityKey::Connection(id.clone()))
-        });
-        let stream = session.streams.keys().map(|key| (key.start, EntityKey::Stream(key.clone())));
-        let recording =
-            session.recordings.keys().map(|key| (key.start, EntityKey::Recording(key.clone())));
-        let Some((_, key)) =
-            connection.max().into_iter().chain(stream.max()).chain(recording.max()).max()
-        else {
-            return;
-        };
-        if let Some(facts) = session.remove(&key) {
-            session.head.cut_facts.extend(&facts);
-        }
-        session.head.truncated = true;
+/// The known end of the incarnation that something which began at `start` belongs to.
+pub(super) fn end_at(head: &Head, start: i64, unique: bool) -> Option<&End> {
+    if unique {
+        return head.starts.values().find_map(|known| known.end.as_ref());
     }
+    let (_, known) = head.starts.range(..=start).next_back()?;
+    known.end.as_ref().filter(|end| start <= end.time)
 }
 
 /// When the thing began that `event` tells of.
@@ -130,46 +158,153 @@ pub(super) fn start_of(event: &Event<'_>) -> i64 {
     end.and_then(|end| end.start).unwrap_or(event.time)
 }
 
-fn end_of(event: &Event<'_>, enriched: &Enriched) -> End {
-    End { time: event.time, reason: enriched.reason.clone() }
+fn user_fact(event: &Event<'_>, user: &str) -> u64 {
+    facts::user(event.connection_id.as_deref().unwrap_or_default(), user)
 }
 
-fn head(session: &mut Session, event: &Event<'_>, enriched: &Enriched, fact: u64) -> bool {
-    if !session.head.facts.add(fact) {
+/// Whether the event tells of an entity that there is no room for. Those with the smallest starts are kept.
+fn is_cut(session: &mut Session, told: &Told<'_, '_>, start: i64) -> bool {
+    let Some(from) = phase_mut(&mut session.head, start, told.unique).cut_from else {
         return false;
+    };
+    let connection = || session.connections.get(told.event.connection_id.as_deref()?);
+    from <= start
+        && match &told.event.body {
+            Body::SessionCreated | Body::SessionDestroyed(_) => false,
+            Body::Stream(stream) => connection().is_none_or(|known| {
+                known.stream((stream.outbound, &stream.stream_id, start)).is_none()
+            }),
+            Body::Recording(recording) => !session
+                .recordings
+                .contains_key(&RecordingKey { id: recording.id.as_ref().into(), start }),
+            Body::Participant(_) | Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
+                connection().is_none()
+            }
+        }
+}
+
+/// Keeps at most `entities_max` connections, streams and recordings of the incarnation around `start`: those with the smallest
+/// (start, id). The facts of the others stay counted, and what begins after them is not begun any more.
+fn bound(session: &mut Session, start: i64, unique: bool, entities_max: usize) {
+    let range = if unique {
+        i64::MIN..i64::MAX
+    } else {
+        let starts = &session.head.starts;
+        let from = starts.range(..=start).next_back().map_or(i64::MIN, |(from, _)| *from);
+        let to = starts.range(start.saturating_add(1)..).next().map_or(i64::MAX, |(to, _)| *to);
+        from..to
+    };
+    loop {
+        let mut count = 0;
+        let mut last: Option<(i64, EntityKey)> = None;
+        let mut see = |start: i64, key: &dyn Fn() -> EntityKey| {
+            if !range.contains(&start) {
+                return;
+            }
+            count += 1;
+            if last.as_ref().is_none_or(|(latest, _)| *latest <= start) {
+                let key = key();
+                if last.as_ref().is_none_or(|last| *last < (start, key.clone())) {
+                    last = Some((start, key));
+                }
+            }
+        };
+        for (id, connection) in &session.connections {
+            // One that only telemetry has told of goes first.
+            let own = connection.start().unwrap_or(i64::MAX - 1);
+            see(own, &|| EntityKey::Connection(id.clone()));
+            for stream in &connection.streams {
+                see(stream.start, &|| {
+                    EntityKey::Stream(id.clone(), stream.outbound, stream.id.clone(), stream.start)
+                });
+            }
+        }
+        for key in session.recordings.keys() {
+            see(key.start, &|| EntityKey::Recording(key.clone()));
+        }
+        let phase = phase_mut(&mut session.head, start, unique);
+        phase.entities = count;
+        let Some((from, key)) = last.filter(|_| count > entities_max) else { return };
+        phase.truncated = true;
+        phase.cut_from = Some(phase.cut_from.map_or(from, |known| known.min(from)));
+        if let Some(facts) = session.remove(key) {
+            session.head.cut_facts.extend(&facts);
+        }
     }
-    let start = session.head.starts.entry(start_of(event)).or_default();
-    if matches!(event.body, Body::SessionDestroyed(_)) {
-        keep_smaller(&mut start.end, end_of(event, enriched));
+}
+
+fn end_of(told: &Told<'_, '_>) -> End {
+    End { time: told.event.time, reason: told.enriched.reason.clone() }
+}
+
+fn head(head: &mut Head, told: &Told<'_, '_>, at: i64) -> bool {
+    let Some(fact) = told.fact else { return false };
+    let is_new = head.facts.add(fact);
+    let start = head.starts.entry(at).or_default();
+    let is_told = !told.unique && start.told_by.add(told.source);
+    let phase = if told.unique { &mut head.phase } else { &mut start.phase };
+    phase.truncated |= told.enriched.truncated;
+    if is_new && matches!(told.event.body, Body::SessionDestroyed(_)) {
+        keep_smaller(&mut start.end, end_of(told));
     }
-    true
+    is_new || is_told
+}
+
+/// Adds the fact, and the source where incarnations are told apart by their entities alone.
+fn add(
+    facts: &mut Facts,
+    told_by: &mut super::state::Tellers,
+    told: &Told<'_, '_>,
+    fact: u64,
+) -> (bool, bool) {
+    (facts.add(fact), !told.unique && told_by.add(told.source))
+}
+
+fn into_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64) -> bool {
+    let mut added = false;
+    if let Some(user) = told.user {
+        let fact = user_fact(told.event, user);
+        let (is_new, is_told) = add(&mut connection.facts, &mut connection.told_by, told, fact);
+        if is_new {
+            let user = told.enriched.telemetry_user.as_deref().unwrap_or(user);
+            if connection.user.as_deref().is_none_or(|known| user < known) {
+                connection.user = Some(user.into());
+            }
+        }
+        added |= is_new || is_told;
+    }
+    let Some(fact) = told.fact else { return added };
+    let (is_new, is_told) = add(&mut connection.facts, &mut connection.told_by, told, fact);
+    if is_new {
+        connection.newest = connection.newest.max(told.event.time);
+        connection.truncated |= !fill_connection(connection, told, start);
+    }
+    added || is_new || is_told
 }
 
 /// `false` if the connection has too many endpoints to keep this one.
-fn into_connection(
-    connection: &mut Connection,
-    event: &Event<'_>,
-    enriched: &Enriched,
-    start: i64,
-) -> bool {
-    connection.newest = connection.newest.max(event.time);
+fn fill_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64) -> bool {
+    let (event, enriched) = (told.event, told.enriched);
     match &event.body {
         Body::Participant(participant) => {
-            keep_smaller(
-                &mut connection.joined,
-                Joined {
+            let own = (participant.left.is_some(), start, event.time);
+            // Most leaves repeat the join; nothing is made of them then.
+            let known = &mut connection.joined;
+            if known.as_ref().is_none_or(|known| own <= (known.by_leave, known.start, known.time)) {
+                let joined = Joined {
                     by_leave: participant.left.is_some(),
                     start,
                     time: event.time,
-                    place: enriched.place.clone(),
-                    address: enriched.address.clone(),
-                    data: enriched.data.clone(),
+                    place: enriched.place.as_str().into(),
+                    address: enriched.address.as_str().into(),
+                    data: enriched.data.as_str().into(),
                     user: enriched.user.clone(),
                     tenant: enriched.tenant.clone(),
-                },
-            );
+                };
+                keep_smaller(known, joined);
+            }
             if participant.left.is_some() {
-                keep_smaller(&mut connection.end, end_of(event, enriched));
+                keep_smaller(&mut connection.end, end_of(told));
             }
         }
         Body::MediaState(state) => {
@@ -195,87 +330,64 @@ fn into_connection(
     true
 }
 
-fn stream_key(event: &Event<'_>, stream: &event::Stream<'_>, start: i64) -> StreamKey {
-    let id = match (stream.stream_id.is_empty(), &stream.receiving_from) {
-        (true, Some(sender)) => format!("from:{sender}").into(),
-        _ => stream.stream_id.as_ref().into(),
-    };
-    StreamKey {
-        connection: event.connection_id.as_deref().unwrap_or_default().into(),
-        outbound: stream.outbound,
-        stream: id,
-        start,
+fn into_stream(known: &mut Stream, stream: &event::Stream<'_>, told: &Told<'_, '_>) -> bool {
+    let Some(fact) = told.fact else { return false };
+    let (is_new, is_told) = add(&mut known.facts, &mut known.told_by, told, fact);
+    if is_new {
+        let (time, by_end) = (told.event.time, stream.destroyed.is_some());
+        known.newest = known.newest.max(time);
+        let slot = &mut known.attributes;
+        if slot.as_ref().is_none_or(|slot| (by_end, time) <= (slot.by_end, slot.time)) {
+            let members = told.enriched.attributes.as_str().into();
+            keep_smaller(slot, StreamAttributes { by_end, time, members });
+        }
+        if by_end {
+            keep_smaller(&mut known.end, end_of(told));
+        }
     }
+    is_new || is_told
 }
 
-fn stream(
-    session: &mut Session,
-    key: &StreamKey,
-    event: &Event<'_>,
-    enriched: &Enriched,
-    fact: u64,
-) -> bool {
-    let Body::Stream(told) = &event.body else { return false };
-    let stream = session.streams.entry(key.clone()).or_default();
-    if !stream.facts.add(fact) {
-        return false;
-    }
-    stream.newest = stream.newest.max(event.time);
-    keep_smaller(
-        &mut stream.attributes,
-        StreamAttributes {
-            by_end: told.destroyed.is_some(),
-            time: event.time,
-            members: enriched.attributes.clone(),
-        },
-    );
-    if told.destroyed.is_some() {
-        keep_smaller(&mut stream.end, end_of(event, enriched));
-    }
-    true
-}
-
-fn recording(
-    session: &mut Session,
-    key: &RecordingKey,
-    event: &Event<'_>,
-    enriched: &Enriched,
-    fact: u64,
+fn into_recording(
+    known: &mut Recording,
+    recording: &event::Recording<'_>,
+    told: &Told<'_, '_>,
 ) -> bool {
     use crate::event::RecordingStatus::{Failed, Ready, Started, Stopped};
-    let Body::Recording(told) = &event.body else { return false };
-    let recording = session.recordings.entry(key.clone()).or_default();
-    if !recording.facts.add(fact) {
-        return false;
+    let Some(fact) = told.fact else { return false };
+    let (is_new, is_told) = add(&mut known.facts, &mut known.told_by, told, fact);
+    if !is_new {
+        return is_told;
     }
-    recording.newest = recording.newest.max(event.time);
-    let values = Values {
-        size: told.size,
-        duration: Seconds::new(told.duration),
-        members: enriched.values.clone(),
+    let (time, enriched) = (told.event.time, told.enriched);
+    known.newest = known.newest.max(time);
+    let values = || Values {
+        size: recording.size,
+        duration: Seconds::new(recording.duration),
+        members: enriched.values.as_str().into(),
     };
-    match told.status {
+    match recording.status {
         Started => {}
         Stopped => {
-            recording.old_stop |= told.old_name;
-            keep_greater(&mut recording.stop_values, values);
+            known.old_stop |= recording.old_name;
+            keep_greater(&mut known.stop_values, values());
             keep_smaller(
-                &mut recording.stop,
+                &mut known.stop,
                 Stop {
-                    time: event.time,
-                    old_name: told.old_name,
+                    time,
+                    old_name: recording.old_name,
                     reason: enriched.reason.clone(),
-                    members: enriched.attributes.clone(),
+                    members: enriched.attributes.as_str().into(),
                 },
             );
         }
         Ready | Failed => {
-            let last = Final { time: event.time, ready: told.status == Ready, values };
-            keep_greater(&mut recording.last, last);
+            let last = Final { time, ready: recording.status == Ready, values: values() };
+            keep_greater(&mut known.last, last);
         }
     }
-    if let Some(media_node) = event.field("media_node_id").and_then(event::Field::text) {
-        keep_smaller(&mut session.head.media_node, (event.time, media_node.as_ref().into()));
+    if let Some(media_node) = told.event.field("media_node_id").and_then(event::Field::text) {
+        keep_smaller(&mut known.media_node, (time, media_node.as_ref().into()));
     }
     true
 }

@@ -12,18 +12,22 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
     let mut totals = Totals::default();
     let mut open: Vec<(i64, &SessionKey, &Session)> = Vec::new();
     for (key, session) in &sessions.open {
-        if session.head.silent || !session.is_real() {
+        if key.unique && session.ends() > 0 || !session.is_real() {
             continue;
         }
+        let is_open = |incarnation: &Incarnation<'_>| {
+            let silent_at = incarnation.quiet_since().saturating_add(sessions.limits.silent_after);
+            incarnation.end.is_none() && clock < silent_at
+        };
         let incarnations = incarnation::cut(session, key);
-        let Some(current) = incarnations.last().filter(|last| last.end.is_none()) else { continue };
+        let Some(current) = incarnations.last().filter(|last| is_open(last)) else { continue };
         let own = count(current);
         totals.sessions += 1;
         totals.connections += own.connections;
         totals.publishers += own.publishers;
         totals.subscribers += own.subscribers;
         totals.recordings += own.recordings;
-        open.push((session.head.newest, key, session));
+        open.push((current.newest, key, session));
     }
     open.sort_by_key(|(newest, key, _)| (std::cmp::Reverse(*newest), *key));
     open.truncate(SESSIONS_MAX);
@@ -34,18 +38,14 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
 fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
     let incarnations = incarnation::cut(session, key);
     let current = incarnations.last()?;
-    let users: BTreeSet<&str> = current
-        .connections
-        .iter()
-        .filter(|person| person.is_open())
-        .map(|person| person.user().0)
-        .collect();
+    let people = current.connections.iter().filter(|person| person.is_open());
+    let users: BTreeSet<&str> = people.map(|person| person.user().0).collect();
     Some(LiveSession {
         session_id: session.head.session_id.as_ref().into(),
         unique_session_id: summary::unique_session_id(key, session, current).unwrap_or_default(),
         cluster_id: key.cluster_id.as_ref().into(),
         created_at: current.start,
-        last_event_at: session.head.newest,
+        last_event_at: current.newest,
         users: users.len() as u64,
         open: count(current),
         problems: summary::problems(current).into_iter().collect(),
@@ -56,9 +56,9 @@ fn count(current: &Incarnation<'_>) -> Totals {
     let mut totals = Totals { sessions: 1, ..Totals::default() };
     for person in &current.connections {
         totals.connections += u64::from(person.is_open());
-        for (key, stream) in &person.streams {
+        for stream in &person.streams {
             let open = u64::from(stream.end.is_none());
-            if key.outbound {
+            if stream.outbound {
                 totals.publishers += open;
             } else {
                 totals.subscribers += open;

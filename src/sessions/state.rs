@@ -11,10 +11,13 @@
 //! | stop of a recording | smallest time, `recordingStatusChanged` before `recordingStopped` |
 //! | end of a recording | greatest time, `ready` before `failed`, then greatest (size, duration, content) |
 //! | two users of one connection | smallest text |
-//! | master node | that of the smallest source name |
+//! | master node | that of the smallest name among the sources that have told of the incarnation |
 //! | media node | smallest (time, text) |
+//!
+//! Beside the facts stands what time has done to them: a [`Phase`] for each incarnation. It decides *whether* documents are
+//! written, never what they say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -78,24 +81,21 @@ pub struct Head {
     pub facts: Facts,
     /// Facts of entities that are kept no more because there were too many.
     pub cut_facts: Facts,
-    /// Whether there were too many, or a text was too long.
-    pub truncated: bool,
     /// `sessionId`.
     pub session_id: Box<str>,
     /// Every known start. Only a session without `uniqueSessionId` has several.
     pub starts: BTreeMap<i64, Start>,
-    /// Source name to the master node it reports.
-    pub sources: BTreeMap<Box<str>, Box<str>>,
-    /// Earliest mention of a media node.
-    pub media_node: Option<(i64, Box<str>)>,
+    /// Name and master node of every source that has told of the session, in the order in which they came.
+    pub sources: Vec<(Box<str>, Box<str>)>,
+    /// Sources of a session with `uniqueSessionId`.
+    pub told_by: Tellers,
     /// Newest time among all facts of the session.
     pub newest: i64,
-    /// Lane clock when the last fact came.
-    pub touched: i64,
-    /// Whether it was silent for so long that what is known was written.
-    pub silent: bool,
-    /// Ends and facts of incarnations that are kept no more.
-    pub forgotten: (u64, u64),
+    /// Of the one incarnation where events carry `uniqueSessionId`, else of what lies outside every known one.
+    pub phase: Phase,
+    /// Changed since it was saved last.
+    #[serde(skip)]
+    pub unsaved: bool,
 }
 
 /// A known start of a session.
@@ -103,8 +103,63 @@ pub struct Head {
 pub struct Start {
     /// The end that names this start.
     pub end: Option<End>,
-    /// Lane clock when the last fact of this incarnation came.
+    /// Sources that have told of start or end.
+    pub told_by: Tellers,
+    /// Of the incarnation that begins here.
+    pub phase: Phase,
+}
+
+/// What time and bounds have done to an incarnation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// Lane clock when the last fact came, milliseconds since 1970.
     pub touched: i64,
+    /// Whether it was silent for so long that what is known was written.
+    pub silent: bool,
+    /// Whether there were too many entities.
+    pub truncated: bool,
+    /// Entities that begin here or later are not kept: there were too many.
+    pub cut_from: Option<i64>,
+    /// Entities counted so far; more than there are once a later start has divided the incarnation.
+    pub entities: usize,
+}
+
+/// A set of sources: bits for places in [`Head::sources`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tellers(u64);
+
+impl Tellers {
+    /// Adds the source at `place`; `false` if it is there already. All beyond the 63rd count as one.
+    pub fn add(&mut self, place: usize) -> bool {
+        let bit = 1 << place.min(63);
+        let is_new = self.0 & bit == 0;
+        self.0 |= bit;
+        is_new
+    }
+
+    /// Whether the source at `place` is one of them.
+    #[must_use]
+    pub fn has(self, place: usize) -> bool {
+        self.0 & (1 << place.min(63)) != 0
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(self) -> u64 {
+        u64::from(self.0.count_ones())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// All of both.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// What is known of one connection.
@@ -124,6 +179,16 @@ pub struct Connection {
     pub quality: Option<i64>,
     /// Newest time among its facts.
     pub newest: i64,
+    /// Whether a text was too long.
+    pub truncated: bool,
+    /// Sources that have told of it, where events carry no `uniqueSessionId`.
+    pub told_by: Tellers,
+    /// Its streams, in the order of (direction, id, start). Saved apart.
+    #[serde(skip)]
+    pub streams: Vec<Stream>,
+    /// Changed since it was saved last.
+    #[serde(skip)]
+    pub unsaved: bool,
 }
 
 /// Attributes of a connection, from one event. Its order is the rule: the smallest counts.
@@ -169,22 +234,15 @@ pub struct EndpointState {
     pub not_flowing: Option<(i64, i64)>,
 }
 
-/// Which stream of which connection.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct StreamKey {
-    /// The connection that sends or receives it.
-    pub connection: Box<str>,
-    /// Whether it sends.
-    pub outbound: bool,
-    /// The publisher's stream id; with `from:` and the sender's connection id up to 2.8, which had none.
-    pub stream: Box<str>,
-    /// Milliseconds since 1970.
-    pub start: i64,
-}
-
-/// What is known of one stream.
+/// What is known of one stream of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stream {
+    /// Whether the connection sends it.
+    pub outbound: bool,
+    /// The publisher's stream id; up to 2.8, which had none, [`NAMELESS`] and the sender's connection id.
+    pub id: Box<str>,
+    /// Milliseconds since 1970.
+    pub start: i64,
     /// Facts about it.
     pub facts: Facts,
     /// Its attributes.
@@ -193,6 +251,30 @@ pub struct Stream {
     pub end: Option<End>,
     /// Newest time among its facts.
     pub newest: i64,
+    /// Whether a text was too long.
+    pub truncated: bool,
+    /// Sources that have told of it, where events carry no `uniqueSessionId`.
+    pub told_by: Tellers,
+    /// Changed since it was saved last.
+    #[serde(skip)]
+    pub unsaved: bool,
+}
+
+/// Begins the id of a stream that OpenVidu gave none.
+pub const NAMELESS: char = '\0';
+
+impl Stream {
+    /// What its connection keeps it in the order of.
+    #[must_use]
+    pub fn place(&self) -> (bool, &str, i64) {
+        (self.outbound, &self.id, self.start)
+    }
+
+    /// The stream id as OpenVidu sent it.
+    #[must_use]
+    pub fn named(&self) -> Option<&str> {
+        Some(&*self.id).filter(|id| !id.is_empty() && !id.starts_with(NAMELESS))
+    }
 }
 
 /// Attributes of a stream, from one event. Its order is the rule: the smallest counts.
@@ -228,8 +310,17 @@ pub struct Recording {
     pub old_stop: bool,
     /// How it ended.
     pub last: Option<Final>,
+    /// Earliest mention of the media node.
+    pub media_node: Option<(i64, Box<str>)>,
     /// Newest time among its facts.
     pub newest: i64,
+    /// Whether a text was too long.
+    pub truncated: bool,
+    /// Sources that have told of it, where events carry no `uniqueSessionId`.
+    pub told_by: Tellers,
+    /// Changed since it was saved last.
+    #[serde(skip)]
+    pub unsaved: bool,
 }
 
 /// The stop of a recording. Its order is the rule: the smallest counts.
@@ -326,10 +417,21 @@ impl EndpointState {
 }
 
 impl Connection {
-    /// Whether a `cdr` event has told of it, not only telemetry.
+    /// When it began: its join, else its first stream. `None` while only telemetry has told of it.
     #[must_use]
-    pub fn is_real(&self) -> bool {
-        self.joined.is_some() || self.end.is_some()
+    pub fn start(&self) -> Option<i64> {
+        let joined = self.joined.as_ref().map(|joined| joined.start);
+        joined.or_else(|| self.streams.iter().map(|stream| stream.start).min())
+    }
+
+    /// The stream at that place.
+    #[must_use]
+    pub fn stream(&self, place: (bool, &str, i64)) -> Option<&Stream> {
+        self.streams.get(self.find(place).ok()?)
+    }
+
+    fn find(&self, place: (bool, &str, i64)) -> Result<usize, usize> {
+        self.streams.binary_search_by(|stream| stream.place().cmp(&place))
     }
 }
 
@@ -362,6 +464,37 @@ pub struct SessionKey {
     pub unique: bool,
 }
 
+/// A [`SessionKey`] that borrows: looking a session up costs no allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionName<'a> {
+    /// Empty if none is known.
+    pub cluster_id: &'a str,
+    /// `uniqueSessionId`, or `sessionId` where events carry no other (before 2.17).
+    pub id: &'a str,
+    /// Whether `id` is a `uniqueSessionId`.
+    pub unique: bool,
+}
+
+impl hashbrown::Equivalent<SessionKey> for SessionName<'_> {
+    fn equivalent(&self, key: &SessionKey) -> bool {
+        *self == key.name()
+    }
+}
+
+impl From<&SessionName<'_>> for SessionKey {
+    fn from(name: &SessionName<'_>) -> Self {
+        Self { cluster_id: name.cluster_id.into(), id: name.id.into(), unique: name.unique }
+    }
+}
+
+impl SessionKey {
+    /// The same, borrowed.
+    #[must_use]
+    pub fn name(&self) -> SessionName<'_> {
+        SessionName { cluster_id: &self.cluster_id, id: &self.id, unique: self.unique }
+    }
+}
+
 /// One entity of a session, as it is saved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EntityKey {
@@ -369,12 +502,56 @@ pub enum EntityKey {
     Head,
     /// A connection.
     Connection(Box<str>),
-    /// A stream.
-    Stream(StreamKey),
+    /// A stream: connection id, whether it is sent, its id, its start.
+    Stream(Box<str>, bool, Box<str>, i64),
     /// A recording.
     Recording(RecordingKey),
-    /// What remains of a session that is kept no more.
+    /// What remains of incarnations that are kept no more.
     Closed,
+}
+
+/// What remains of incarnations that are kept no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// In no order.
+    pub spans: Vec<Span>,
+    /// Ends that were known of them: versions must not fall.
+    pub ends: u64,
+    /// Facts that were known of them.
+    pub facts: u64,
+    /// Changed since it was saved last.
+    #[serde(skip)]
+    pub unsaved: bool,
+    /// Lane clock at which it is looked at next.
+    #[serde(skip)]
+    pub wakes_at: Option<i64>,
+}
+
+/// A marker: events of this time meet a session that is kept no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Milliseconds since 1970.
+    pub start: i64,
+    /// Milliseconds since 1970, included.
+    pub end: i64,
+    /// Lane clock after which it is forgotten altogether.
+    pub until: i64,
+}
+
+impl Closed {
+    /// Whether something of this time belongs to one of them.
+    #[must_use]
+    pub fn covers(&self, time: i64) -> bool {
+        self.spans.iter().any(|span| (span.start..=span.end).contains(&time))
+    }
+
+    /// Forgets markers that were remembered long enough. The next moment at which one will have been.
+    pub fn expire(&mut self, clock: i64) -> Option<i64> {
+        let before = self.spans.len();
+        self.spans.retain(|span| clock < span.until);
+        self.unsaved |= self.spans.len() != before;
+        self.spans.iter().map(|span| span.until).min()
+    }
 }
 
 /// A session with everything in it.
@@ -383,20 +560,55 @@ pub struct Session {
     /// The session itself.
     pub head: Head,
     /// By connection id.
-    pub connections: BTreeMap<Box<str>, Connection>,
-    /// By connection, direction, stream and start.
-    pub streams: BTreeMap<StreamKey, Stream>,
+    pub connections: BTreeMap<Box<str>, Box<Connection>>,
     /// By id and start.
     pub recordings: BTreeMap<RecordingKey, Recording>,
-    /// What has changed since it was saved last.
-    pub changed: BTreeSet<EntityKey>,
+    /// Earlier incarnations.
+    pub closed: Closed,
+    /// Connections, streams and recordings.
+    pub entities: usize,
+    /// Entities taken away since it was saved last.
+    pub removed: Vec<EntityKey>,
+    /// Whether its documents are to be written.
+    pub is_due: bool,
+    /// Whether it is among those with changes to be saved.
+    pub is_unsaved: bool,
+    /// Lane clock at which it is looked at next.
+    pub wakes_at: Option<i64>,
 }
 
 impl Session {
-    /// How many connections, streams and recordings.
-    #[must_use]
-    pub fn entities(&self) -> usize {
-        self.connections.len() + self.streams.len() + self.recordings.len()
+    /// The connection with this id, begun if there is none; whether it was.
+    pub fn connection(&mut self, id: &str) -> (&mut Connection, bool) {
+        let is_new = !self.connections.contains_key(id);
+        if is_new {
+            self.entities += 1;
+        }
+        (self.connections.entry(id.into()).or_default(), is_new)
+    }
+
+    /// The stream of a connection, begun if there is none; whether it was.
+    pub fn stream(&mut self, connection: &str, place: (bool, &str, i64)) -> (&mut Stream, bool) {
+        let found = self.connections.get(connection).map(|known| known.find(place));
+        let is_new = !matches!(found, Some(Ok(_)));
+        self.entities += usize::from(is_new);
+        let (connection, _) = self.connection(connection);
+        let at = found.unwrap_or(Err(0)).unwrap_or_else(|at| {
+            let (outbound, id, start) = place;
+            connection
+                .streams
+                .insert(at, Stream { outbound, id: id.into(), start, ..Stream::default() });
+            at
+        });
+        #[expect(clippy::indexing_slicing, reason = "found or put there a moment ago")]
+        (&mut connection.streams[at], is_new)
+    }
+
+    /// The recording, begun if there is none; whether it was.
+    pub fn recording(&mut self, key: &RecordingKey) -> (&mut Recording, bool) {
+        let is_new = !self.recordings.contains_key(key);
+        self.entities += usize::from(is_new);
+        (self.recordings.entry(key.clone()).or_default(), is_new)
     }
 
     /// How many ends are known.
@@ -408,41 +620,68 @@ impl Session {
     /// How many facts are known, cut ones too.
     #[must_use]
     pub fn facts(&self) -> u64 {
-        let connections: u64 =
-            self.connections.values().map(|connection| connection.facts.len()).sum();
-        let streams: u64 = self.streams.values().map(|stream| stream.facts.len()).sum();
-        let recordings: u64 = self.recordings.values().map(|recording| recording.facts.len()).sum();
-        self.head.facts.len() + self.head.cut_facts.len() + connections + streams + recordings
+        let head = self.head.facts.len() + self.head.cut_facts.len() + self.head.told_by.len();
+        let starts: u64 = self.head.starts.values().map(|start| start.told_by.len()).sum();
+        let connections: u64 = self.connections.values().map(|known| known.all_facts()).sum();
+        let recordings: u64 = self.recordings.values().map(Recording::all_facts).sum();
+        head + starts + connections + recordings
     }
 
-    /// Takes an entity away; its facts, if it was there.
-    pub fn remove(&mut self, entity: &EntityKey) -> Option<Facts> {
-        self.changed.insert(entity.clone());
-        match entity {
+    /// Takes an entity away, a connection with its streams. All their facts, if it was there.
+    pub fn remove(&mut self, entity: EntityKey) -> Option<Facts> {
+        let facts = match &entity {
             EntityKey::Connection(id) => {
-                self.connections.remove(id).map(|connection| connection.facts)
+                let Connection { mut facts, streams, .. } = *self.connections.remove(id)?;
+                self.entities -= streams.len();
+                for stream in streams {
+                    facts.extend(&stream.facts);
+                    self.removed.push(EntityKey::Stream(
+                        id.clone(),
+                        stream.outbound,
+                        stream.id,
+                        stream.start,
+                    ));
+                }
+                facts
             }
-            EntityKey::Stream(key) => self.streams.remove(key).map(|stream| stream.facts),
-            EntityKey::Recording(key) => {
-                self.recordings.remove(key).map(|recording| recording.facts)
+            EntityKey::Stream(connection, outbound, id, start) => {
+                let connection = self.connections.get_mut(connection)?;
+                let at = connection.find((*outbound, id, *start)).ok()?;
+                connection.streams.remove(at).facts
             }
-            EntityKey::Head | EntityKey::Closed => None,
-        }
+            EntityKey::Recording(key) => self.recordings.remove(key)?.facts,
+            EntityKey::Head | EntityKey::Closed => return None,
+        };
+        self.entities -= 1;
+        self.removed.push(entity);
+        Some(facts)
     }
 
     /// Whether nothing is left of it.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.entities() == 0 && self.head.starts.is_empty()
+        self.entities == 0 && self.head.starts.is_empty()
     }
 
     /// Whether more is known than that it was created.
     #[must_use]
     pub fn is_real(&self) -> bool {
-        self.ends() > 0
-            || self.head.forgotten.0 > 0
-            || !self.streams.is_empty()
+        self.head.starts.values().any(|start| start.end.is_some())
+            || self.closed.ends > 0
             || !self.recordings.is_empty()
-            || self.connections.values().any(Connection::is_real)
+            || self.connections.values().any(|known| known.end.is_some() || known.start().is_some())
+    }
+}
+
+impl Connection {
+    fn all_facts(&self) -> u64 {
+        let streams = self.streams.iter().map(|stream| stream.facts.len() + stream.told_by.len());
+        self.facts.len() + self.told_by.len() + streams.sum::<u64>()
+    }
+}
+
+impl Recording {
+    fn all_facts(&self) -> u64 {
+        self.facts.len() + self.told_by.len()
     }
 }

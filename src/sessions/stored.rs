@@ -3,8 +3,10 @@
 //! Key and value are `postcard` encodings of (`SessionKey`, `EntityKey`) and of the entity. The format's version stands in
 //! the checkpoint.
 
-use super::state::{Connection, EntityKey, Head, Recording, Session, SessionKey, Stream};
-use super::{Closed, Limits, Sessions, deadline};
+use super::state::{
+    Closed, Connection, EntityKey, Head, Recording, Session, SessionKey, SessionName, Stream,
+};
+use super::{Keeping, Limits, Sessions};
 
 /// An entity to be saved, or to be deleted where there is no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,14 +30,24 @@ impl Sessions {
     /// None that is known: encoding into memory does not fail.
     pub fn changes(&mut self) -> Result<Vec<Change>, RestoreError> {
         let mut changes = Vec::new();
-        for key in std::mem::take(&mut self.changed) {
-            let Some(session) = self.open.get_mut(&key) else { continue };
-            for entity in std::mem::take(&mut session.changed) {
-                let value = encode(session, self.closed.get(&key), &entity)?;
-                changes.push(Change { key: postcard::to_stdvec(&(&key, &entity))?, value });
+        for key in std::mem::take(&mut self.unsaved) {
+            let mut change = |entity: &EntityKey, value: Option<Vec<u8>>| {
+                changes.push(Change { key: postcard::to_stdvec(&(&key, entity))?, value });
+                Ok::<_, RestoreError>(())
+            };
+            let Some(session) = self.open.get_mut(&key) else {
+                let closed = self.closed.get(&key).map(postcard::to_stdvec).transpose()?;
+                change(&EntityKey::Closed, closed)?;
+                continue;
+            };
+            session.is_unsaved = false;
+            for entity in std::mem::take(&mut session.removed) {
+                change(&entity, None)?;
             }
+            session.each_unsaved(&mut change)?;
             if session.is_gone() {
-                self.open.remove(&key);
+                let Some(session) = self.open.remove(&key) else { continue };
+                self.keep_closed(key, session.closed);
             }
         }
         Ok(changes)
@@ -48,10 +60,9 @@ impl Sessions {
     /// If one cannot be decoded.
     pub fn restore<'a>(
         limits: Limits,
-        forgets: bool,
         saved: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<Self, RestoreError> {
-        let mut sessions = Self::new(limits, forgets);
+        let mut sessions = Self::new(limits, Keeping::Lifetimes);
         for (key, value) in saved {
             sessions.restore_one(key, value)?;
         }
@@ -66,54 +77,161 @@ impl Sessions {
     /// If it cannot be decoded.
     pub fn restore_one(&mut self, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
         let (key, entity): (SessionKey, EntityKey) = postcard::from_bytes(key)?;
-        if entity == EntityKey::Closed {
-            self.closed.insert(key, postcard::from_bytes::<Closed>(value)?);
-            return Ok(());
-        }
         let session = self.open.entry(key).or_default();
-        match entity {
-            EntityKey::Head => session.head = postcard::from_bytes::<Head>(value)?,
-            EntityKey::Connection(id) => {
-                session.connections.insert(id, postcard::from_bytes::<Connection>(value)?);
+        let before = session.entities;
+        session.restore(entity, value)?;
+        self.entities = self.entities + session.entities - before;
+        Ok(())
+    }
+
+    /// Has everything that was taken in looked at by the clock.
+    pub fn restored(&mut self) {
+        let keys: Vec<SessionKey> = self.open.keys().cloned().collect();
+        for key in keys {
+            if self.open.get(&key).is_some_and(Session::is_gone) {
+                let session = self.open.remove(&key).unwrap_or_default();
+                self.keep_closed(key, session.closed);
+            } else {
+                self.wake(&key, i64::MIN);
             }
-            EntityKey::Stream(stream) => {
-                session.streams.insert(stream, postcard::from_bytes::<Stream>(value)?);
+        }
+    }
+
+    /// Marks everything as unsaved, for a store that has nothing yet.
+    pub fn touch_all(&mut self) {
+        for (key, session) in &mut self.open {
+            session.touch();
+            self.unsaved.push(key.clone());
+        }
+    }
+
+    /// Takes out the sessions that were quiet longest, all that are due excepted, until `entities_max` entities are left.
+    pub(crate) fn take_quiet(&mut self, entities_max: usize) -> Vec<(SessionKey, Session)> {
+        let mut quiet: Vec<(i64, &SessionKey)> = self
+            .open
+            .iter()
+            .filter(|(_, session)| !session.is_due)
+            .map(|(key, session)| (session.head.newest, key))
+            .collect();
+        quiet.sort_unstable();
+        let mut left = self.entities;
+        let keys: Vec<SessionKey> = quiet
+            .into_iter()
+            .take_while(|(_, key)| {
+                let goes = left > entities_max;
+                left -= self.open.get(*key).map_or(0, |session| session.entities);
+                goes
+            })
+            .map(|(_, key)| key.clone())
+            .collect();
+        let taken: Vec<_> = keys
+            .into_iter()
+            .filter_map(|key| self.open.remove(&key).map(|session| (key, session)))
+            .collect();
+        self.entities -= taken.iter().map(|(_, session)| session.entities).sum::<usize>();
+        taken
+    }
+
+    /// Takes back a session that was taken out.
+    pub(crate) fn put_back(&mut self, name: SessionName<'_>, session: Session) {
+        self.entities += session.entities;
+        self.open.insert(SessionKey::from(&name), session);
+    }
+}
+
+impl Session {
+    /// Gives every entity with changes to `each`, encoded; they count as saved then. Nothing is given of what is gone, so
+    /// that it is deleted.
+    fn each_unsaved(
+        &mut self,
+        each: &mut impl FnMut(&EntityKey, Option<Vec<u8>>) -> Result<(), RestoreError>,
+    ) -> Result<(), RestoreError> {
+        let is_gone = self.is_gone();
+        if std::mem::take(&mut self.head.unsaved) {
+            let head = (!is_gone).then(|| postcard::to_stdvec(&self.head)).transpose()?;
+            each(&EntityKey::Head, head)?;
+        }
+        if std::mem::take(&mut self.closed.unsaved) {
+            let is_empty = self.closed.spans.is_empty() && is_gone;
+            let closed = (!is_empty).then(|| postcard::to_stdvec(&self.closed)).transpose()?;
+            each(&EntityKey::Closed, closed)?;
+        }
+        for (id, connection) in &mut self.connections {
+            if std::mem::take(&mut connection.unsaved) {
+                let value = postcard::to_stdvec(&**connection)?;
+                each(&EntityKey::Connection(id.clone()), Some(value))?;
             }
-            EntityKey::Recording(recording) => {
-                session.recordings.insert(recording, postcard::from_bytes::<Recording>(value)?);
+            for stream in &mut connection.streams {
+                if std::mem::take(&mut stream.unsaved) {
+                    let key = EntityKey::Stream(
+                        id.clone(),
+                        stream.outbound,
+                        stream.id.clone(),
+                        stream.start,
+                    );
+                    each(&key, Some(postcard::to_stdvec(stream)?))?;
+                }
             }
-            EntityKey::Closed => {}
+        }
+        for (key, recording) in &mut self.recordings {
+            if std::mem::take(&mut recording.unsaved) {
+                let value = postcard::to_stdvec(recording)?;
+                each(&EntityKey::Recording(key.clone()), Some(value))?;
+            }
         }
         Ok(())
     }
 
-    /// Sets the timers of everything taken in.
-    pub fn restored(&mut self) {
-        for (key, session) in &self.open {
-            self.timers.set(key, deadline(session, key, &self.limits));
+    fn touch(&mut self) {
+        self.is_unsaved = true;
+        self.head.unsaved = true;
+        self.closed.unsaved = true;
+        for connection in self.connections.values_mut() {
+            connection.unsaved = true;
+            connection.streams.iter_mut().for_each(|stream| stream.unsaved = true);
         }
-        for (key, closed) in &self.closed {
-            if let Some(until) = closed.spans.iter().map(|span| span.2).min() {
-                let session =
-                    self.open.get(key).map(|session| deadline(session, key, &self.limits));
-                self.timers.set(key, until.min(session.unwrap_or(i64::MAX)));
+        self.recordings.values_mut().for_each(|recording| recording.unsaved = true);
+    }
+
+    fn restore(&mut self, entity: EntityKey, value: &[u8]) -> Result<(), RestoreError> {
+        match entity {
+            EntityKey::Head => self.head = postcard::from_bytes::<Head>(value)?,
+            EntityKey::Closed => self.closed = postcard::from_bytes::<Closed>(value)?,
+            EntityKey::Connection(id) => {
+                let saved: Connection = postcard::from_bytes(value)?;
+                let (known, _) = self.connection(&id);
+                let streams = std::mem::take(&mut known.streams);
+                *known = Connection { streams, ..saved };
+            }
+            EntityKey::Stream(connection, outbound, id, start) => {
+                let saved: Stream = postcard::from_bytes(value)?;
+                *self.stream(&connection, (outbound, &id, start)).0 = saved;
+            }
+            EntityKey::Recording(key) => {
+                let saved: Recording = postcard::from_bytes(value)?;
+                *self.recording(&key).0 = saved;
             }
         }
+        Ok(())
     }
-}
 
-fn encode(
-    session: &Session,
-    closed: Option<&Closed>,
-    entity: &EntityKey,
-) -> Result<Option<Vec<u8>>, postcard::Error> {
-    match entity {
-        EntityKey::Head if session.is_gone() => None,
-        EntityKey::Head => Some(postcard::to_stdvec(&session.head)),
-        EntityKey::Connection(id) => session.connections.get(id).map(postcard::to_stdvec),
-        EntityKey::Stream(key) => session.streams.get(key).map(postcard::to_stdvec),
-        EntityKey::Recording(key) => session.recordings.get(key).map(postcard::to_stdvec),
-        EntityKey::Closed => closed.map(postcard::to_stdvec),
+    /// The whole session as bytes.
+    pub(crate) fn packed(mut self) -> Result<Vec<u8>, RestoreError> {
+        let mut entities: Vec<(EntityKey, Vec<u8>)> = Vec::with_capacity(self.entities + 1);
+        self.touch();
+        self.each_unsaved(&mut |key, value| {
+            entities.extend(value.map(|value| (key.clone(), value)));
+            Ok(())
+        })?;
+        Ok(postcard::to_stdvec(&entities)?)
     }
-    .transpose()
+
+    /// The session that [`packed`](Self::packed) made bytes of.
+    pub(crate) fn unpacked(bytes: &[u8]) -> Result<Self, RestoreError> {
+        let mut session = Self::default();
+        for (key, value) in postcard::from_bytes::<Vec<(EntityKey, Vec<u8>)>>(bytes)? {
+            session.restore(key, &value)?;
+        }
+        Ok(session)
+    }
 }

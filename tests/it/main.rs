@@ -11,6 +11,7 @@
 )]
 
 mod behaviours;
+mod lifetimes;
 mod property;
 mod samples;
 mod schemas;

@@ -70,9 +70,7 @@ fn read_with_crashes(lines: &[String], rng: &mut Rng) -> Store {
         if rng.below(4) == 0 {
             // Whether documents of the cycle got out or not before the crash must make no difference.
             if rng.below(2) == 0 {
-                for document in bench.folder.sessions.documents() {
-                    bench.store.put(&document);
-                }
+                bench.write();
             }
             bench.restart();
             continue;

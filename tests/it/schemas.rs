@@ -65,7 +65,7 @@ fn platform_stats_fit_their_schema_and_count_what_was_open() {
     let documents =
         callscope::lane::stats::sweep(&bench.folder.sessions, start, start + 200_000, 10_000);
     let mut store = Store::default();
-    documents.iter().for_each(|document| store.put(document));
+    documents.for_each(|document| store.put(&document));
     fits(&store);
     let at = |seconds: i64| {
         let tick = (start + seconds * 1000 + 9_999) / 10_000 * 10_000;

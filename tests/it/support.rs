@@ -8,7 +8,7 @@ use callscope::document::Document;
 use callscope::enrich::place::GeoIp;
 use callscope::lane::clock::Clock;
 use callscope::lane::fold::{Folded, Folder, Times};
-use callscope::sessions::{Limits, Outcome, Sessions};
+use callscope::sessions::{Keeping, Limits, Outcome, Sessions};
 use serde_json::Value;
 
 /// Far enough in the future for any fixture.
@@ -83,7 +83,7 @@ impl Bench {
     }
 
     pub fn with(config: Config) -> Self {
-        let folder = Folder::new(&config, Arc::new(GeoIp::default()), true);
+        let folder = Folder::new(&config, Arc::new(GeoIp::default()), Keeping::Lifetimes);
         Self {
             config,
             folder,
@@ -101,7 +101,7 @@ impl Bench {
 
     pub fn read_from(&mut self, source: &str, record: &[u8]) -> &mut Self {
         let times = Times { lane: self.clock.now(), wall: WALL };
-        match self.folder.fold(record, source, times, &mut self.clock, |_| {}) {
+        match self.folder.fold(record, source, times, &mut self.clock, |_| {}).unwrap() {
             Folded::Event(outcome, document) => {
                 self.outcomes.push(outcome);
                 self.store.put(&document);
@@ -114,9 +114,7 @@ impl Bench {
 
     /// Ends a cycle: documents are stored, changes are saved.
     pub fn cycle(&mut self) -> &mut Self {
-        for document in self.folder.sessions.documents() {
-            self.store.put(&document);
-        }
+        self.write();
         for change in self.folder.sessions.changes().unwrap() {
             match change.value {
                 Some(value) => self.saved.insert(change.key, value),
@@ -126,17 +124,28 @@ impl Bench {
         self
     }
 
+    /// Stores the documents that are due.
+    pub fn write(&mut self) {
+        let mut documents = Vec::new();
+        while self.folder.sessions.documents_of_one(&mut documents) {}
+        documents.iter().for_each(|document| self.store.put(document));
+    }
+
     /// Lets the lane's clock reach `clock`.
     pub fn expire(&mut self, clock: i64) -> &mut Self {
-        self.folder.sessions.expire(clock);
-        self.cycle()
+        loop {
+            self.write();
+            if !self.folder.sessions.expire(clock) {
+                return self.cycle();
+            }
+        }
     }
 
     /// Ends the process and starts it again: what was not saved is gone.
     pub fn restart(&mut self) -> &mut Self {
         let limits = Limits::new(&self.config.sessions);
         let saved = self.saved.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-        let sessions = Sessions::restore(limits, true, saved).unwrap();
+        let sessions = Sessions::restore(limits, saved).unwrap();
         self.folder = Folder::resume(&self.config, Arc::new(GeoIp::default()), sessions);
         self
     }

@@ -1,0 +1,76 @@
+//! The outlet of a lane: where a folded batch becomes durable.
+
+use std::sync::Arc;
+
+use super::LaneError;
+use crate::checkpoint::Tally;
+use crate::dead_letters::{DeadLetter, DeadLetters};
+use crate::document::Document;
+use crate::metrics::Metrics;
+use crate::sink::{Sink, Written};
+
+/// What came of the records of one cycle.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// To be stored.
+    pub documents: Vec<Document>,
+    /// Records that are no events.
+    pub letters: Vec<DeadLetter>,
+    /// Outcomes of the records, and once written, of the documents.
+    pub tally: Tally,
+}
+
+impl Batch {
+    /// Whether there is nothing to write and nothing to count.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.documents.is_empty() && self.letters.is_empty() && self.tally == Tally::default()
+    }
+}
+
+/// The sink, and a place for what it refuses.
+#[derive(Debug)]
+pub struct Outlet<S> {
+    /// Where documents go.
+    pub sink: S,
+    /// Where the rest goes; without it, it is told of and stays where it was read from.
+    pub dead_letters: Option<DeadLetters>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl<S: Sink> Outlet<S> {
+    /// Makes everything of `batch` durable and counts what became of its documents. `wall`: milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// If something could not be made durable; nothing of the batch may count as done then.
+    pub async fn write(&self, mut batch: Batch, wall: i64) -> Result<Tally, LaneError> {
+        if !batch.documents.is_empty() {
+            let written = self.sink.write(&batch.documents).await?;
+            for (document, written) in batch.documents.iter().zip(&written) {
+                batch.tally.documents += 1;
+                match written {
+                    Written::Stored => batch.tally.stored += 1,
+                    Written::Existed => batch.tally.existed += 1,
+                    Written::Older => batch.tally.older += 1,
+                    Written::Dead(reason) => {
+                        batch.tally.refused += 1;
+                        batch.letters.push(DeadLetter::document(document, reason, wall));
+                    }
+                }
+            }
+            self.metrics.documents(&batch.documents);
+        }
+        match &self.dead_letters {
+            Some(dead_letters) => dead_letters.put(&batch.letters)?,
+            None => {
+                for letter in &batch.letters {
+                    tracing::warn!(place = %letter.key(), reason = %letter.reason, "not stored");
+                }
+            }
+        }
+        self.metrics.cycle(&batch.tally);
+        Ok(batch.tally)
+    }
+}

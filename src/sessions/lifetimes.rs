@@ -1,0 +1,199 @@
+//! What time does to sessions: silence, keeping, forgetting.
+//!
+//! An ended incarnation is kept for late facts, then a marker of its span stays for some days. One without an end is written
+//! once it is silent, and forgotten long after. Nothing is taken away whose documents are still to be written.
+
+use std::collections::BTreeSet;
+
+use super::incarnation::{self, Incarnation};
+use super::state::{Closed, EntityKey, Session, SessionKey, Span};
+use super::{Limits, Sessions};
+
+/// What has to be looked at when. Entries are never removed before their time: one that was put off comes up too early, and
+/// finds nothing to do.
+pub(super) type Wakes = BTreeSet<(i64, SessionKey)>;
+
+/// What is to happen to an incarnation next.
+enum Next {
+    Wait(i64),
+    FallSilent,
+    Take,
+}
+
+impl Limits {
+    fn next(&self, incarnation: &Incarnation<'_>, clock: i64) -> Next {
+        let phase = incarnation.phase;
+        let (from, span) = match incarnation.end {
+            Some(end) if incarnation.awaits_recording() => {
+                (end.time.max(phase.touched), self.keep_recording)
+            }
+            Some(end) => (end.time.max(phase.touched), self.keep),
+            None if phase.silent => (incarnation.quiet_since(), self.forget_after),
+            None => (incarnation.quiet_since(), self.silent_after),
+        };
+        let deadline = from.saturating_add(span);
+        match () {
+            () if clock < deadline => Next::Wait(deadline),
+            () if incarnation.end.is_none() && !phase.silent => Next::FallSilent,
+            () => Next::Take,
+        }
+    }
+}
+
+impl Sessions {
+    /// Does what time brings: lets fall silent, forgets what was kept long enough. `clock`: the lane's. Whether documents are
+    /// due because of it. Nothing may be due before.
+    pub fn expire(&mut self, clock: i64) -> bool {
+        while let Some((at, _)) = self.wakes.first()
+            && *at <= clock
+            && let Some((at, key)) = self.wakes.pop_first()
+        {
+            if let Some(session) = self.open.get_mut(&key) {
+                if session.wakes_at != Some(at) {
+                    continue;
+                }
+                session.wakes_at = None;
+                let before = session.entities;
+                let next = pass(session, &key, &self.limits, clock);
+                self.entities = self.entities + session.entities - before;
+                let is_due = session.is_due;
+                self.list_unsaved(&key);
+                if is_due {
+                    self.due.push_back(key.clone());
+                }
+                self.wake(&key, next.max(clock.saturating_add(1)));
+            } else if let Some(closed) = self.closed.get_mut(&key) {
+                if closed.wakes_at != Some(at) {
+                    continue;
+                }
+                closed.wakes_at = closed.expire(clock);
+                match closed.wakes_at {
+                    Some(next) => _ = self.wakes.insert((next, key.clone())),
+                    None => _ = self.closed.remove(&key),
+                }
+                self.unsaved.push(key);
+            }
+        }
+        !self.due.is_empty()
+    }
+
+    /// Has a session looked at when the lane's clock shows `at`, or earlier.
+    pub(super) fn wake(&mut self, key: &SessionKey, at: i64) {
+        if let Some(session) = self.open.get_mut(key)
+            && session.wakes_at.is_none_or(|known| at < known)
+        {
+            session.wakes_at = Some(at);
+            self.wakes.insert((at, key.clone()));
+        }
+    }
+
+    /// What remains of a session that is gone.
+    pub(super) fn keep_closed(&mut self, key: SessionKey, mut closed: Closed) {
+        closed.wakes_at = closed.spans.iter().map(|span| span.until).min();
+        if let Some(at) = closed.wakes_at {
+            self.wakes.insert((at, key.clone()));
+            self.closed.insert(key, closed);
+        }
+    }
+}
+
+/// What time has brought to one session by `clock`. When it has to be looked at next.
+fn pass(session: &mut Session, key: &SessionKey, limits: &Limits, clock: i64) -> i64 {
+    let mut next = session.closed.expire(clock).unwrap_or(i64::MAX);
+    let mut silent = Vec::new();
+    let mut taken = Vec::new();
+    let incarnations = incarnation::cut(session, key);
+    let only_telemetry = incarnations.is_empty() && session.entities > 0;
+    for incarnation in incarnations {
+        match limits.next(&incarnation, clock) {
+            Next::Wait(deadline) => next = next.min(deadline),
+            Next::FallSilent => {
+                silent.push(incarnation.start);
+                next = next.min(incarnation.quiet_since().saturating_add(limits.forget_after));
+            }
+            Next::Take => taken.push(Taken::of(&incarnation)),
+        }
+    }
+    for start in silent {
+        let own = start.filter(|_| !key.unique).and_then(|at| session.head.starts.get_mut(&at));
+        own.map_or(&mut session.head.phase, |start| &mut start.phase).silent = true;
+        session.head.unsaved = true;
+        session.is_due = true;
+    }
+    let until = clock.saturating_add(limits.remember);
+    for taken in taken {
+        taken.take_from(session, key, until);
+    }
+    if only_telemetry {
+        let quiet_since = session.head.newest.max(session.head.phase.touched);
+        let deadline = quiet_since.saturating_add(limits.forget_after);
+        next = next.min(deadline);
+        if clock >= deadline {
+            remove_untold(session, quiet_since);
+        }
+    }
+    if session.is_gone() {
+        // What was known of the session as such goes with it.
+        let head = &session.head;
+        let rest = head.facts.len() + head.cut_facts.len() + head.told_by.len();
+        session.closed.facts += rest;
+    }
+    next.min(session.closed.spans.iter().map(|span| span.until).min().unwrap_or(i64::MAX))
+}
+
+/// An incarnation that is kept no more.
+struct Taken {
+    start: Option<i64>,
+    span: (i64, i64),
+    entities: Vec<EntityKey>,
+}
+
+impl Taken {
+    fn of(incarnation: &Incarnation<'_>) -> Self {
+        let people = incarnation.connections.iter();
+        let starts = people.clone().map(|person| person.start);
+        let starts = starts.chain(incarnation.recordings.iter().map(|(key, _)| key.start));
+        let from = incarnation.start.or_else(|| starts.min()).unwrap_or(incarnation.newest);
+        let to = incarnation.end.map_or(incarnation.newest, |end| end.time);
+        let recordings = incarnation.recordings.iter();
+        let entities = people
+            .map(|person| EntityKey::Connection(person.id.into()))
+            .chain(recordings.map(|(key, _)| EntityKey::Recording((*key).clone())))
+            .collect();
+        Self { start: incarnation.start, span: (from, to.max(from)), entities }
+    }
+
+    /// Ends and facts stay counted, so that versions do not fall.
+    fn take_from(self, session: &mut Session, key: &SessionKey, until: i64) {
+        let before = session.facts();
+        let (start, end) = self.span;
+        if key.unique {
+            session.closed.ends += session.ends().min(1);
+            session.head.starts.clear();
+        } else if let Some(start) = self.start.and_then(|at| session.head.starts.remove(&at)) {
+            session.closed.ends += u64::from(start.end.is_some());
+        } else {
+            session.head.phase = Default::default();
+        }
+        for entity in self.entities {
+            session.remove(entity);
+        }
+        remove_untold(session, if key.unique { i64::MAX } else { end });
+        session.closed.facts += before - session.facts();
+        session.closed.spans.push(Span { start, end, until });
+        session.closed.unsaved = true;
+        session.head.unsaved = true;
+    }
+}
+
+/// Forgets connections that only telemetry has told of, and not after `time`: they are part of no incarnation.
+fn remove_untold(session: &mut Session, time: i64) {
+    let untold = session.connections.iter();
+    let untold: Vec<_> = untold
+        .filter(|(_, known)| known.start().is_none() && known.newest <= time)
+        .map(|(id, _)| id.clone())
+        .collect();
+    for id in untold {
+        session.remove(EntityKey::Connection(id));
+    }
+}
