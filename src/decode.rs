@@ -16,7 +16,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::event::{Event, Field, text_of};
+use crate::event::{Event, Field, FieldName, text_of};
 
 mod body;
 mod shape;
@@ -54,9 +54,14 @@ pub enum DecodeError {
     /// `timestamp` is missing or not a whole number of milliseconds.
     #[error("no usable `timestamp` (milliseconds since 1970 are expected)")]
     NoTime,
-    /// `timestamp` lies before 2016.
-    #[error("`timestamp` {0} lies before 2016; milliseconds since 1970 are expected")]
-    TooEarly(i64),
+    /// `timestamp` lies before 2016 or after 2100.
+    #[error("`timestamp` {0} lies before 2016 or after 2100; milliseconds since 1970 are expected")]
+    OddTime(i64),
+    /// The start in `uniqueSessionId` lies before 2016 or more than a day after the event.
+    #[error(
+        "`uniqueSessionId` ends in {0}, which is no start of a session that is told of at that time"
+    )]
+    OddStart(i64),
     /// Something the event cannot do without.
     #[error("`{event}` without usable `{field}`")]
     Missing {
@@ -177,14 +182,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
 /// A member as it is passed on: one line, nulls left out, nothing that an index refuses as JSON.
 /// `None` for `null`.
-fn field<'a>(name: Cow<'a, str>, json: &'a str) -> Result<Option<Field<'a>>, DecodeError> {
+fn field<'a>(
+    name: Cow<'a, str>,
+    known: Option<FieldName>,
+    json: &'a str,
+) -> Result<Option<Field<'a>>, DecodeError> {
     let json = match json.as_bytes().first() {
         Some(b'n') => return Ok(None),
         Some(b'{' | b'[') => Cow::Owned(tidy(json)?),
         Some(b'"') if text_of(json).is_none() => Cow::Owned(whole_text(json)),
         _ => Cow::Borrowed(json),
     };
-    Ok(Some(Field { name, json }))
+    Ok(Some(Field { name, known, json }))
 }
 
 /// An object or array with nulls left out of objects, keys once and in order, on one line.

@@ -8,10 +8,12 @@
 //! Nothing that a client sends can keep a document out of an index: a known field whose value has the wrong shape is moved
 //! below `malformed`, a field whose name no index takes below `unindexed`; neither is searched, both are kept.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::enrich::Enriched;
-use crate::event::{Body, Event, Field, Kind, RecordingStatus};
+use crate::event::{Body, Event, Field, FieldName, Kind, RecordingStatus};
 use crate::json::Object;
 use crate::sessions::Source;
 use crate::sessions::facts::Hasher;
@@ -29,7 +31,7 @@ pub struct Document {
     /// Milliseconds since 1970 that decide which index it belongs to: a raw event's own time, a summary's session start.
     pub index_time: i64,
     /// Its `elastic_type`, also part of `json`.
-    pub elastic_type: Box<str>,
+    pub elastic_type: Cow<'static, str>,
     /// `None`: a raw event, written once (`create`). `Some`: a summary, replaces any with a smaller or equal version.
     pub version: Option<u64>,
     /// The whole document as one line of JSON, an object without line breaks.
@@ -43,6 +45,8 @@ pub struct Context {
     pub place: String,
     /// Media node of the session.
     pub media_node_id: Option<Box<str>>,
+    /// Tenant of the connection.
+    pub tenant: Option<Box<str>>,
     /// Other JSON members: deltas, `firstMedia`, `notFlowingMs`, `processingMs`.
     pub members: String,
 }
@@ -66,9 +70,11 @@ pub fn raw(
     json.members(&enriched.place);
     json.members(&enriched.address);
     json.members(&enriched.derived);
-    json.text_if("tenant", enriched.tenant.as_deref());
-    json.members(&context.place);
-    if event.field("media_node_id").is_none() {
+    json.text_if("tenant", enriched.tenant.as_deref().or(context.tenant.as_deref()));
+    if event.field(FieldName::Location).is_none() {
+        json.members(&context.place);
+    }
+    if event.field(FieldName::MediaNodeId).is_none() && !enriched.drops(FieldName::MediaNodeId) {
         json.text_if("media_node_id", context.media_node_id.as_deref());
     }
     json.members(&context.members);
@@ -80,7 +86,7 @@ pub fn raw(
     Document {
         id: raw_id(event),
         index_time: event.time,
-        elastic_type: event.kind.elastic_type().into(),
+        elastic_type: event.kind.owned_type(),
         version: None,
         json: Bytes::from(json.finish()),
     }
@@ -99,7 +105,10 @@ fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
         match (&session.unique_id, started) {
             (Some(unique_id), _) => json.text("uniqueSessionId", unique_id),
             // What 2.17 would have sent; other events of older versions do not tell the start.
-            (None, Some(start)) => json.text("uniqueSessionId", &format!("{}_{start}", session.id)),
+            (None, Some(start)) => {
+                json.text("uniqueSessionId", &format!("{}_{start}", session.id));
+                json.flag("uniqueSessionIdDerived", true);
+            }
             (None, None) => {}
         }
     }
@@ -111,20 +120,19 @@ fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
             _ => {}
         }
     }
-    if event.user.is_some() {
-        json.text_if("user", enriched.telemetry_user.as_deref().or(event.user.as_deref()));
-    }
+    json.text_if("user", enriched.telemetry_user.as_deref());
 }
 
 fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
     let mut malformed = Vec::new();
     let mut unindexed = Vec::new();
     for field in &event.fields {
-        if enriched.hides(&field.name) {
+        if enriched.hides(field) {
             continue;
         }
-        match names::place_of(&field.name, &field.json) {
-            names::Place::Indexed => json.json(&field.name, &field.json),
+        match names::place_of(field) {
+            names::Place::Indexed if field.known.is_some() => json.json(&field.name, &field.json),
+            names::Place::Indexed => json.foreign(&field.name, &field.json),
             names::Place::Malformed => malformed.push(field),
             names::Place::Unindexed => unindexed.push(field),
         }
@@ -135,9 +143,9 @@ fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
             for field in fields {
                 if names::is_odd_number(&field.json) {
                     // Not every reader of JSON takes it as a number.
-                    object.text(&field.name, &field.json);
+                    object.foreign(&field.name, &format!("\"{}\"", field.json));
                 } else {
-                    object.json(&field.name, &field.json);
+                    object.foreign(&field.name, &field.json);
                 }
             }
             json.json(name, &object.finish());
@@ -150,7 +158,18 @@ fn raw_id(event: &Event<'_>) -> Box<str> {
     let mut hasher = Hasher::new(event.kind.elastic_type());
     natural_key(&mut hasher, event);
     let hash = hasher.digest128() >> 32;
-    format!("{:012x}{hash:024x}", event.time.max(0)).into()
+    let mut id = String::with_capacity(36);
+    push_hex(&mut id, event.time.max(0).cast_unsigned().into(), 12);
+    push_hex(&mut id, hash, 24);
+    id.into()
+}
+
+/// Appends the last `digits` hexadecimal digits of `number`.
+pub(crate) fn push_hex(text: &mut String, number: u128, digits: u32) {
+    for digit in (0..digits).rev() {
+        let nibble = u32::try_from(number >> (4 * digit) & 0xf).unwrap_or_default();
+        text.push(char::from_digit(nibble, 16).unwrap_or('0'));
+    }
 }
 
 /// What makes this occurrence: equal for all copies of it.
@@ -184,15 +203,18 @@ fn natural_key(hasher: &mut Hasher, event: &Event<'_>) {
         }
         Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
             hasher.text(name);
-            let fields: &[&str] = match name {
-                "filterEventDispatched" => &["streamId", "eventType", "data"],
-                "mediaNodeStatusChanged" => &["id", "newStatus"],
-                "autoscaling" | "nodeCrashed" | "nodeRecovered" | "HANodeRegistered"
-                | "HANodeDeregistered" => &["id", "nodeId", "clusterId"],
+            use FieldName as Name;
+            let fields: &[Name] = match name {
+                "filterEventDispatched" => &[Name::StreamId, Name::EventType, Name::Data],
+                "mediaNodeStatusChanged" => &[Name::Id, Name::NewStatus],
+                "autoscaling" => &[Name::ClusterTwin],
+                "nodeCrashed" | "nodeRecovered" | "HANodeRegistered" | "HANodeDeregistered" => {
+                    &[Name::Id, Name::NodeId]
+                }
                 _ => return content(hasher, event),
             };
             for name in fields {
-                match event.field(name) {
+                match event.field(*name) {
                     Some(field) => hasher.field(field),
                     None => hasher.optional(None),
                 }
@@ -210,7 +232,9 @@ fn content(hasher: &mut Hasher, event: &Event<'_>) {
     hasher.optional(session.and_then(|session| session.unique_id.as_deref()));
     hasher.optional(event.connection_id.as_deref());
     hasher.optional(event.user.as_deref());
-    let mut fields: Vec<&Field<'_>> = event.fields.iter().collect();
+    // Pro writes `clusterId` beside its own field, onto documents of every kind.
+    let own = event.fields.iter().filter(|field| field.known != Some(FieldName::ClusterTwin));
+    let mut fields: Vec<&Field<'_>> = own.collect();
     fields.sort_by(|left, right| left.name.cmp(&right.name));
     for field in fields {
         hasher.text(&field.name);

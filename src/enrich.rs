@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::config::{Addresses, Config};
-use crate::event::{Body, Event, Field, Kind, Participant, RecordingStatus};
+use crate::event::{Body, Event, Field, FieldName, Kind, Participant, text_of};
 use crate::json::{self, Object};
 use crate::sessions::facts::{Hasher, RECORDING_MEMBERS, RECORDING_VALUES, STREAM_MEMBERS};
 use crate::summary::is_abnormal;
@@ -26,41 +26,6 @@ pub mod fields;
 use fields::DataPath;
 use place::{GeoIp, Place, Places};
 use privacy::Privacy;
-
-/// Fields that callscope or OpenVidu Pro add to raw documents of every kind. An already indexed document that is read again
-/// loses them: they are made anew.
-pub const ADDED: &[&str] = &[
-    "geo",
-    "geoPoints",
-    "client",
-    "videoWidth",
-    "videoHeight",
-    "abnormal",
-    "joinDelta",
-    "mediaRole",
-    "endpointUid",
-    "jitterMs",
-    "rttMs",
-    "candidate",
-    "firstMedia",
-    "notFlowingMs",
-    "processingMs",
-    "tenant",
-    "unindexed",
-    "malformed",
-    "packetsLostDelta",
-    "packetsReceivedDelta",
-    "packetsSentDelta",
-    "bytesReceivedDelta",
-    "bytesSentDelta",
-    "nackDelta",
-    "pliDelta",
-    "firDelta",
-    "net_total",
-];
-
-/// Fields that are joined by connection onto telemetry, which never has them itself.
-pub const JOINED: &[&str] = &["location", "media_node_id"];
 
 /// What enrichment found out about one event. Texts of JSON members are ready to be written.
 #[derive(Debug, Clone, Default)]
@@ -93,18 +58,41 @@ pub struct Enriched {
 
 #[derive(Debug, Clone, Default)]
 struct Hidden {
-    /// They stand in `place` and `address`.
-    replaced: &'static [&'static str],
-    /// The settings say so.
+    /// They stand in `place`, `address` and `derived`.
+    replaced: &'static [FieldName],
+    /// The settings say so; absent where they name none.
     private: Option<Arc<Privacy>>,
 }
 
 impl Enriched {
-    /// Whether the event's own field of this name is not written.
+    /// Whether the event's own field is not written.
     #[must_use]
-    pub fn hides(&self, name: &str) -> bool {
-        self.hidden.replaced.contains(&name)
-            || self.hidden.private.as_ref().is_some_and(|privacy| privacy.drops(name))
+    pub fn hides(&self, field: &Field<'_>) -> bool {
+        field.known.is_some_and(|name| self.hidden.replaced.contains(&name))
+            || self.hidden.private.as_ref().is_some_and(|privacy| privacy.drops(&field.name))
+    }
+
+    /// Whether the settings drop the field of this name.
+    #[must_use]
+    pub fn drops(&self, name: FieldName) -> bool {
+        self.hidden.private.as_ref().is_some_and(|privacy| privacy.drops(name.text()))
+    }
+
+    /// Forgets the event before, but for the room that its texts took.
+    fn clear(&mut self) {
+        for text in [
+            &mut self.place,
+            &mut self.address,
+            &mut self.data,
+            &mut self.attributes,
+            &mut self.values,
+            &mut self.derived,
+        ] {
+            text.clear();
+        }
+        (self.user, self.tenant, self.telemetry_user, self.reason) = (None, None, None, None);
+        self.truncated = false;
+        self.hidden.replaced = &[];
     }
 }
 
@@ -115,6 +103,8 @@ pub struct Enricher {
     privacy: Arc<Privacy>,
     /// Whether addresses are to be changed wherever they stand.
     hides_addresses: bool,
+    /// Last `videoDimensions` that was read, and what it tells: most streams of a session are alike.
+    video: (String, Option<(i64, i64)>),
     user_path: Option<DataPath>,
     tenant_path: Option<DataPath>,
     text_bytes_max: usize,
@@ -130,6 +120,7 @@ impl Enricher {
             places: Places::new(geoip),
             privacy: Arc::new(Privacy::new(&config.privacy)),
             hides_addresses: config.privacy.addresses != Addresses::Keep,
+            video: (String::new(), None),
             user_path: path(&config.users.id_path),
             tenant_path: path(&config.users.tenant_path),
             text_bytes_max: config.sessions.text_bytes_max.get(),
@@ -141,126 +132,129 @@ impl Enricher {
         self.places.replace(geoip);
     }
 
-    /// What `event` tells beyond its words.
-    #[must_use]
-    pub fn enrich(&mut self, event: &Event<'_>) -> Enriched {
-        let mut enriched = Enriched::default();
-        enriched.hidden.private = Some(Arc::clone(&self.privacy));
-        let mut derived = Object::with_capacity(0);
+    /// Puts into `enriched` what `event` tells beyond its words.
+    pub fn enrich(&mut self, event: &Event<'_>, enriched: &mut Enriched) {
+        enriched.clear();
+        enriched.hidden.private = self.privacy.drops_any().then(|| Arc::clone(&self.privacy));
+        let mut derived = Object::members_in(std::mem::take(&mut enriched.derived));
         match &event.body {
             Body::Participant(participant) => {
-                self.participant(participant, &mut enriched);
+                self.participant(participant, enriched);
                 derived.integer("joinDelta", if participant.left.is_some() { -1 } else { 1 });
             }
             Body::Stream(stream) => {
-                enriched.attributes = self.stream_members(event, &mut enriched.truncated);
-                if let Some((width, height)) = video_size(event) {
+                let size = self.video_size(event);
+                self.stream_members(event, size, enriched);
+                if let Some((width, height)) = size {
                     derived.integer("videoWidth", width);
                     derived.integer("videoHeight", height);
                 }
                 derived.text("mediaRole", if stream.outbound { "publisher" } else { "subscriber" });
-                if event.field("rtspUri").is_some() {
-                    enriched.hidden.replaced = &["rtspUri"];
+                if event.field(FieldName::RtspUri).is_some() {
+                    enriched.hidden.replaced = &[FieldName::RtspUri];
                     derived.text_if("rtspUri", self.rtsp_uri(event).as_deref());
                 }
             }
-            Body::Recording(recording) => {
-                enriched.attributes =
-                    self.members(event, RECORDING_MEMBERS, &mut enriched.truncated);
-                enriched.values = self.members(event, RECORDING_VALUES, &mut enriched.truncated);
-                debug_assert!(recording.status >= RecordingStatus::Started);
+            Body::Recording(_) => {
+                let truncated = &mut enriched.truncated;
+                let room = std::mem::take(&mut enriched.attributes);
+                enriched.attributes = self.members(event, RECORDING_MEMBERS, room, truncated);
+                let room = std::mem::take(&mut enriched.values);
+                enriched.values = self.members(event, RECORDING_VALUES, room, truncated);
             }
             Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
-                self.telemetry(event, &mut enriched, &mut derived)
+                self.telemetry(event, enriched, &mut derived)
             }
             Body::SessionCreated | Body::SessionDestroyed(_) => {}
         }
-        self.ending(event, &mut enriched, &mut derived);
-        if let Some(user) = event.user.as_deref() {
+        self.ending(event, enriched, &mut derived);
+        if let Some(user) = event.user.as_deref().filter(|_| !self.drops(FieldName::User)) {
             enriched.telemetry_user = Some(self.stored_user(user));
         }
-        enriched.derived = derived.finish_members();
-        enriched
+        enriched.derived = derived.into_members();
     }
 
     fn ending(&self, event: &Event<'_>, enriched: &mut Enriched, derived: &mut Object) {
-        let reason = match &event.body {
-            Body::SessionDestroyed(end) => &end.reason,
-            Body::Participant(Participant { left: Some(end), .. }) => &end.reason,
-            Body::Stream(crate::event::Stream { destroyed: Some(end), .. }) => &end.reason,
-            Body::Recording(recording) => {
-                enriched.reason = recording
-                    .reason
-                    .as_deref()
-                    .map(|reason| self.cut(reason, &mut enriched.truncated).into());
-                return;
+        let (reason, is_end) = match &event.body {
+            Body::SessionDestroyed(end)
+            | Body::Participant(Participant { left: Some(end), .. })
+            | Body::Stream(crate::event::Stream { destroyed: Some(end), .. }) => {
+                (end.reason.as_deref(), true)
             }
+            Body::Recording(recording) => (recording.reason.as_deref(), false),
             _ => return,
         };
-        derived.flag("abnormal", is_abnormal(reason.as_deref()));
-        enriched.reason =
-            reason.as_deref().map(|reason| self.cut(reason, &mut enriched.truncated).into());
+        if is_end {
+            derived.flag("abnormal", is_abnormal(reason));
+        }
+        let reason = reason.filter(|_| !self.drops(FieldName::Reason));
+        enriched.reason = reason.map(|reason| self.cut(reason, &mut enriched.truncated).into());
     }
 
     fn participant(&mut self, participant: &Participant<'_>, enriched: &mut Enriched) {
-        enriched.hidden.replaced = &["location", "ip", "platform"];
+        use FieldName as Name;
+        enriched.hidden.replaced = &[Name::Location, Name::Ip, Name::Platform];
         let address = participant.ip.as_deref().and_then(address::parse);
         // A damaged record of a database is the database's trouble; the event goes on without a place.
         let found = address.and_then(|address| self.places.lookup(address).ok().flatten());
         let found = found.as_deref();
-        let mut members = Object::with_capacity(128);
+        let truncated = &mut enriched.truncated;
+        let platform = participant.platform.as_deref();
+
+        let mut members = Object::members_in(std::mem::take(&mut enriched.place));
         // A place that the platform knew itself is kept; `unknown` is what it says without a database of its own.
         let told = participant.location.as_deref();
         let location = match told {
             Some(told) if !told.is_empty() && told != "unknown" => Some(Cow::Borrowed(told)),
             told => found.and_then(Place::location).map(Cow::Owned).or(told.map(Cow::Borrowed)),
         };
-        members.text_if(
-            "location",
-            location.as_deref().map(|text| self.cut(text, &mut enriched.truncated)),
-        );
-        members.text_if("geoPoints", found.and_then(Place::geo_points).as_deref());
-        if let Some(platform) = participant.platform.as_deref() {
-            members.json("client", &client_json(self.cut(platform, &mut enriched.truncated)));
+        self.member_if(&mut members, Name::Location, location.as_deref(), truncated);
+        let points = found.and_then(Place::geo_points);
+        self.member_if(&mut members, Name::GeoPoints, points.as_deref(), truncated);
+        if let Some(platform) = platform.filter(|_| !self.drops(Name::Client)) {
+            members.json("client", &client_json(self.cut(platform, truncated)));
         }
-        enriched.place = members.finish_members();
+        enriched.place = members.into_members();
 
-        let mut members = Object::with_capacity(128);
+        let mut members = Object::members_in(std::mem::take(&mut enriched.address));
         let shown = participant.ip.as_deref().and_then(|text| self.privacy.address(text));
-        members.text_if("ip", shown.as_deref().map(|text| self.cut(text, &mut enriched.truncated)));
-        let platform = participant.platform.as_deref();
-        members.text_if("platform", platform.map(|text| self.cut(text, &mut enriched.truncated)));
-        if let Some(found) = found {
+        self.member_if(&mut members, Name::Ip, shown.as_deref(), truncated);
+        self.member_if(&mut members, Name::Platform, platform, truncated);
+        if let Some(found) = found.filter(|_| !self.drops(Name::Geo)) {
             members.json("geo", &geo_json(found));
         }
-        enriched.address = members.finish_members();
+        enriched.address = members.into_members();
 
-        let mut members = Object::with_capacity(64);
-        let data =
-            [("clientData", &participant.client_data), ("serverData", &participant.server_data)];
-        for (name, text) in data {
-            if !self.privacy.drops(name) {
-                members
-                    .text(name, self.cut(text.as_deref().unwrap_or(""), &mut enriched.truncated));
-            }
+        let mut members = Object::members_in(std::mem::take(&mut enriched.data));
+        for (name, text) in [
+            (Name::ClientData, &participant.client_data),
+            (Name::ServerData, &participant.server_data),
+        ] {
+            let text = text.as_deref().unwrap_or("");
+            self.member_if(&mut members, name, Some(text), truncated);
         }
-        enriched.data = members.finish_members();
+        enriched.data = members.into_members();
         let pick = |path: &Option<DataPath>| {
             let data = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or("").to_owned();
             path.as_ref()?.pick(&data(&participant.client_data), &data(&participant.server_data))
         };
-        enriched.user = pick(&self.user_path).map(|user| self.stored_user(&user));
-        enriched.tenant = pick(&self.tenant_path).map(Into::into);
+        let user = pick(&self.user_path).filter(|_| !self.drops(Name::User));
+        enriched.user = user.map(|user| self.stored_user(&user));
+        enriched.tenant =
+            pick(&self.tenant_path).filter(|_| !self.drops(Name::Tenant)).map(Into::into);
     }
 
     fn telemetry(&self, event: &Event<'_>, enriched: &mut Enriched, derived: &mut Object) {
-        for name in ["candidatePair", "content"].into_iter().filter(|_| self.hides_addresses) {
-            if let Some(field) = event.field(name).filter(|_| !self.privacy.drops(name)) {
-                enriched.hidden.replaced = &["candidatePair", "content"];
-                derived.json(name, &self.privacy.addresses_within(&field.json));
+        use FieldName as Name;
+        for name in
+            [Name::CandidatePair, Name::Content].into_iter().filter(|_| self.hides_addresses)
+        {
+            if let Some(field) = event.field(name).filter(|_| !self.drops(name)) {
+                enriched.hidden.replaced = &[Name::CandidatePair, Name::Content];
+                derived.json(name.text(), &self.privacy.addresses_within(&field.json));
             }
         }
-        let endpoint = event.field("endpoint").and_then(Field::text);
+        let endpoint = event.field(Name::Endpoint).and_then(Field::text);
         if let (Some(endpoint), Some(connection)) = (&endpoint, &event.connection_id) {
             let publishes = !endpoint.starts_with(connection.as_ref())
                 || endpoint.len() <= connection.len() + 1
@@ -275,18 +269,18 @@ impl Enricher {
             uid.text(endpoint);
             derived.text("endpointUid", &format!("{:016x}", uid.digest()));
         }
-        for (from, to) in [("jitter", "jitterMs"), ("rtt", "rttMs")] {
+        for (from, to) in [(Name::Jitter, "jitterMs"), (Name::Rtt, "rttMs")] {
             if let Some(seconds) = event.field(from).and_then(Field::number) {
                 derived.number(to, seconds * 1000.0);
             }
         }
-        if let Some(pair) = event.field("candidatePair")
+        if let Some(pair) = event.field(Name::CandidatePair)
             && let Some(candidate) = candidate_json(&pair.json)
         {
             derived.json("candidate", &candidate);
         }
         if event.kind == Kind::MonitoringStats
-            && let Some(net) = event.field("net")
+            && let Some(net) = event.field(Name::Net)
             && let Some(total) = net_total_json(&net.json)
         {
             derived.json("net_total", &total);
@@ -294,62 +288,107 @@ impl Enricher {
     }
 
     /// JSON members of a stream event as summaries have them.
-    fn stream_members(&self, event: &Event<'_>, truncated: &mut bool) -> String {
-        let mut members = Object::with_capacity(192);
+    fn stream_members(&self, event: &Event<'_>, size: Option<(i64, i64)>, enriched: &mut Enriched) {
+        let mut members = Object::members_in(std::mem::take(&mut enriched.attributes));
+        let truncated = &mut enriched.truncated;
         if let Body::Stream(stream) = &event.body {
-            members.text_if("receivingFrom", stream.receiving_from.as_deref());
+            let sender = stream.receiving_from.as_deref();
+            self.member_if(&mut members, FieldName::ReceivingFrom, sender, truncated);
         }
         for name in STREAM_MEMBERS {
-            match event.field(name) {
-                Some(_) if *name == "rtspUri" => {
-                    members.text_if(name, self.rtsp_uri(event).as_deref());
+            match event.field(*name) {
+                Some(_) if *name == FieldName::RtspUri => {
+                    members.text_if(name.text(), self.rtsp_uri(event).as_deref());
                 }
-                Some(field) => self.member(&mut members, field, truncated),
+                Some(field) => self.member(&mut members, *name, field, truncated),
                 None => {}
             }
         }
-        if let Some((width, height)) = video_size(event) {
+        if let Some((width, height)) = size {
             members.integer("videoWidth", width);
             members.integer("videoHeight", height);
         }
-        members.finish_members()
+        enriched.attributes = members.into_members();
     }
 
-    fn members(&self, event: &Event<'_>, names: &[&str], truncated: &mut bool) -> String {
-        let mut members = Object::with_capacity(128);
-        for field in names.iter().filter_map(|name| event.field(name)) {
-            self.member(&mut members, field, truncated);
+    fn members(
+        &self,
+        event: &Event<'_>,
+        names: &[FieldName],
+        room: String,
+        truncated: &mut bool,
+    ) -> String {
+        let mut members = Object::members_in(room);
+        for name in names {
+            if let Some(field) = event.field(*name) {
+                self.member(&mut members, *name, field, truncated);
+            }
         }
-        members.finish_members()
+        members.into_members()
     }
 
-    /// A member of a summary: texts within their bound, nothing that promises another shape.
-    fn member(&self, members: &mut Object, field: &Field<'_>, truncated: &mut bool) {
-        if self.privacy.drops(&field.name)
-            || crate::document::names::place_of(&field.name, &field.json)
-                != crate::document::names::Place::Indexed
-        {
+    /// A member of a summary: texts within their bound, numbers in one form, nothing that promises another shape.
+    fn member(
+        &self,
+        members: &mut Object,
+        name: FieldName,
+        field: &Field<'_>,
+        truncated: &mut bool,
+    ) {
+        use crate::document::names::{Place, place_of};
+        if self.drops(name) || place_of(field) != Place::Indexed {
             return;
         }
-        if field.json.len() <= self.text_bytes_max {
-            members.json(&field.name, &field.json);
+        if let Some(integer) = field.integer() {
+            members.integer(name.text(), integer);
+        } else if let Some(number) = field.number() {
+            members.number(name.text(), number);
+        } else if field.json.len() <= self.text_bytes_max {
+            members.json(name.text(), &field.json);
         } else if let Some(text) = field.text() {
-            members.text(&field.name, self.cut(&text, truncated));
+            members.text(name.text(), self.cut(&text, truncated));
         } else {
             *truncated = true;
         }
     }
 
+    /// A text within its bound, where there is one and the settings do not drop it.
+    fn member_if(
+        &self,
+        members: &mut Object,
+        name: FieldName,
+        text: Option<&str>,
+        truncated: &mut bool,
+    ) {
+        if let Some(text) = text.filter(|_| !self.drops(name)) {
+            members.text(name.text(), self.cut(text, truncated));
+        }
+    }
+
+    fn drops(&self, name: FieldName) -> bool {
+        self.privacy.drops_any() && self.privacy.drops(name.text())
+    }
+
     fn rtsp_uri(&self, event: &Event<'_>) -> Option<String> {
-        let uri = event
-            .field("rtspUri")
-            .and_then(Field::text)
-            .filter(|_| !self.privacy.drops("rtspUri"))?;
+        let field = event.field(FieldName::RtspUri).filter(|_| !self.drops(FieldName::RtspUri));
+        let uri = field.and_then(Field::text)?;
         Some(json::prefix(&self.privacy.rtsp_uri(&uri), self.text_bytes_max).to_owned())
     }
 
     fn stored_user(&self, user: &str) -> Box<str> {
         self.privacy.user(user).into()
+    }
+
+    fn video_size(&mut self, event: &Event<'_>) -> Option<(i64, i64)> {
+        let json = &event.field(FieldName::VideoDimensions)?.json;
+        if self.video.0 != **json {
+            let size = text_of(json).and_then(|text| fields::video_dimensions(&text));
+            let size = size.map(|(width, height)| (width.into(), height.into()));
+            self.video.0.clear();
+            self.video.0.push_str(json);
+            self.video.1 = size;
+        }
+        self.video.1
     }
 
     fn cut<'t>(&self, text: &'t str, truncated: &mut bool) -> &'t str {
@@ -366,11 +405,6 @@ fn is_old_stream_id(endpoint: &str, connection: &str) -> bool {
         let kind = rest.split('_').next().unwrap_or("");
         rest.split('_').count() == 2 && kind.bytes().all(|byte| byte.is_ascii_uppercase())
     })
-}
-
-fn video_size(event: &Event<'_>) -> Option<(i64, i64)> {
-    let (width, height) = fields::video_dimensions(&event.field("videoDimensions")?.text()?)?;
-    Some((i64::from(width), i64::from(height)))
 }
 
 /// The object `client` of documents.

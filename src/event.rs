@@ -7,6 +7,10 @@
 
 use std::borrow::Cow;
 
+pub mod names;
+
+pub use names::FieldName;
+
 /// One decoded event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event<'a> {
@@ -54,6 +58,19 @@ impl Kind<'_> {
     #[must_use]
     pub fn elastic_type(&self) -> &str {
         match self {
+            Self::Other(name) => name,
+            known => known.known_type().unwrap_or_default(),
+        }
+    }
+
+    /// The same, to be kept.
+    #[must_use]
+    pub fn owned_type(&self) -> Cow<'static, str> {
+        self.known_type().map_or_else(|| Cow::Owned(self.elastic_type().to_owned()), Cow::Borrowed)
+    }
+
+    fn known_type(&self) -> Option<&'static str> {
+        Some(match self {
             Self::Cdr(_) => "cdr",
             Self::Kms => "kms",
             Self::WebrtcStats => "webrtcStats",
@@ -61,8 +78,8 @@ impl Kind<'_> {
             Self::NetworkQualityStats => "networkQualityStats",
             Self::MonitoringStats => "monitoringStats",
             Self::BrowserStats => "browserStats",
-            Self::Other(name) => name,
-        }
+            Self::Other(_) => return None,
+        })
     }
 }
 
@@ -89,6 +106,8 @@ pub struct Origin<'a> {
 pub struct Field<'a> {
     /// Its name, unescaped.
     pub name: Cow<'a, str>,
+    /// The same, if it means something here.
+    pub known: Option<FieldName>,
     /// Its value: one valid JSON text without line breaks, never `null`.
     pub json: Cow<'a, str>,
 }
@@ -233,8 +252,8 @@ pub fn is_internal(connection_id: &str) -> bool {
 impl<'a> Event<'a> {
     /// The value of a passing field.
     #[must_use]
-    pub fn field(&self, name: &str) -> Option<&Field<'a>> {
-        self.fields.iter().find(|field| field.name == name)
+    pub fn field(&self, name: FieldName) -> Option<&Field<'a>> {
+        self.fields.iter().find(|field| field.known == Some(name))
     }
 
     /// Event name of a Call Detail Record.

@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
-/// An object being written.
+/// An object being written. Names of members are plain ones: letters, digits, `_`.
 #[derive(Debug)]
 pub struct Object {
     text: String,
+    /// Length of what stands before the first member.
+    head: usize,
 }
 
 impl Object {
@@ -14,12 +16,28 @@ impl Object {
     pub fn with_capacity(capacity: usize) -> Self {
         let mut text = String::with_capacity(capacity);
         text.push('{');
-        Self { text }
+        Self { text, head: 1 }
+    }
+
+    /// Members alone, without braces, in the room that `text` has; what it holds is dropped. See
+    /// [`into_members`](Self::into_members).
+    #[must_use]
+    pub fn members_in(mut text: String) -> Self {
+        text.clear();
+        Self { text, head: 0 }
     }
 
     /// Adds a member whose value is JSON already.
     pub fn json(&mut self, name: &str, json: &str) {
         self.name(name);
+        self.text.push_str(json);
+    }
+
+    /// Adds a member of any name whose value is JSON already.
+    pub fn foreign(&mut self, name: &str, json: &str) {
+        self.separate();
+        quote(&mut self.text, name);
+        self.text.push(':');
         self.text.push_str(json);
     }
 
@@ -39,20 +57,20 @@ impl Object {
     /// Adds a member whose value is an integer.
     pub fn integer(&mut self, name: &str, integer: i64) {
         self.name(name);
-        // Writing to a text does not fail.
-        let _infallible = write!(self.text, "{integer}");
+        self.text.push_str(itoa::Buffer::new().format(integer));
     }
 
     /// Adds a member whose value is a count.
     pub fn count(&mut self, name: &str, count: usize) {
         self.name(name);
-        let _infallible = write!(self.text, "{count}");
+        self.text.push_str(itoa::Buffer::new().format(count));
     }
 
     /// Adds a member whose value is a number; whole ones without a decimal point, non-finite ones as 0.
     pub fn number(&mut self, name: &str, number: f64) {
         self.name(name);
         let number = if number.is_finite() { number } else { 0.0 };
+        // Writing to a text does not fail.
         let _infallible = write!(self.text, "{number}");
     }
 
@@ -64,7 +82,11 @@ impl Object {
     /// Adds a range of integers, both ends included, as indices take it: `{"gte":1,"lte":2}`.
     pub fn range(&mut self, name: &str, from: i64, to: i64) {
         self.name(name);
-        let _infallible = write!(self.text, "{{\"gte\":{from},\"lte\":{to}}}");
+        self.text.push_str("{\"gte\":");
+        self.text.push_str(itoa::Buffer::new().format(from));
+        self.text.push_str(",\"lte\":");
+        self.text.push_str(itoa::Buffer::new().format(to));
+        self.text.push('}');
     }
 
     /// Adds members that are written already, `"a":1,"b":2`; none if empty.
@@ -109,23 +131,28 @@ impl Object {
         self.text
     }
 
-    /// The members alone, as [`members`](Self::members) takes them.
+    /// What was begun with [`members_in`](Self::members_in), as [`members`](Self::members) takes it.
     #[must_use]
-    pub fn finish_members(mut self) -> String {
-        self.text.remove(0);
+    pub fn into_members(self) -> String {
+        debug_assert_eq!(self.head, 0, "begun as an object");
         self.text
     }
 
     fn separate(&mut self) {
-        if self.text.len() > 1 {
+        if self.text.len() > self.head {
             self.text.push(',');
         }
     }
 
     fn name(&mut self, name: &str) {
+        debug_assert!(
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'@'),
+            "{name}"
+        );
         self.separate();
-        quote(&mut self.text, name);
-        self.text.push(':');
+        self.text.push('"');
+        self.text.push_str(name);
+        self.text.push_str("\":");
     }
 }
 
@@ -133,8 +160,7 @@ impl Object {
 pub fn quote(json: &mut String, text: &str) {
     json.push('"');
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
-    {
+    while let Some(at) = escaped_at(rest.as_bytes()) {
         let (plain, tail) = rest.split_at(at);
         json.push_str(plain);
         let mut characters = tail.chars();
@@ -145,6 +171,7 @@ pub fn quote(json: &mut String, text: &str) {
             Some('\r') => json.push_str("\\r"),
             Some('\t') => json.push_str("\\t"),
             Some(control) => {
+                // Writing to a text does not fail.
                 let _infallible = write!(json, "\\u{:04x}", u32::from(control));
             }
             None => {}
@@ -153,6 +180,19 @@ pub fn quote(json: &mut String, text: &str) {
     }
     json.push_str(rest);
     json.push('"');
+}
+
+/// Where the first byte stands that JSON escapes. Sixteen bytes are looked at together: hardly any text has one.
+fn escaped_at(bytes: &[u8]) -> Option<usize> {
+    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let mut done = 0;
+    for chunk in bytes.chunks(16) {
+        if chunk.iter().fold(false, |found, byte| found | is_escaped(*byte)) {
+            return chunk.iter().position(|byte| is_escaped(*byte)).map(|at| done + at);
+        }
+        done += chunk.len();
+    }
+    None
 }
 
 /// The longest start of `text` within `bytes_max` that ends between characters.
@@ -182,12 +222,18 @@ mod tests {
             object.integer("b", integer);
             let number = f64::from(eighths) / 8.0;
             object.number("c", number);
-            object.text(&format!("x{name}"), &text);
+            object.foreign(&format!("x{name}"), "7");
             let read: serde_json::Value = serde_json::from_str(&object.finish()).unwrap();
             prop_assert_eq!(read["a"].as_str(), Some(text.as_str()));
             prop_assert_eq!(read["b"].as_i64(), Some(integer));
             prop_assert_eq!(read["c"].as_f64(), Some(number));
-            prop_assert_eq!(read[format!("x{name}")].as_str(), Some(text.as_str()));
+            prop_assert_eq!(read[format!("x{name}")].as_i64(), Some(7));
+            let mut members = Object::members_in("left over".to_owned());
+            members.text("a", &text);
+            members.range("b", integer, integer);
+            let members: serde_json::Value = serde_json::from_str(&format!("{{{}}}", members.into_members())).unwrap();
+            prop_assert_eq!(&members["a"], &read["a"]);
+            prop_assert_eq!(&members["b"]["gte"], &read["b"]);
         }
 
         #[test]

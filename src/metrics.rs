@@ -345,7 +345,7 @@ impl Metrics {
                 }
             }
             _ if matches!(&event.kind, Kind::Cdr(name) if name == "nodeCrashed") => {
-                let _id = event.field("id").map(Field::text);
+                let _id = event.field(crate::event::FieldName::Id).map(Field::text);
                 self.node_crashes.get_or_create(&by_source).inc();
             }
             _ => {}

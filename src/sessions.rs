@@ -152,7 +152,8 @@ impl Sessions {
     ) -> Outcome {
         let feeds = feeds(event);
         let fact = facts::of(event).filter(|_| feeds);
-        let user = event.user.as_deref().filter(|_| feeds && event.connection_id.is_some());
+        let is_named = feeds && event.connection_id.is_some() && enriched.telemetry_user.is_some();
+        let user = event.user.as_deref().filter(|_| is_named);
         if fact.is_none() && user.is_none() {
             return Outcome::Passed;
         }

@@ -168,6 +168,7 @@ struct Writer<'a> {
     unique_session_id: Option<String>,
     master_node_id: &'a str,
     media_node_id: Option<&'a str>,
+    tenant: Option<&'a str>,
     /// End of the session, or the newest fact where no end is known.
     destroyed_at: i64,
     version: u64,
@@ -198,6 +199,7 @@ impl<'a> Writer<'a> {
             unique_session_id: unique_session_id(key, session, incarnation),
             master_node_id: told.map(|(_, source)| source).min().map_or("", |(_, master)| master),
             media_node_id: incarnation.media_node_id(),
+            tenant: incarnation.connections.iter().filter_map(Person::tenant).min(),
             destroyed_at: incarnation.end.map_or(incarnation.newest, |end| end.time),
             version,
             documents,
@@ -261,9 +263,13 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn push(&mut self, id: &Hasher, own_start: i64, elastic_type: &str, json: &str) {
+    fn push(&mut self, id: &Hasher, own_start: i64, elastic_type: &'static str, json: &str) {
         self.documents.push(Document {
-            id: format!("{:032x}", id.digest128()).into(),
+            id: {
+                let mut text = String::with_capacity(32);
+                crate::document::push_hex(&mut text, id.digest128(), 32);
+                text.into()
+            },
             index_time: self.index_time(own_start),
             elastic_type: elastic_type.into(),
             version: Some(self.version),
@@ -457,6 +463,7 @@ impl<'a> Writer<'a> {
         json.members(stop.map_or("", |stop| &stop.members));
         json.members(values.map_or("", |values| &values.members));
         json.text("finalStatus", recording.final_status());
+        json.text_if("tenant", self.tenant);
         let json = self.end(json, key.start, stopped_at, is_abnormal(reason), stopped_at);
         let mut id = self.hasher("recordingSummary");
         id.text(&key.id);
@@ -514,7 +521,7 @@ impl<'a> Writer<'a> {
         };
         json.text("health", health);
         json.texts("problems", problems);
-        json.text_if("tenant", incarnation.connections.iter().filter_map(Person::tenant).min());
+        json.text_if("tenant", self.tenant);
         let json = self.end(json, start, self.destroyed_at, is_abnormal(reason), self.destroyed_at);
         self.push(&id, start, "sessionSummary", &json);
     }

@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 
-use super::{DecodeError, Decoded, FIELDS_MAX, ID_BYTES_MAX, Members, TIME_MIN, field};
+use super::{DecodeError, Decoded, FIELDS_MAX, ID_BYTES_MAX, Members, TIME_MIN, field, is_time};
 use crate::document::SUPERSEDED;
-use crate::enrich::{ADDED, JOINED};
+use crate::event::names::Class;
 use crate::event::{
-    Aspect, Body, End, Event, Field, Kind, MediaState, Origin, Participant, Recording,
+    Aspect, Body, End, Event, Field, FieldName, Kind, MediaState, Origin, Participant, Recording,
     RecordingStatus, SessionRef, Stream, integer_of, is_internal, number_of, text_of,
 };
+
+/// How long after an event something may have begun by another clock, in milliseconds.
+const SKEW_MAX: i64 = 86_400_000;
 
 /// A CDR line: the name came as root key.
 pub(super) fn cdr<'a>(
@@ -67,6 +70,8 @@ struct Ids<'a> {
     connection_id: Option<Cow<'a, str>>,
     participant_id: Option<Cow<'a, str>>,
     connection: Option<Cow<'a, str>>,
+    /// Whether the unique id was made by callscope, from the start that the event told.
+    is_derived: bool,
 }
 
 fn build<'a>(
@@ -74,38 +79,42 @@ fn build<'a>(
     members: Members<'a>,
     indexed: bool,
 ) -> Result<Decoded<'a>, DecodeError> {
+    use FieldName as Name;
     let is_cdr = matches!(kind, Kind::Cdr(_));
+    let is_browser = kind == Kind::BrowserStats;
     let mut ids = Ids::default();
     let mut origin = Origin::default();
     let (mut user, mut time, mut cluster_twin) = (None, None, None);
     let mut fields = Vec::with_capacity(members.len().min(FIELDS_MAX));
     for (name, json) in members {
-        match name.as_ref() {
-            "timestamp" => time = integer_of(json),
-            "@timestamp" if kind == Kind::BrowserStats => time = iso_millis(json),
-            "elastic_type" if indexed => {}
-            "event" if is_cdr => {}
-            "sessionId" => ids.session_id = id(json, "sessionId")?,
-            "session" if !is_cdr => ids.session = id(json, "session")?,
-            "session_id" if kind == Kind::BrowserStats => ids.session = id(json, "session_id")?,
-            "uniqueSessionId" => ids.unique_session_id = id(json, "uniqueSessionId")?,
-            "connectionId" => ids.connection_id = id(json, "connectionId")?,
-            "participantId" => ids.participant_id = id(json, "participantId")?,
-            "connection" if !is_cdr => ids.connection = id(json, "connection")?,
-            "user" if !is_cdr => user = id(json, "user")?,
-            "cluster_id" => origin.cluster_id = id(json, "cluster_id")?,
-            "master_node_id" => origin.master_node_id = id(json, "master_node_id")?,
-            added if indexed && is_added(added, is_cdr) => {}
+        let known = FieldName::of(&name);
+        match known {
+            Some(Name::Timestamp) => time = integer_of(json),
+            Some(Name::AtTimestamp) if is_browser => time = iso_millis(json),
+            Some(Name::ElasticType) if indexed => {}
+            Some(Name::Event) if is_cdr => {}
+            Some(Name::SessionId) => ids.session_id = id(json, "sessionId")?,
+            Some(Name::Session) if !is_cdr => ids.session = id(json, "session")?,
+            Some(Name::SessionIdSnake) if is_browser => ids.session = id(json, "session_id")?,
+            Some(Name::UniqueSessionId) => ids.unique_session_id = id(json, "uniqueSessionId")?,
+            Some(Name::UniqueSessionIdDerived) if indexed => ids.is_derived = json == "true",
+            Some(Name::ConnectionId) => ids.connection_id = id(json, "connectionId")?,
+            Some(Name::ParticipantId) => ids.participant_id = id(json, "participantId")?,
+            Some(Name::Connection) if !is_cdr => ids.connection = id(json, "connection")?,
+            Some(Name::User) if !is_cdr => user = id(json, "user")?,
+            Some(Name::ClusterId) => origin.cluster_id = id(json, "cluster_id")?,
+            Some(Name::MasterNodeId) => origin.master_node_id = id(json, "master_node_id")?,
+            Some(added) if indexed && is_added(added, is_cdr) => {}
             _ if json == "null" => {}
-            "clusterId" => cluster_twin = field(name, json)?,
-            _ => fields.extend(field(name, json)?),
+            Some(Name::ClusterTwin) => cluster_twin = field(name, known, json)?,
+            _ => fields.extend(field(name, known, json)?),
         }
     }
     let time = time.ok_or(DecodeError::NoTime)?;
-    if time < TIME_MIN {
-        return Err(DecodeError::TooEarly(time));
+    if !is_time(time) {
+        return Err(DecodeError::OddTime(time));
     }
-    let session = session(&mut ids);
+    let session = session(&mut ids, time)?;
     // With a session, `clusterId` is a twin that Pro 2.17 wrote beside `cluster_id`; without one it is the event's own.
     match cluster_twin {
         Some(twin) if session.is_some() && indexed => {
@@ -121,20 +130,31 @@ fn build<'a>(
     Ok(Decoded::Event(Box::new(event)))
 }
 
-/// Whether callscope or Pro put this member into the document, rather than the event having it.
-fn is_added(name: &str, is_cdr: bool) -> bool {
-    ADDED.contains(&name) || (!is_cdr && JOINED.contains(&name))
+/// Whether callscope or Pro put this member into the document, rather than the event having it. Place and media node are
+/// joined by connection onto telemetry, which never has them itself.
+fn is_added(name: FieldName, is_cdr: bool) -> bool {
+    let is_joined = matches!(name, FieldName::Location | FieldName::MediaNodeId);
+    name.class() == Class::Added || (is_joined && !is_cdr)
 }
 
-fn session<'a>(ids: &mut Ids<'a>) -> Option<SessionRef<'a>> {
-    let unique_id = ids.unique_session_id.take();
-    let id = ids.session_id.take().or_else(|| ids.session.take()).or_else(|| {
-        let unique_id = unique_id.as_deref()?;
-        let (id, start) = unique_id.rsplit_once('_')?;
-        start.parse::<i64>().ok()?;
-        Some(Cow::Owned(id.to_owned()))
-    })?;
-    Some(SessionRef { id, unique_id })
+fn session<'a>(ids: &mut Ids<'a>, time: i64) -> Result<Option<SessionRef<'a>>, DecodeError> {
+    let unique_id = ids.unique_session_id.take().filter(|_| !ids.is_derived);
+    let parts = unique_id.as_deref().and_then(|unique_id| unique_id.rsplit_once('_'));
+    let parts = parts.and_then(|(id, start)| Some((id, start.parse::<i64>().ok()?)));
+    // The start decides the month of the summaries: nobody can make up a thousand indices.
+    if let Some((_, start)) = parts
+        && !is_start(start, time)
+    {
+        return Err(DecodeError::OddStart(start));
+    }
+    let id = ids.session_id.take().or_else(|| ids.session.take());
+    let id = id.or_else(|| parts.map(|(id, _)| Cow::Owned(id.to_owned())));
+    Ok(id.map(|id| SessionRef { id, unique_id }))
+}
+
+/// Whether something told of at `time` can have begun at `start`.
+fn is_start(start: i64, time: i64) -> bool {
+    (TIME_MIN..=time.saturating_add(SKEW_MAX)).contains(&start)
 }
 
 /// An id: text, or a number that somebody's tool made of one. Empty and any other value: none.
@@ -162,12 +182,29 @@ struct Reader<'e, 'a> {
 }
 
 impl<'a> Reader<'_, 'a> {
-    fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+    fn text(&self, name: FieldName) -> Option<Cow<'a, str>> {
         self.event.field(name).and_then(Field::text)
     }
 
-    fn integer(&self, name: &str) -> Option<i64> {
+    fn integer(&self, name: FieldName) -> Option<i64> {
         self.event.field(name).and_then(Field::integer)
+    }
+
+    /// `startTime`, where something can have begun then.
+    fn start(&self) -> Option<i64> {
+        self.integer(FieldName::StartTime).filter(|start| is_start(*start, self.event.time))
+    }
+
+    /// An id: text, or a number that somebody's tool made of one.
+    fn id(&self, name: FieldName) -> Result<Option<Cow<'a, str>>, DecodeError> {
+        let Some(field) = self.event.field(name) else { return Ok(None) };
+        let is_number =
+            field.json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        let id = if is_number { Some(field.json.clone()) } else { field.text() };
+        match id {
+            Some(id) if id.len() > ID_BYTES_MAX => Err(DecodeError::LongId(name.text())),
+            id => Ok(id),
+        }
     }
 
     fn missing(&self, field: &'static str) -> DecodeError {
@@ -175,7 +212,7 @@ impl<'a> Reader<'_, 'a> {
     }
 
     fn end(&self) -> End<'a> {
-        End { start: self.integer("startTime"), reason: self.text("reason") }
+        End { start: self.start(), reason: self.text(FieldName::Reason) }
     }
 
     fn needs_connection(&self) -> Result<(), DecodeError> {
@@ -191,7 +228,7 @@ fn read_body<'a>(event: &Event<'a>) -> Result<Body<'a>, DecodeError> {
         Kind::Cdr(name) => name.as_ref(),
         Kind::Kms => return Ok(media_state(event)),
         Kind::NetworkQualityStats => {
-            let level = event.field("newValue").and_then(Field::integer);
+            let level = event.field(FieldName::NewValue).and_then(Field::integer);
             return Ok(level.map_or(Body::Other, Body::NetworkQuality));
         }
         _ => return Ok(Body::Other),
@@ -225,11 +262,11 @@ fn participant<'a>(
     }
     Ok(Body::Participant(Participant {
         left,
-        location: reader.text("location"),
-        ip: reader.text("ip"),
-        platform: reader.text("platform"),
-        client_data: reader.text("clientData"),
-        server_data: reader.text("serverData"),
+        location: reader.text(FieldName::Location),
+        ip: reader.text(FieldName::Ip),
+        platform: reader.text(FieldName::Platform),
+        client_data: reader.text(FieldName::ClientData),
+        server_data: reader.text(FieldName::ServerData),
     }))
 }
 
@@ -238,7 +275,7 @@ fn stream<'a>(
     destroyed: Option<End<'a>>,
 ) -> Result<Body<'a>, DecodeError> {
     reader.needs_connection()?;
-    let outbound = match reader.text("connection").as_deref() {
+    let outbound = match reader.text(FieldName::Connection).as_deref() {
         Some("OUTBOUND") => true,
         Some("INBOUND") => false,
         _ => return Err(reader.missing("connection")),
@@ -246,14 +283,8 @@ fn stream<'a>(
     if reader.event.connection_id.as_deref().is_some_and(is_internal) {
         return Ok(Body::Other);
     }
-    let stream_id = reader.text("streamId").unwrap_or_default();
-    if stream_id.len() > ID_BYTES_MAX {
-        return Err(DecodeError::LongId("streamId"));
-    }
-    let receiving_from = reader.text("receivingFrom");
-    if receiving_from.as_ref().is_some_and(|id| id.len() > ID_BYTES_MAX) {
-        return Err(DecodeError::LongId("receivingFrom"));
-    }
+    let stream_id = reader.id(FieldName::StreamId)?.unwrap_or_default();
+    let receiving_from = reader.id(FieldName::ReceivingFrom)?;
     Ok(Body::Stream(Stream { destroyed, outbound, stream_id, receiving_from }))
 }
 
@@ -261,11 +292,9 @@ fn recording<'a>(
     reader: &Reader<'_, 'a>,
     old: Option<RecordingStatus>,
 ) -> Result<Body<'a>, DecodeError> {
-    let id = reader.text("id").filter(|id| !id.is_empty()).ok_or_else(|| reader.missing("id"))?;
-    if id.len() > ID_BYTES_MAX {
-        return Err(DecodeError::LongId("id"));
-    }
-    let status = match (old, reader.text("status").as_deref()) {
+    let id = reader.id(FieldName::Id)?.filter(|id| !id.is_empty());
+    let id = id.ok_or_else(|| reader.missing("id"))?;
+    let status = match (old, reader.text(FieldName::Status).as_deref()) {
         (Some(status), _) => status,
         (None, Some("started")) => RecordingStatus::Started,
         (None, Some("stopped")) => RecordingStatus::Stopped,
@@ -274,15 +303,15 @@ fn recording<'a>(
         (None, Some(_)) => return Ok(Body::Other),
         (None, None) => return Err(reader.missing("status")),
     };
-    let duration = reader.event.field("duration").and_then(|field| number_of(&field.json));
+    let duration = reader.event.field(FieldName::Duration).and_then(|field| number_of(&field.json));
     Ok(Body::Recording(Recording {
         id,
         // Old `recordingStarted` has no `startTime`, its own time is the start; so it is where 2.0 left it out.
-        start: reader.integer("startTime").unwrap_or(reader.event.time),
+        start: reader.start().unwrap_or(reader.event.time),
         status,
         old_name: old.is_some(),
-        reason: reader.text("reason"),
-        size: reader.integer("size").unwrap_or(0),
+        reason: reader.text(FieldName::Reason),
+        size: reader.integer(FieldName::Size).unwrap_or(0),
         duration: duration.unwrap_or(0.0),
     }))
 }
@@ -290,19 +319,21 @@ fn recording<'a>(
 /// Kurento's type names lost their last letter before 6.18: both generations mean the same.
 fn media_state<'a>(event: &Event<'a>) -> Body<'a> {
     let reader = Reader { event, name: "kms" };
-    let aspect = match reader.text("type").as_deref() {
+    let aspect = match reader.text(FieldName::Type).as_deref() {
         Some("IceComponentStateChange" | "IceComponentStateChanged") => Aspect::Ice,
         Some("MediaFlowInStateChange" | "MediaFlowInStateChanged") => Aspect::FlowIn,
         Some("MediaFlowOutStateChange" | "MediaFlowOutStateChanged") => Aspect::FlowOut,
         _ => return Body::Other,
     };
-    let (Some(endpoint), Some(state)) = (reader.text("endpoint"), reader.text("state")) else {
+    let (Some(endpoint), Some(state)) =
+        (reader.text(FieldName::Endpoint), reader.text(FieldName::State))
+    else {
         return Body::Other;
     };
     let part = if aspect == Aspect::Ice {
-        event.field("componentId").map(|field| field.json.clone())
+        event.field(FieldName::ComponentId).map(|field| field.json.clone())
     } else {
-        reader.text("mediaType")
+        reader.text(FieldName::MediaType)
     };
     if endpoint.len() > ID_BYTES_MAX
         || state.len() > 64

@@ -122,6 +122,12 @@ impl Privacy {
         self.user_hash.is_some()
     }
 
+    /// Whether any field is left out.
+    #[must_use]
+    pub fn drops_any(&self) -> bool {
+        !self.drop_fields.is_empty()
+    }
+
     /// Whether the field of this name is left out.
     #[must_use]
     pub fn drops(&self, field: &str) -> bool {

@@ -3,21 +3,23 @@
 use foldhash::{HashMap, HashMapExt};
 
 use crate::document::Context;
-use crate::event::{Aspect, Body, Event, Field, Kind, RecordingStatus};
+use crate::event::{
+    Aspect, Body, Event, Field, FieldName, Kind, MediaState, RecordingStatus, is_internal,
+};
 use crate::json::Object;
 use crate::sessions::facts::Hasher;
-use crate::sessions::state::{EndpointKey, RecordingKey, Session};
+use crate::sessions::state::{Connection, RecordingKey, Session};
 
 /// Counters of `webrtcStats` and the field that tells their growth.
-const COUNTERS: [(&str, &str); 8] = [
-    ("packetsLost", "packetsLostDelta"),
-    ("packetsReceived", "packetsReceivedDelta"),
-    ("packetsSent", "packetsSentDelta"),
-    ("bytesReceived", "bytesReceivedDelta"),
-    ("bytesSent", "bytesSentDelta"),
-    ("nackCount", "nackDelta"),
-    ("pliCount", "pliDelta"),
-    ("firCount", "firDelta"),
+const COUNTERS: [(FieldName, FieldName); 8] = [
+    (FieldName::PacketsLost, FieldName::PacketsLostDelta),
+    (FieldName::PacketsReceived, FieldName::PacketsReceivedDelta),
+    (FieldName::PacketsSent, FieldName::PacketsSentDelta),
+    (FieldName::BytesReceived, FieldName::BytesReceivedDelta),
+    (FieldName::BytesSent, FieldName::BytesSentDelta),
+    (FieldName::NackCount, FieldName::NackDelta),
+    (FieldName::PliCount, FieldName::PliDelta),
+    (FieldName::FirCount, FieldName::FirDelta),
 ];
 
 /// Samples kept in each of two generations: the older one is dropped when the newer is full.
@@ -54,39 +56,34 @@ impl Samples {
 #[must_use]
 pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Samples) -> Context {
     let mut context = Context::default();
-    let mut members = Object::with_capacity(0);
-    if !matches!(event.kind, Kind::Cdr(_)) {
-        let connection = session
-            .zip(event.connection_id.as_deref())
-            .and_then(|(session, id)| session.connections.get(id));
-        let joined = connection.and_then(|connection| connection.joined.as_ref());
-        context.place = joined.map_or_else(String::new, |joined| joined.place.as_ref().into());
-        let recordings = session.into_iter().flat_map(|session| session.recordings.values());
+    let mut members = Object::members_in(String::new());
+    let connection = session
+        .zip(event.connection_id.as_deref())
+        .and_then(|(session, id)| session.connections.get(id))
+        .map(|connection| &**connection);
+    let joined = connection.and_then(|connection| connection.joined.as_ref());
+    context.tenant = joined.and_then(|joined| joined.tenant.clone());
+    if let Some(session) = session {
+        let recordings = session.recordings.values();
         let media_node = recordings.filter_map(|known| known.media_node.as_ref()).min();
         context.media_node_id = media_node.map(|(_, id)| id.clone());
+    }
+    if !matches!(event.kind, Kind::Cdr(_)) {
+        context.place = joined.map_or_else(String::new, |joined| joined.place.as_ref().into());
         if event.kind == Kind::WebrtcStats {
             deltas(event, samples, &mut members);
         }
     }
     match &event.body {
         Body::MediaState(state) if state.aspect != Aspect::Ice && state.state == "FLOWING" => {
-            let key = EndpointKey {
-                endpoint: state.endpoint.as_ref().into(),
-                aspect: state.aspect,
-                part: state.part.as_ref().into(),
-            };
-            let connection = session.zip(event.connection_id.as_deref());
-            let known = connection
-                .and_then(|(session, id)| session.connections.get(id))
-                .and_then(|connection| connection.endpoints.get(&key));
-            if known.is_none_or(|known| known.flowing.is_none()) {
-                members.flag("firstMedia", true);
-            }
-            if let Some((stopped, last)) = known.and_then(|known| known.last.as_ref())
-                && last.as_ref() == "NOT_FLOWING"
-                && *stopped < event.time
-            {
-                members.integer("notFlowingMs", event.time - stopped);
+            flowing(event, state, connection, &mut members);
+        }
+        Body::Stream(stream) if stream.destroyed.is_some() => {
+            let endpoints = connection.into_iter().flat_map(|connection| &connection.endpoints);
+            let own = endpoints.filter(|(key, _)| key.endpoint.ends_with(&*stream.stream_id));
+            let stopped = own.filter_map(|(_, known)| known.stopped()).min();
+            if let Some(stopped) = stopped.filter(|_| !stream.stream_id.is_empty()) {
+                members.integer("notFlowingMs", (event.time - stopped).max(0));
             }
         }
         Body::Recording(recording) if recording.status == RecordingStatus::Ready => {
@@ -98,19 +95,44 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
         }
         _ => {}
     }
-    context.members = members.finish_members();
+    context.members = members.into_members();
     context
+}
+
+/// Media flow: whether for the first time at this endpoint in this direction, and for how long it had stopped.
+fn flowing(
+    event: &Event<'_>,
+    state: &MediaState<'_>,
+    connection: Option<&Connection>,
+    members: &mut Object,
+) {
+    if event.connection_id.as_deref().is_none_or(is_internal) {
+        // Nothing is kept of what belongs to nobody.
+        return;
+    }
+    let endpoints = connection.into_iter().flat_map(|connection| &connection.endpoints);
+    let mut same = endpoints
+        .filter(|(key, _)| key.endpoint.as_ref() == state.endpoint && key.aspect == state.aspect);
+    if !same.clone().any(|(_, known)| known.flowing.is_some()) {
+        members.flag("firstMedia", true);
+    }
+    let known = same.find(|(key, _)| key.part.as_ref() == state.part);
+    if let Some(stopped) = known.and_then(|(_, known)| known.stopped())
+        && stopped < event.time
+    {
+        members.integer("notFlowingMs", event.time - stopped);
+    }
 }
 
 /// Counters are cumulative since the endpoint was made; one that fell was made anew.
 fn deltas(event: &Event<'_>, samples: &mut Samples, members: &mut Object) {
-    let Some(endpoint) = event.field("endpoint").and_then(Field::text) else { return };
+    let Some(endpoint) = event.field(FieldName::Endpoint).and_then(Field::text) else { return };
     let mut id = Hasher::new("sample");
     let session = event.session.as_ref();
     id.optional(session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id)));
     id.optional(event.connection_id.as_deref());
     id.text(&endpoint);
-    id.optional(event.field("mediaType").and_then(Field::text).as_deref());
+    id.optional(event.field(FieldName::MediaType).and_then(Field::text).as_deref());
     let sample = Sample {
         time: event.time,
         counters: COUNTERS.map(|(counter, _)| event.field(counter).and_then(Field::integer)),
@@ -120,7 +142,8 @@ fn deltas(event: &Event<'_>, samples: &mut Samples, members: &mut Object) {
         COUNTERS.iter().zip(before.counters.iter().zip(sample.counters))
     {
         if let (Some(then), Some(now)) = (then, now) {
-            members.integer(delta, if now >= *then { now - then } else { now.max(0) });
+            let grown = if now >= *then { now.saturating_sub(*then) } else { now.max(0) };
+            members.integer(delta.text(), grown);
         }
     }
 }

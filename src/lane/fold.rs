@@ -9,8 +9,8 @@ use super::overflow::{Overflow, OverflowError};
 use crate::config::Config;
 use crate::decode::{self, Decoded};
 use crate::document::{self, Document};
-use crate::enrich::Enricher;
 use crate::enrich::place::GeoIp;
+use crate::enrich::{Enriched, Enricher};
 use crate::event::Event;
 use crate::sessions::{self, Keeping, Limits, Outcome, Sessions, Source};
 
@@ -36,6 +36,8 @@ pub struct Folder {
     /// Where sessions go that do not fit into memory.
     pub overflow: Option<Overflow>,
     enricher: Enricher,
+    /// Used again for every event.
+    enriched: Enriched,
     samples: Samples,
     sources: BTreeMap<String, (String, String)>,
 }
@@ -67,6 +69,7 @@ impl Folder {
             sessions,
             overflow: None,
             enricher: Enricher::new(config, geoip),
+            enriched: Enriched::default(),
             samples: Samples::default(),
             sources: sources.collect(),
         }
@@ -110,12 +113,13 @@ impl Folder {
             overflow.bring_back(&mut self.sessions, name)?;
         }
         clock.observe(&event, times.wall);
-        let enriched = self.enricher.enrich(&event);
+        self.enricher.enrich(&event, &mut self.enriched);
+        let enriched = &self.enriched;
         let session = name.and_then(|name| self.sessions.get(name));
         let context = context::context(&event, session, &mut self.samples);
-        let document = document::raw(&event, &enriched, source, &context);
+        let document = document::raw(&event, enriched, source, &context);
         let outcome = name.map_or(Outcome::Passed, |name| {
-            self.sessions.apply(&event, name, &enriched, source, times.lane)
+            self.sessions.apply(&event, name, enriched, source, times.lane)
         });
         observe(&event);
         Ok(Folded::Event(outcome, document))

@@ -5,24 +5,26 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::event::{Body, End, Event, Field};
+use crate::event::{Body, End, Event, Field, FieldName};
 
 /// Members of stream and recording events that the fold reads without typing them.
-pub const STREAM_MEMBERS: &[&str] = &[
-    "videoSource",
-    "videoFramerate",
-    "videoDimensions",
-    "audioEnabled",
-    "videoEnabled",
-    "rtspUri",
-    "adaptativeBitrate",
-    "onlyPlayWithSubscribers",
-    "networkCache",
+pub const STREAM_MEMBERS: &[FieldName] = &[
+    FieldName::VideoSource,
+    FieldName::VideoFramerate,
+    FieldName::VideoDimensions,
+    FieldName::AudioEnabled,
+    FieldName::VideoEnabled,
+    FieldName::RtspUri,
+    FieldName::AdaptativeBitrate,
+    FieldName::OnlyPlayWithSubscribers,
+    FieldName::NetworkCache,
 ];
 /// Members of a recording that do not change while it is processed.
-pub const RECORDING_MEMBERS: &[&str] = &["name", "outputMode", "recordingLayout", "customLayout"];
+pub const RECORDING_MEMBERS: &[FieldName] =
+    &[FieldName::Name, FieldName::OutputMode, FieldName::RecordingLayout, FieldName::CustomLayout];
 /// Members of a recording that processing may correct.
-pub const RECORDING_VALUES: &[&str] = &["hasAudio", "hasVideo", "resolution", "frameRate"];
+pub const RECORDING_VALUES: &[FieldName] =
+    &[FieldName::HasAudio, FieldName::HasVideo, FieldName::Resolution, FieldName::FrameRate];
 
 /// Hashes parts with their lengths, so that no two lists of parts read the same.
 pub struct Hasher(Xxh3);
@@ -124,10 +126,10 @@ pub fn of(event: &Event<'_>) -> Option<u64> {
             hasher.integer(recording.start);
             hasher.optional(recording.reason.as_deref());
             hasher.integer(recording.size);
-            hasher.text(&recording.duration.to_string());
+            hasher.integer(recording.duration.to_bits().cast_signed());
             hash_members(&mut hasher, event, RECORDING_MEMBERS);
             hash_members(&mut hasher, event, RECORDING_VALUES);
-            hash_members(&mut hasher, event, &["media_node_id"]);
+            hash_members(&mut hasher, event, &[FieldName::MediaNodeId]);
         }
         Body::MediaState(state) => {
             hasher.text("mediaState");
@@ -158,16 +160,16 @@ fn hash_end(hasher: &mut Hasher, end: Option<&End<'_>>) {
     match end {
         Some(end) => {
             hasher.text("end");
-            hasher.optional(end.start.map(|start| start.to_string()).as_deref());
+            hasher.integer(end.start.unwrap_or(i64::MIN));
             hasher.optional(end.reason.as_deref());
         }
         None => hasher.text("start"),
     }
 }
 
-fn hash_members(hasher: &mut Hasher, event: &Event<'_>, names: &[&str]) {
+fn hash_members(hasher: &mut Hasher, event: &Event<'_>, names: &[FieldName]) {
     for name in names {
-        match event.field(name) {
+        match event.field(*name) {
             Some(field) => {
                 hasher.integer(1);
                 hasher.field(field);

@@ -386,7 +386,9 @@ fn into_recording(
             keep_greater(&mut known.last, last);
         }
     }
-    if let Some(media_node) = told.event.field("media_node_id").and_then(event::Field::text) {
+    if let Some(media_node) =
+        told.event.field(event::FieldName::MediaNodeId).and_then(event::Field::text)
+    {
         keep_smaller(&mut known.media_node, (time, media_node.as_ref().into()));
     }
     true

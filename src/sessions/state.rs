@@ -406,6 +406,13 @@ impl EndpointState {
         *span = Some((first.min(time), last.max(time)));
     }
 
+    /// Since when media has not been flowing, if it is not.
+    #[must_use]
+    pub fn stopped(&self) -> Option<i64> {
+        let (at, state) = self.last.as_ref()?;
+        (state.as_ref() == "NOT_FLOWING").then_some(*at)
+    }
+
     /// Whether media stopped and came back: a stop lies between two times of flow.
     #[must_use]
     pub fn had_gap(&self) -> bool {

@@ -907,3 +907,136 @@ fn media_gaps_and_losses_are_problems() {
     );
     assert!(raw.iter().all(|json| json["client"]["browser"] == "Chrome"), "joined by connection");
 }
+
+#[test]
+fn documents_that_were_read_back_are_the_same_events() {
+    for story in [Story::new, Story::old] {
+        let first = fold(&story("s").of_two());
+        let raw = first.of("cdr").into_iter().map(Value::to_string);
+        let again = crate::support::fold_once(raw.collect::<Vec<_>>().iter().map(String::as_str));
+        assert_eq!(first.summaries(), again.summaries());
+        assert_eq!(first.0.keys().collect::<Vec<_>>(), again.0.keys().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_cluster_id_beside_the_own_one_makes_no_other_document() {
+    for event in [
+        json!({"event":"nodeCrashed","id":"media_1","timestamp":START,"nodeRole":"medianode"}),
+        json!({"elastic_type":"monitoringStats","cpu":1.5,"timestamp":START}),
+    ] {
+        let mut indexed = event.clone();
+        if indexed.get("elastic_type").is_none() {
+            indexed["elastic_type"] = json!("cdr");
+        }
+        indexed["clusterId"] = json!("c");
+        indexed["cluster_id"] = json!("c");
+        let mut bench = Bench::new();
+        bench.read(&event.to_string()).read(&indexed.to_string());
+        assert_eq!(bench.store.0.len(), 1, "{event}");
+    }
+}
+
+#[test]
+fn starts_that_cannot_be_make_no_index_and_no_panic() {
+    let told = |unique: &str, start: Value| {
+        json!({"event":"sessionDestroyed","sessionId":"x","uniqueSessionId":unique,"timestamp":START,"startTime":start})
+            .to_string()
+    };
+    for start in ["4102444800000", "8000000000000000", "5", "-62135596800000"] {
+        let mut bench = Bench::new();
+        bench.read(&told(&format!("x_{start}"), json!(START)));
+        assert!(bench.dead[0].contains("uniqueSessionId"), "{:?}", bench.dead);
+    }
+    for start in [json!(i64::MIN), json!(i64::MAX), json!(5), json!("soon"), json!(1e300)] {
+        for old in [told(&format!("x_{START}"), start.clone()), told("", start.clone())] {
+            let mut bench = Bench::new();
+            bench.read(&old).finish();
+            assert_eq!(bench.dead, Vec::<String>::new());
+            assert!(bench.store.0.values().all(|stored| stored.index_time == START));
+        }
+    }
+    let mut bench = Bench::new();
+    bench.read(r#"{"event":"x","timestamp":9000000000000}"#);
+    assert!(bench.dead[0].contains("after 2100"));
+}
+
+#[test]
+fn equal_numbers_are_written_alike_in_any_order() {
+    let stream = |rate: &str| {
+        Story::new("s").stream(1, "con_A", "str_A", None).lines()[0]
+            .replace("\"videoFramerate\":30", &format!("\"videoFramerate\":{rate}"))
+    };
+    let end = Story::new("s").stream_end((1, 9), "con_A", "str_A", None, "unpublish");
+    let whole = |first: &str, second: &str| {
+        let end = end.lines().remove(0);
+        let closing = Story::new("s").destroyed(10, "lastParticipantLeft").lines().remove(0);
+        crate::support::fold_once([first, second, &end, &closing])
+    };
+    let (whole_number, fraction) = (stream("30"), stream("30.0"));
+    let store = whole(&whole_number, &fraction);
+    assert_eq!(store.summaries(), whole(&fraction, &whole_number).summaries());
+    assert_eq!(store.one("publisherSummary")["videoFramerate"].to_string(), "30");
+}
+
+#[test]
+fn the_user_of_telemetry_has_no_time() {
+    let told = |at: i64| Story::new("s").user(at, "con_A", json!("U")).lines().remove(0);
+    let joined = Story::new("s").joined(50, "con_A").lines().remove(0);
+    let one = crate::support::fold_once([&*joined, &told(100), &told(200)]);
+    let other = crate::support::fold_once([&*joined, &told(200), &told(100)]);
+    assert_eq!(one.summaries(), other.summaries());
+    assert_eq!(one.one("sessionSummary")["destroyedAt"], START + 50_000);
+}
+
+#[test]
+fn what_the_settings_drop_is_nowhere() {
+    let mut config = config();
+    let dropped = [
+        "ip",
+        "location",
+        "platform",
+        "client",
+        "geo",
+        "geoPoints",
+        "reason",
+        "user",
+        "receivingFrom",
+    ];
+    config.privacy.drop_fields = dropped.map(str::to_owned).to_vec();
+    let mut bench = Bench::with(config);
+    let story = Story::new("s").user(5, "con_A", json!("U")).of_two();
+    for line in story.lines() {
+        bench.read(&line);
+    }
+    let store = bench.finish();
+    for stored in store.0.values() {
+        let text = stored.json.to_string();
+        for name in dropped.iter().filter(|name| !["user", "reason"].contains(name)) {
+            assert!(!text.contains(&format!("\"{name}\":")), "{name}: {text}");
+        }
+        for value in ["\"U\"", "Rome", "Chrome", "93.184", "disconnect"] {
+            assert!(!text.contains(value), "{value}: {text}");
+        }
+    }
+}
+
+#[test]
+fn an_event_cannot_bring_what_is_made_for_it() {
+    let mut joined = Story::new("s").joined(1, "con_A").events.remove(0);
+    joined["joinDelta"] = json!(5);
+    joined["tenant"] = json!("evil");
+    let mut kms = Story::new("s").user(2, "con_A", json!("u")).events.remove(0);
+    kms.as_object_mut().unwrap().remove("elastic_type");
+    kms["location"] = json!("Moon");
+    kms["mediaRole"] = json!("emperor");
+    let mut bench = Bench::new();
+    for event in [joined, kms] {
+        bench.read(&event.to_string());
+    }
+    // `Store::put` sees that no member comes twice.
+    assert_eq!(bench.store.one("cdr")["malformed"], json!({"joinDelta": 5, "tenant": "evil"}));
+    assert_eq!(bench.store.one("cdr")["joinDelta"], 1);
+    assert_eq!(bench.store.one("kms")["location"], "Moon");
+    assert_eq!(bench.store.one("kms")["malformed"], json!({"mediaRole": "emperor"}));
+}

@@ -30,10 +30,41 @@ pub struct Stored {
     pub json: Value,
 }
 
+/// How many members an object has, those of one name counted apart: parsing into a map would hide a second one, which
+/// Elasticsearch refuses.
+struct Names(usize);
+
+impl<'de> serde::Deserialize<'de> for Names {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> serde::de::Visitor<'de> for Reader {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Names, A::Error> {
+                let mut count = 0;
+                while map.next_entry::<String, serde::de::IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Names(count))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
 impl Store {
     pub fn put(&mut self, document: &Document) {
         let json: Value = serde_json::from_slice(&document.json).unwrap();
         assert_eq!(json["elastic_type"], *document.elastic_type);
+        let Names(names) = serde_json::from_slice(&document.json).unwrap();
+        assert_eq!(json.as_object().unwrap().len(), names, "a member twice: {json}");
         let stored = Stored { version: document.version, index_time: document.index_time, json };
         match self.0.get(&*document.id) {
             Some(_) if document.version.is_none() => {}
