@@ -1,15 +1,25 @@
-//! Measures what the design sets goals for, and prints one table. CPU time is that of this process, user and system.
+//! Measures what the design sets goals for, and prints one table. CPU time is user and system of the process that works.
+//!
+//! `cargo bench --bench table [-- NAME…]` measures the rows whose group is named: `fold`, `import`, `webhook`, `embedded`,
+//! `memory`, `restart`, `search`; all of them without a name. `search` needs a JDK and Maven.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::print_stdout,
     clippy::cast_precision_loss,
+    clippy::indexing_slicing,
     missing_docs,
     reason = "a program for people who measure"
 )]
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,7 +27,6 @@ use callscope::checkpoint::{Checkpoint, Progress};
 use callscope::config::{Config, EmbeddedConfig};
 use callscope::document::Document;
 use callscope::enrich::place::GeoIp;
-use callscope::journal::Journal;
 use callscope::lane::fold::Folder;
 use callscope::lane::outlet::Outlet;
 use callscope::lane::{Item, Lane};
@@ -26,13 +35,22 @@ use callscope::metrics::Metrics;
 use callscope::record::{Input, Position, Record};
 use callscope::sessions::{Keeping, Limits};
 use callscope::simulate::rng::Rng;
+use callscope::simulate::send::Sender;
 use callscope::simulate::session;
 use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkError, StatusSender, Written};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Acknowledges everything, after gzip as for Elasticsearch.
+const CALLSCOPE: &str = env!("CARGO_BIN_EXE_callscope");
+const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/server.sh");
+const NOW: i64 = 1_800_000_000_000;
+
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Takes everything.
 struct BlackHole;
 
 impl Sink for BlackHole {
@@ -41,28 +59,23 @@ impl Sink for BlackHole {
     }
 
     async fn write(&self, documents: &[Document]) -> Result<Vec<Written>, SinkError> {
-        use std::io::Write;
-        let mut encoder =
-            flate2::write::GzEncoder::new(std::io::sink(), flate2::Compression::fast());
-        for document in documents {
-            encoder.write_all(&document.json).unwrap();
-        }
-        encoder.finish().unwrap();
         Ok(vec![Written::Stored; documents.len()])
     }
 }
 
-fn cpu() -> Duration {
+/// CPU time of this process, and of its children that have ended.
+fn cpu() -> (Duration, Duration) {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let after = stat.rsplit_once(") ").unwrap().1;
-    let ticks: u64 =
-        after.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    Duration::from_millis(ticks * 10)
+    let ticks: Vec<u64> =
+        after.split(' ').skip(11).take(4).map(|ticks| ticks.parse().unwrap()).collect();
+    let time = |ticks: &[u64]| Duration::from_millis(ticks.iter().sum::<u64>() * 10);
+    (time(&ticks[..2]), time(&ticks[2..]))
 }
 
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+fn resident(process: &str) -> f64 {
+    let statm = std::fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<f64>().unwrap() * 4096.0
 }
 
 fn row(what: &str, figure: &str, goal: &str) {
@@ -73,25 +86,28 @@ fn config() -> Config {
     Config::load(None, std::iter::empty()).unwrap().config
 }
 
-fn records(count: usize) -> Vec<Record> {
+/// Webhook bodies of sessions, one after another.
+fn bodies(count: usize) -> Vec<String> {
+    let mut rng = Rng::new(1);
+    let mut bodies = Vec::with_capacity(count);
+    let mut start = 1_700_000_000_000;
+    while bodies.len() < count {
+        start += 60_000;
+        bodies.extend(session(rng.number(), start, 1).0.into_iter().map(|event| event.json));
+    }
+    bodies
+}
+
+fn records(bodies: &[String]) -> Vec<Record> {
     let input = Input("bench".into());
     let source: Arc<str> = Arc::from("default");
-    let mut rng = Rng::new(1);
-    let mut records = Vec::with_capacity(count);
-    let mut start = 1_700_000_000_000;
-    while records.len() < count {
-        start += 60_000;
-        for event in session(rng.number(), start, 1).0 {
-            let offset = records.len() as u64;
-            records.push(Record {
-                position: Position { input: input.clone(), offset },
-                next_offset: offset + 1,
-                source: Arc::clone(&source),
-                payload: Bytes::from(event.json),
-            });
-        }
-    }
-    records
+    let record = |(offset, body): (u64, &String)| Record {
+        position: Position { input: input.clone(), offset },
+        next_offset: offset + 1,
+        source: Arc::clone(&source),
+        payload: Bytes::from(body.clone()),
+    };
+    (0..).zip(bodies).map(record).collect()
 }
 
 fn lane<S: Sink>(sink: S, config: &Config) -> Lane<S> {
@@ -107,40 +123,273 @@ fn lane<S: Sink>(sink: S, config: &Config) -> Lane<S> {
     }
 }
 
-async fn pipeline(records: &[Record]) {
-    let config = config();
-    let before = resident();
-    let mut lane = lane(BlackHole, &config);
-    let (cpu_before, started) = (cpu(), Instant::now());
+async fn replay<S: Sink>(lane: &mut Lane<S>, records: &[Record]) {
     for batch in records.chunks(5000) {
         let items = batch.iter().cloned().map(Item::Record).collect();
-        lane.cycle(items, 1_800_000_000_000).await.unwrap();
+        lane.cycle(items, NOW).await.unwrap();
     }
-    let (spent, elapsed) = (cpu() - cpu_before, started.elapsed());
-    let tally = lane.progress.tally;
-    let count = records.len() as f64;
-    let micros = spent.as_secs_f64() * 1e6 / count;
-    row(
-        "decode, enrich, fold, encode, gzip to a sink that acknowledges: CPU an event",
-        &format!("{micros:.2} µs"),
-        "≤ 6.6 µs",
-    );
-    row("the same, wall", &format!("{:.0} events/s", count / elapsed.as_secs_f64()), "150 000/s");
-    let summaries = (tally.documents - tally.records) as f64;
-    row("summary writes an event on replay", &format!("{:.2}", summaries / count), "≤ 0.3");
-    let entities = lane.folder.sessions.entities();
-    let bytes = (resident() - before) as f64 / entities as f64;
-    row(&format!("memory an entity kept ({entities} of them)"), &format!("{bytes:.0} B"), "≤ 2 kB");
-    restart(lane);
 }
 
-fn restart(mut lane: Lane<BlackHole>) {
+/// Decoding, enrichment, fold and documents, on the thread of the lane.
+async fn fold(bodies: &[String]) {
+    let records = records(bodies);
+    let config = config();
+    let before = resident("self");
+    let mut lane = lane(BlackHole, &config);
+    let spent = cpu().0;
+    replay(&mut lane, &records).await;
+    let spent = cpu().0 - spent;
+    let count = records.len() as f64;
+    let rate = count / spent.as_secs_f64();
+    row(
+        "decode + enrich + fold + encode, one core",
+        &format!("{rate:.0} events/s, {:.2} µs each", 1e6 / rate),
+        "250 000 events/s",
+    );
+    let tally = lane.progress.tally;
+    let summaries = (tally.documents - tally.records) as f64;
+    row(
+        "summary writes an event on replay, `cdr` events alone",
+        &format!("{:.2}", summaries / count),
+        "≤ 0.3",
+    );
+    let entities = lane.folder.sessions.entities();
+    let bytes = (resident("self") - before) / entities as f64;
+    row(&format!("memory an open entity ({entities} of them)"), &format!("{bytes:.0} B"), "≤ 2 kB");
+}
+
+/// Answers bulk requests as Elasticsearch would, and keeps nothing.
+async fn acknowledger() -> SocketAddr {
+    use axum::http::HeaderMap;
+    async fn answer(uri: axum::http::Uri, headers: HeaderMap, body: Bytes) -> String {
+        if uri.path() != "/_bulk" {
+            return "{}".to_owned();
+        }
+        let mut text = Vec::new();
+        if headers.contains_key("content-encoding") {
+            flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut text).unwrap();
+        } else {
+            text.extend_from_slice(&body);
+        }
+        let lines = memchr::memchr_iter(b'\n', &text).count();
+        let items = vec![r#"{"index":{"status":201}}"#; lines / 2];
+        format!(r#"{{"errors":false,"items":[{}]}}"#, items.join(","))
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router =
+        axum::Router::new().fallback(answer).layer(axum::extract::DefaultBodyLimit::disable());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    address
+}
+
+/// The real command, from a file.
+async fn import(bodies: &[String]) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.log");
+    std::fs::write(&file, bodies.join("\n")).unwrap();
+    let count = bodies.len() as f64;
+    let address = acknowledger().await;
+    let run = async |cores: &str, to: &str| {
+        let (before, started) = (cpu().1, Instant::now());
+        let status = tokio::process::Command::new("taskset")
+            .args(["-c", cores, CALLSCOPE, "import", "--to", to])
+            .arg(&file)
+            .current_dir(folder.path())
+            .env("CALLSCOPE__ELASTICSEARCH__URLS", format!("http://{address}"))
+            .env("CALLSCOPE__SINK__SETUP", "false")
+            .env("CALLSCOPE__STATS__EVERY", "0s")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .await
+            .unwrap();
+        assert!(status.success());
+        (cpu().1 - before, started.elapsed())
+    };
+    let (spent, elapsed) = run("0,1", "elasticsearch").await;
+    row(
+        "`import` to a sink that only acknowledges, gzip: CPU an event",
+        &format!("{:.2} µs", spent.as_secs_f64() * 1e6 / count),
+        "≤ 6.6 µs",
+    );
+    row(
+        "the same, wall, the acknowledging server on the same two cores",
+        &format!("{:.0} events/s", count / elapsed.as_secs_f64()),
+        "150 000/s",
+    );
+    let (_, one) = run("0", "stdout").await;
+    let (_, two) = run("0,1", "stdout").await;
+    let ratio = one.as_secs_f64() / two.as_secs_f64();
+    row("`import` to /dev/null, two cores for one", &format!("{ratio:.2} ×"), "1.7 ×");
+}
+
+/// A running `serve`.
+struct Serve {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Serve {
+    fn start(data_dir: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(CALLSCOPE)
+            .arg("serve")
+            .env("CALLSCOPE__DATA_DIR", data_dir)
+            .env("CALLSCOPE__HTTP__LISTEN", "127.0.0.1:0")
+            .envs(settings.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line = lines.next().expect("serve ended").unwrap();
+            if let Some(url) = line.strip_prefix("callscope listens on http://") {
+                break url.parse().unwrap();
+            }
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, address }
+    }
+
+    fn resident(&self) -> f64 {
+        resident(&self.process.id().to_string())
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let mut stream = std::net::TcpStream::connect(self.address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let lines = page.lines().filter(|line| line.starts_with(name));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    /// Until the sum of a metric over its labels has come to `value`.
+    fn until(&self, name: &str, value: f64) {
+        while self.metric(name) < value {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _told = Command::new("kill").arg(self.process.id().to_string()).status();
+        let _ended = self.process.wait();
+    }
+}
+
+fn percentile(latencies: &mut [Duration], percent: usize) -> f64 {
+    latencies.sort_unstable();
+    latencies[(latencies.len() - 1) * percent / 100].as_secs_f64() * 1e3
+}
+
+/// Durable acknowledgements over loopback, beside what the disk needs to sync.
+async fn webhook(bodies: &[String]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = std::fs::File::create(folder.path().join("sync")).unwrap();
+    let mut syncs: Vec<Duration> = (0..300)
+        .map(|_| {
+            let started = Instant::now();
+            file.write_all(&[b'x'; 4096]).unwrap();
+            file.sync_data().unwrap();
+            started.elapsed()
+        })
+        .collect();
+    let disk = format!("{:.1} / {:.1} ms", percentile(&mut syncs, 50), percentile(&mut syncs, 99));
+    row("the disk's own sync of 4 kB, p50 / p99", &disk, "");
+    let serve = Serve::start(&folder.path().join("data"), &[("CALLSCOPE__SINK__KIND", "stdout")]);
+    for (connections, each, goal) in [(64, 600, "20 000/s"), (1, 1000, "p99 < 50 ms")] {
+        let started = Instant::now();
+        let tasks = (0..connections).map(|index| {
+            let bodies: Vec<String> =
+                bodies.iter().skip(index * each).take(each).cloned().collect();
+            let mut sender = Sender::new(serve.address, "/webhook");
+            tokio::spawn(async move {
+                let mut latencies = Vec::with_capacity(each);
+                for body in &bodies {
+                    let asked = Instant::now();
+                    sender.send(body).await.unwrap();
+                    latencies.push(asked.elapsed());
+                }
+                latencies
+            })
+        });
+        let mut latencies = Vec::new();
+        for task in tasks.collect::<Vec<_>>() {
+            latencies.extend(task.await.unwrap());
+        }
+        let rate = latencies.len() as f64 / started.elapsed().as_secs_f64();
+        let p99 = percentile(&mut latencies, 99);
+        row(
+            &format!(
+                "webhook, durable acknowledgements, {connections} at once, sender on the same cores"
+            ),
+            &format!("{rate:.0}/s, p99 {p99:.1} ms"),
+            goal,
+        );
+    }
+}
+
+async fn embedded(bodies: &[String]) {
+    let folder = tempfile::tempdir().unwrap();
+    let embedded = EmbeddedConfig { heap_bytes: NonZeroUsize::new(64 << 20).unwrap() };
+    let (stop, status) = (CancellationToken::new(), StatusSender::default());
+    let index = EmbeddedIndex::open(folder.path(), &embedded, stop, status).unwrap();
+    let config = config();
+    let mut lane = lane(index, &config);
+    let started = Instant::now();
+    replay(&mut lane, &records(bodies)).await;
+    let documents = lane.progress.tally.documents as f64;
+    let figure = format!("{:.0} documents/s", documents / started.elapsed().as_secs_f64());
+    row("into the embedded index, look-up of id and version included", &figure, "20 000/s");
+}
+
+/// A `serve` at rest, and with ten thousand people in calls.
+fn memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = chrono::Utc::now().timestamp_millis() - 60_000;
+    let mut file = std::fs::File::create(folder.path().join("CDR.log")).unwrap();
+    for room in 0..2_000 {
+        let ids = format!(r#""sessionId":"room-{room}","uniqueSessionId":"room-{room}_{start}""#);
+        writeln!(file, r#"{{"sessionCreated":{{{ids},"timestamp":{start}}}}}"#).unwrap();
+        for person in 0..5 {
+            let connection = format!("con_{room:05}x{person}");
+            let at = start + 1000 + person;
+            writeln!(file, r#"{{"participantJoined":{{{ids},"timestamp":{at},"connectionId":"{connection}","participantId":"{connection}","location":"Madrid, Spain","ip":"80.58.61.250","platform":"Chrome 129.0.0.0 on Windows 10 64-bit","clientData":"{{\"clientData\":\"Ana\"}}","serverData":""}}}}"#).unwrap();
+            for sender in 0..=person {
+                let (direction, from) = if sender == person {
+                    ("OUTBOUND", String::new())
+                } else {
+                    ("INBOUND", format!(r#","receivingFrom":"con_{room:05}x{sender}""#))
+                };
+                writeln!(file, r#"{{"webrtcConnectionCreated":{{{ids},"timestamp":{at},"streamId":"str_CAM_con_{room:05}x{sender}","connectionId":"{connection}","participantId":"{connection}","connection":"{direction}"{from},"videoSource":"CAMERA","videoFramerate":30,"videoDimensions":"{{\"width\":640,\"height\":480}}","audioEnabled":true,"videoEnabled":true}}}}"#).unwrap();
+            }
+        }
+    }
+    let follow = folder.path().join("CDR*.log");
+    let idle = Serve::start(&folder.path().join("idle"), &[]);
+    row("memory at rest, without GeoIP", &format!("{:.0} MB", idle.resident() / 1e6), "30 MB");
+    drop(idle);
+    let settings = [("CALLSCOPE__FILES__FOLLOW", follow.to_str().unwrap())];
+    let serve = Serve::start(&folder.path().join("data"), &settings);
+    serve.until("callscope_connections_active", 10_000.0);
+    row(
+        "memory with 10 000 open participants and 30 000 streams, embedded index",
+        &format!("{:.0} MB", serve.resident() / 1e6),
+        "< 200 MB",
+    );
+}
+
+async fn restart(bodies: &[String]) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.redb");
-    let entities = lane.folder.sessions.entities();
     let config = config();
+    let mut lane = lane(BlackHole, &config);
+    replay(&mut lane, &records(bodies)).await;
+    let entities = lane.folder.sessions.entities();
     {
-        // The changes of the last cycle alone are unsaved; everything is, seen from an empty file.
         let mut checkpoint = Checkpoint::open(&path).unwrap();
         lane.folder.sessions.touch_all();
         checkpoint.save(&lane.progress, &lane.folder.sessions.changes().unwrap()).unwrap();
@@ -149,77 +398,138 @@ fn restart(mut lane: Lane<BlackHole>) {
     let checkpoint = Checkpoint::open(&path).unwrap();
     let (_, sessions) = checkpoint.load(Limits::new(&config.sessions)).unwrap();
     assert_eq!(sessions.entities(), entities);
+    let elapsed = started.elapsed().as_secs_f64();
     row(
         &format!("restart with {entities} entities"),
-        &format!("{:.2} s", started.elapsed().as_secs_f64()),
+        &format!("{elapsed:.2} s"),
         "5 s with 100 000",
     );
 }
 
-async fn journal() {
-    let folder = tempfile::tempdir().unwrap();
-    let (journal, writer, _) = Journal::open(folder.path(), 1 << 34, 1 << 26).unwrap();
-    for (connections, each, goal) in [(64, 600, "20 000/s"), (1, 1000, "p99 < 50 ms")] {
-        let started = Instant::now();
-        let tasks = (0..connections).map(|_| {
-            let journal = journal.clone();
-            tokio::spawn(async move {
-                let mut slowest = Vec::with_capacity(each);
-                for _ in 0..each {
-                    let asked = Instant::now();
-                    journal.append("default", 0, &[b'x'; 400]).await.unwrap();
-                    slowest.push(asked.elapsed());
-                }
-                slowest
-            })
-        });
-        let mut latencies = Vec::new();
-        for task in tasks.collect::<Vec<_>>() {
-            latencies.extend(task.await.unwrap());
-        }
-        latencies.sort_unstable();
-        let p99 = latencies.get(latencies.len() * 99 / 100).copied().unwrap_or_default();
-        let rate = f64::from(connections) * each as f64 / started.elapsed().as_secs_f64();
-        let figure = format!("{rate:.0}/s, p99 {:.1} ms", p99.as_secs_f64() * 1e3);
-        row(&format!("durable appends to the journal, {connections} at once"), &figure, goal);
+/// From sending an event until a real Elasticsearch finds it, at 1000 events a second.
+async fn search() {
+    const RATE: i64 = 1000;
+    const SECONDS: i64 = 15;
+    let what = "event → searchable, 1000 events/s, Elasticsearch on the same cores";
+    let ready = Command::new(SERVERS).arg("ready").stderr(Stdio::null()).status();
+    if !ready.is_ok_and(|status| status.success()) {
+        row(what, "not measured: needs a JDK and Maven", "p99 ≤ 2 s");
+        return;
     }
-    row("disk syncs for them", &journal.syncs().to_string(), "");
-    journal.close();
-    writer.join();
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    // The server runs as nobody, who has to reach its folder.
+    Command::new("chmod").arg("755").arg(folder.path()).status().unwrap();
+    let home = folder.path().join("elasticsearch");
+    let mut server = Command::new(SERVERS)
+        .args(["run", "elasticsearch"])
+        .arg(&home)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let url = loop {
+        if let Ok(url) = std::fs::read_to_string(home.join("url")) {
+            break url.trim().to_owned();
+        }
+        assert!(server.try_wait().unwrap().is_none(), "the server ended");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    let settings =
+        [("CALLSCOPE__SINK__KIND", "elasticsearch"), ("CALLSCOPE__ELASTICSEARCH__URLS", &*url)];
+    let serve = Serve::start(&folder.path().join("data"), &settings);
+    // The place of an event in the load is its time.
+    let base = chrono::Utc::now().timestamp_millis() - 86_400_000;
+    let started = Instant::now();
+    let next = Arc::new(AtomicI64::new(0));
+    let senders: Vec<_> = (0..16)
+        .map(|_| {
+            let (next, mut sender) = (Arc::clone(&next), Sender::new(serve.address, "/webhook"));
+            tokio::spawn(async move {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    if place >= RATE * SECONDS {
+                        return;
+                    }
+                    let due = Duration::from_micros(u64::try_from(place * 1_000_000 / RATE).unwrap());
+                    tokio::time::sleep_until((started + due).into()).await;
+                    let time = base + place;
+                    sender.send(&format!(r#"{{"event":"signalSent","sessionId":"load","uniqueSessionId":"load_{base}","timestamp":{time},"from":null,"to":["a"],"type":"chat","data":"hello"}}"#)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut found = 0;
+    let mut latencies: Vec<Duration> = Vec::new();
+    while found < RATE * SECONDS {
+        let asked = tokio::process::Command::new("curl")
+            .args(["-sS", "-H", "content-type: application/json", "-d"])
+            .arg(r#"{"size":0,"aggs":{"newest":{"max":{"field":"timestamp"}}}}"#)
+            .arg(format!("{url}/openvidu/_search"))
+            .output();
+        let answer: serde_json::Value =
+            serde_json::from_slice(&asked.await.unwrap().stdout).unwrap_or_default();
+        #[expect(clippy::cast_possible_truncation, reason = "milliseconds of this year")]
+        let newest = answer["aggregations"]["newest"]["value"].as_f64().map(|time| time as i64);
+        let until = newest.map_or(found, |newest| (newest - base + 1).max(found));
+        for place in found..until {
+            let sent = Duration::from_micros(u64::try_from(place * 1_000_000 / RATE).unwrap());
+            latencies.push(started.elapsed().saturating_sub(sent));
+        }
+        found = until;
+    }
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    drop(serve);
+    let _told = Command::new("pkill").args(["-TERM", "-P", &server.id().to_string()]).status();
+    let _told = Command::new("kill").arg(server.id().to_string()).status();
+    let _ended = server.wait();
+    let p50 = percentile(&mut latencies, 50) / 1e3;
+    let figure = format!("p50 {p50:.1} s, p99 {:.1} s", percentile(&mut latencies, 99) / 1e3);
+    row(what, &figure, "p99 ≤ 2 s");
 }
 
-async fn embedded(records: &[Record]) {
-    let folder = tempfile::tempdir().unwrap();
-    let embedded = EmbeddedConfig { heap_bytes: NonZeroUsize::new(64 << 20).unwrap() };
-    let index = EmbeddedIndex::open(
-        folder.path(),
-        &embedded,
-        CancellationToken::new(),
-        StatusSender::default(),
-    )
-    .unwrap();
-    let config = config();
-    let mut lane = lane(index, &config);
-    let started = Instant::now();
-    for batch in records.chunks(5000) {
-        let items = batch.iter().cloned().map(Item::Record).collect();
-        lane.cycle(items, 1_800_000_000_000).await.unwrap();
-    }
-    let documents = lane.progress.tally.documents as f64;
-    let figure = format!("{:.0} documents/s", documents / started.elapsed().as_secs_f64());
-    row(&format!("import into the embedded index, {documents} documents"), &figure, "20 000/s");
+fn said(command: &mut Command) -> String {
+    let output = command.output().map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&output).trim().to_owned()
 }
 
 fn main() {
+    let names: Vec<String> =
+        std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
     // `cargo test` builds and runs benches with this flag; there is nothing to test here.
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
+    let wants = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let revision = said(Command::new("git").args(["describe", "--always", "--dirty"]));
+    let cores = std::thread::available_parallelism().map_or(0, NonZeroUsize::get);
+    let machine = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = machine.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    println!("{} × {}, revision {revision}\n", cores, model.map_or("?", |(_, model)| model));
     println!("| what | measured | goal |\n|---|---|---|");
-    let records = records(200_000);
-    runtime.block_on(pipeline(&records));
-    runtime.block_on(journal());
-    runtime.block_on(embedded(records.get(..100_000).unwrap_or(&records)));
+    let bodies = bodies(200_000);
+    if wants("fold") {
+        runtime.block_on(fold(&bodies));
+    }
+    if wants("import") {
+        runtime.block_on(import(&bodies));
+    }
+    if wants("webhook") {
+        runtime.block_on(webhook(&bodies));
+    }
+    if wants("embedded") {
+        runtime.block_on(embedded(&bodies[..100_000]));
+    }
+    if wants("memory") {
+        memory();
+    }
+    if wants("restart") {
+        runtime.block_on(restart(&bodies));
+    }
+    if wants("search") {
+        runtime.block_on(search());
+    }
 }

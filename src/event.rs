@@ -296,7 +296,36 @@ pub fn text_of(json: &str) -> Option<Cow<'_, str>> {
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inner));
     }
+    let mut text = String::with_capacity(inner.len());
+    if unescape(inner, |part| text.push_str(part)) {
+        return Some(Cow::Owned(text));
+    }
     serde_json::from_str::<String>(json).ok().map(Cow::Owned)
+}
+
+/// Gives the parts of the text that stands between the quotes of a JSON string. `false` if it holds an escape by number, which
+/// takes a parser; what was given until then counts for nothing.
+pub(crate) fn unescape<'a>(inner: &'a str, mut each: impl FnMut(&'a str)) -> bool {
+    let mut rest = inner;
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        let (plain, escape) = rest.split_at(at);
+        let meant = match escape.as_bytes().get(1) {
+            Some(b'"') => "\"",
+            Some(b'\\') => "\\",
+            Some(b'/') => "/",
+            Some(b'n') => "\n",
+            Some(b'r') => "\r",
+            Some(b't') => "\t",
+            Some(b'b') => "\u{8}",
+            Some(b'f') => "\u{c}",
+            _ => return false,
+        };
+        each(plain);
+        each(meant);
+        rest = escape.split_at(2).1;
+    }
+    each(rest);
+    true
 }
 
 /// The integer that a JSON number without fraction holds, if it fits.
@@ -322,4 +351,25 @@ pub fn number_of(json: &str) -> Option<f64> {
         return None;
     }
     json.parse::<f64>().ok().filter(|number| number.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn texts_read_as_a_parser_reads_them(text in any::<String>(), odd in "[a\\\\\"/nrtbfu0d8é]{0,12}") {
+            let json = serde_json::to_string(&text).unwrap();
+            let read = text_of(&json);
+            prop_assert_eq!(read.as_deref(), Some(text.as_str()));
+            let json = format!("\"{odd}\"");
+            if let Ok(parsed) = serde_json::from_str::<String>(&json) {
+                let read = text_of(&json);
+                prop_assert_eq!(read.as_deref(), Some(parsed.as_str()));
+            }
+        }
+    }
 }
