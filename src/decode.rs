@@ -11,6 +11,7 @@
 //! It does not judge times against a clock, except that nothing real happened before 2016.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -23,6 +24,8 @@ mod shape;
 
 /// Members of one event; more are nobody's event.
 pub const FIELDS_MAX: usize = 1000;
+/// Objects and lists within each other; OpenVidu's own are below 10.
+pub const DEPTH_MAX: usize = 100;
 /// Bytes of an id. OpenVidu's own are below 100.
 pub const ID_BYTES_MAX: usize = 1024;
 /// 2016-01-01: OpenVidu did not exist before.
@@ -73,6 +76,9 @@ pub enum DecodeError {
     /// More members than [`FIELDS_MAX`].
     #[error("more than {FIELDS_MAX} fields")]
     TooManyFields,
+    /// Objects and lists within each other beyond [`DEPTH_MAX`].
+    #[error("objects and lists are nested more than {DEPTH_MAX} deep")]
+    TooDeep,
     /// An id above [`ID_BYTES_MAX`].
     #[error("`{0}` is longer than {ID_BYTES_MAX} bytes")]
     LongId(&'static str),
@@ -146,7 +152,7 @@ fn members(json: &str) -> Result<Members<'_>, DecodeError> {
 
 struct Object<'a>(Members<'a>);
 
-#[derive(serde::Deserialize)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(transparent)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -196,22 +202,51 @@ fn field<'a>(
     Ok(Some(Field { name, known, json }))
 }
 
-/// An object or array with nulls left out of objects, keys once and in order, on one line.
+/// An object or array with nulls left out of objects, keys once and in order, on one line. Scalars stay as they are written,
+/// but for numbers that no index holds, which become texts.
 fn tidy(json: &str) -> Result<String, DecodeError> {
-    fn drop_nulls(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::Object(object) => {
-                object.retain(|_, value| !value.is_null());
-                object.values_mut().for_each(drop_nulls);
-            }
-            serde_json::Value::Array(array) => array.iter_mut().for_each(drop_nulls),
-            _ => {}
-        }
+    let mut tidied = String::with_capacity(json.len());
+    tidy_into(&mut tidied, json, 0)?;
+    Ok(tidied)
+}
+
+fn tidy_into(tidied: &mut String, json: &str, depth: usize) -> Result<(), DecodeError> {
+    let broken = |error: serde_json::Error| DecodeError::NotJson(error.to_string());
+    if depth > DEPTH_MAX {
+        return Err(DecodeError::TooDeep);
     }
-    let mut value: serde_json::Value =
-        serde_json::from_str(json).map_err(|error| DecodeError::NotJson(error.to_string()))?;
-    drop_nulls(&mut value);
-    Ok(value.to_string())
+    match json.as_bytes().first() {
+        Some(b'{') => {
+            let members: BTreeMap<Key<'_>, &RawValue> =
+                serde_json::from_str(json).map_err(broken)?;
+            tidied.push('{');
+            let mut is_first = true;
+            for (Key(name), value) in members.iter().filter(|(_, value)| value.get() != "null") {
+                if !std::mem::take(&mut is_first) {
+                    tidied.push(',');
+                }
+                crate::json::quote(tidied, name);
+                tidied.push(':');
+                tidy_into(tidied, value.get(), depth + 1)?;
+            }
+            tidied.push('}');
+        }
+        Some(b'[') => {
+            let values: Vec<&RawValue> = serde_json::from_str(json).map_err(broken)?;
+            tidied.push('[');
+            for (index, value) in values.into_iter().enumerate() {
+                if index > 0 {
+                    tidied.push(',');
+                }
+                tidy_into(tidied, value.get(), depth + 1)?;
+            }
+            tidied.push(']');
+        }
+        Some(b'"') if text_of(json).is_none() => tidied.push_str(&whole_text(json)),
+        _ if crate::document::names::is_odd_number(json) => crate::json::quote(tidied, json),
+        _ => tidied.push_str(json),
+    }
+    Ok(())
 }
 
 /// A JSON string with halves of surrogate pairs replaced.

@@ -149,7 +149,13 @@ impl Reading {
         source: &Arc<str>,
         batches: &mpsc::Sender<(Vec<Item>, u64)>,
     ) -> Result<(), FileError> {
-        let input = Input(format!("import/{}", self.path.display()).into());
+        // What stands at one place of standard input is something else every time.
+        let input = if self.opened.is_some() {
+            format!("import/stdin-{}", uuid::Uuid::now_v7())
+        } else {
+            format!("import/{}", self.path.display())
+        };
+        let input = Input(input.into());
         let (mut lines, mut first) = match self.opened {
             Some(opened) => opened,
             None => (Lines::open(&self.path)?, VecDeque::new()),

@@ -1040,3 +1040,25 @@ fn an_event_cannot_bring_what_is_made_for_it() {
     assert_eq!(bench.store.one("kms")["location"], "Moon");
     assert_eq!(bench.store.one("kms")["malformed"], json!({"mediaRole": "emperor"}));
 }
+
+#[test]
+fn nested_values_stay_as_they_are_written() {
+    let mut bench = Bench::new();
+    bench.read(&format!(
+        r#"{{"event":"x","timestamp":{START},"odd":{{"b":123456789012345678901234,"a":[1.10,null,{{"z":null,"n":1e400}}],"b":9007199254740993}}}}"#
+    ));
+    let text = bench.raw.last().unwrap();
+    assert!(
+        text.contains(
+            r#""unindexed":{"odd":{"a":[1.10,null,{"n":"1e400"}],"b":9007199254740993}}"#
+        ),
+        "{text}"
+    );
+    let deep = format!(
+        r#"{{"event":"x","timestamp":{START},"odd":{}1{}}}"#,
+        "[".repeat(101),
+        "]".repeat(101)
+    );
+    bench.read(&deep);
+    assert!(bench.dead[0].contains("100 deep"), "{:?}", bench.dead);
+}

@@ -1,5 +1,5 @@
-//! Same events, any order, repetition, cut into cycles, crash: the same documents. Over simulated sessions, as OpenVidu 2.22
-//! sends them and as it did before 2.17.
+//! Same events, any order, repetition, cut into cycles, crash: the same documents. Over simulated sessions, as every family of
+//! OpenVidu's versions sends them.
 
 use callscope::simulate::rng::Rng;
 use callscope::simulate::{self, Truth};
@@ -11,8 +11,71 @@ use crate::support::{Bench, Store};
 
 const START: i64 = 1_700_000_000_000;
 
+/// Versions of OpenVidu that send events alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    /// 2.0 to 2.8: streams have no id; no place, nothing of the application's; ends say their time twice.
+    Nameless,
+    /// 2.9 to 2.11: ids without `uniqueSessionId`; nothing of the application's.
+    Bare,
+    /// 2.12 to 2.16: without `uniqueSessionId`, recordings told under two names.
+    Twins,
+    /// 2.17 to 2.20: with `uniqueSessionId`, recordings told under two names.
+    UniqueTwins,
+    /// 2.21 and later.
+    Unique,
+}
+
+const FAMILIES: [Family; 5] =
+    [Family::Nameless, Family::Bare, Family::Twins, Family::UniqueTwins, Family::Unique];
+
+impl Family {
+    fn is_unique(self) -> bool {
+        matches!(self, Self::Unique | Self::UniqueTwins)
+    }
+
+    /// The event as these versions told it, under all its names.
+    fn tell(self, json: &str) -> Vec<String> {
+        let mut event: Value = serde_json::from_str(json).unwrap();
+        let members = event.as_object_mut().unwrap();
+        let mut remove = |names: &[&str]| names.iter().for_each(|name| _ = members.remove(*name));
+        if !self.is_unique() {
+            remove(&["uniqueSessionId", "connectionId"]);
+        }
+        if matches!(self, Self::Nameless | Self::Bare) {
+            remove(&["clientData", "serverData", "ip"]);
+        }
+        if self == Self::Nameless {
+            remove(&["streamId", "location", "platform", "videoDimensions"]);
+            if members.contains_key("duration") && members.contains_key("startTime") {
+                members.insert("endTime".into(), members["timestamp"].clone());
+            }
+        }
+        let mut told = Vec::new();
+        let old_name = match event["status"].as_str() {
+            Some("started") => "recordingStarted",
+            Some("stopped") => "recordingStopped",
+            _ => "",
+        };
+        if matches!(self, Self::Twins | Self::UniqueTwins) && !old_name.is_empty() {
+            let mut twin = event.clone();
+            let members = twin.as_object_mut().unwrap();
+            members.remove("status");
+            if old_name == "recordingStarted" {
+                // Its own time is the start.
+                let start = members.remove("startTime").unwrap();
+                members.insert("timestamp".into(), start);
+            }
+            twin["event"] = json!(old_name);
+            told.push(as_cdr(&twin));
+        }
+        told.push(event.to_string());
+        told
+    }
+}
+
 /// The webhook bodies of some sessions that overlap, and what must come of each.
-fn sessions(seed: u64, is_old: bool) -> (Vec<String>, Vec<Truth>) {
+fn sessions(seed: u64, family: Family) -> (Vec<String>, Vec<Truth>) {
     let mut rng = Rng::new(seed);
     let mut lines = Vec::new();
     let mut truths = Vec::new();
@@ -22,26 +85,19 @@ fn sessions(seed: u64, is_old: bool) -> (Vec<String>, Vec<Truth>) {
         if events.len() > 120 {
             continue;
         }
-        lines.extend(
-            events.into_iter().map(|event| if is_old { aged(&event.json) } else { event.json }),
-        );
+        lines.extend(events.into_iter().flat_map(|event| family.tell(&event.json)));
         truths.push(truth);
     }
     (lines, truths)
 }
 
-/// The event as OpenVidu sent it before 2.17.
-fn aged(json: &str) -> String {
-    let mut event: Value = serde_json::from_str(json).unwrap();
-    let members = event.as_object_mut().unwrap();
-    members.remove("uniqueSessionId");
-    members.remove("connectionId");
-    event.to_string()
-}
-
 /// A copy by another way: as a CDR line, or indexed.
 fn copied(line: &str, rng: &mut Rng) -> String {
     let mut event: Value = serde_json::from_str(line).unwrap();
+    if event.get("event").is_none() {
+        // A line of a CDR file already.
+        return line.to_owned();
+    }
     match rng.below(3) {
         0 => as_cdr(&event),
         1 => {
@@ -110,13 +166,13 @@ fn holds(store: &Store, truth: &Truth) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn documents_depend_on_the_events_alone(seed: u64, is_old: bool) {
-        let (lines, truths) = sessions(seed, is_old);
+    fn documents_depend_on_the_events_alone(seed: u64, family in prop::sample::select(FAMILIES.to_vec())) {
+        let (lines, truths) = sessions(seed, family);
         let plain = crate::support::fold_once(lines.iter().map(String::as_str));
-        if !is_old || truths.iter().map(|truth| truth.unique_session_id.rsplit_once('_').map(|(id, _)| id.to_owned())).collect::<std::collections::BTreeSet<_>>().len() == truths.len() {
+        if family.is_unique() || truths.iter().map(|truth| truth.unique_session_id.rsplit_once('_').map(|(id, _)| id.to_owned())).collect::<std::collections::BTreeSet<_>>().len() == truths.len() {
             truths.iter().for_each(|truth| holds(&plain, truth));
         }
         let rng = &mut Rng::new(seed ^ 1);
@@ -134,8 +190,8 @@ proptest! {
     }
 
     #[test]
-    fn lost_events_make_fewer_facts_and_never_a_wrong_shape(seed: u64, is_old: bool) {
-        let (mut lines, _) = sessions(seed, is_old);
+    fn lost_events_make_fewer_facts_and_never_a_wrong_shape(seed: u64, family in prop::sample::select(FAMILIES.to_vec())) {
+        let (mut lines, _) = sessions(seed, family);
         let rng = &mut Rng::new(seed ^ 2);
         lines.retain(|_| rng.below(4) > 0);
         let plain = crate::support::fold_once(lines.iter().map(String::as_str));
@@ -166,7 +222,7 @@ proptest! {
         Just("null".to_owned()), Just("1e400".to_owned()), Just("-9999999999999999999999".to_owned()), Just("{\"a\":{\"a\":1}}".to_owned()),
         Just("[[[]]]".to_owned()), Just("\"\\ud800\"".to_owned()), Just("\"\\u0000\"".to_owned()), Just("true".to_owned()), Just("\"\"".to_owned()), Just(format!("\"{}\"", "x".repeat(10_000))),
     ]) {
-        let (lines, _) = sessions(seed, false);
+        let (lines, _) = sessions(seed, Family::Unique);
         let mut bench = Bench::new();
         for line in &lines {
             let event: Value = serde_json::from_str(line).unwrap();

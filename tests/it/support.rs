@@ -9,6 +9,7 @@ use callscope::enrich::place::GeoIp;
 use callscope::lane::clock::Clock;
 use callscope::lane::fold::{Folded, Folder, Times};
 use callscope::sessions::{Keeping, Limits, Outcome, Sessions};
+use callscope::simulate::rng::Rng;
 use serde_json::Value;
 
 /// Far enough in the future for any fixture.
@@ -105,6 +106,8 @@ pub struct Bench {
     pub store: Store,
     pub outcomes: Vec<Outcome>,
     pub dead: Vec<String>,
+    /// Raw documents as they were written.
+    pub raw: Vec<String>,
     saved: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -122,6 +125,7 @@ impl Bench {
             store: Store::default(),
             outcomes: Vec::new(),
             dead: Vec::new(),
+            raw: Vec::new(),
             saved: BTreeMap::new(),
         }
     }
@@ -135,6 +139,7 @@ impl Bench {
         match self.folder.fold(record, source, times, &mut self.clock, |_| {}).unwrap() {
             Folded::Event(outcome, document) => {
                 self.outcomes.push(outcome);
+                self.raw.push(String::from_utf8(document.json.to_vec()).unwrap());
                 self.store.put(&document);
             }
             Folded::Skipped => {}
@@ -194,13 +199,14 @@ impl Bench {
 }
 
 /// Folds `records` as one batch, and sees that the same comes of them with a restart after every record, with every record
-/// twice, and backwards.
+/// twice, backwards, and shuffled.
 pub fn fold<'a>(records: impl IntoIterator<Item = &'a str>) -> Store {
     let records: Vec<&str> = records.into_iter().collect();
     let mut whole = Bench::new();
     let mut restarted = Bench::new();
     let mut twice = Bench::new();
     let mut backwards = Bench::new();
+    let mut shuffled = Bench::new();
     for record in &records {
         whole.read(record);
         restarted.read(record).cycle().restart();
@@ -208,6 +214,11 @@ pub fn fold<'a>(records: impl IntoIterator<Item = &'a str>) -> Store {
     }
     for record in records.iter().rev() {
         backwards.read(record);
+    }
+    let mut rest = records.clone();
+    let mut rng = Rng::new(records.len() as u64);
+    while !rest.is_empty() {
+        shuffled.read(rest.swap_remove(usize::try_from(rng.below(rest.len() as u64)).unwrap()));
     }
     let store = whole.finish().clone();
     assert_eq!(
@@ -217,6 +228,7 @@ pub fn fold<'a>(records: impl IntoIterator<Item = &'a str>) -> Store {
     );
     assert_eq!(store.summaries(), twice.finish().summaries(), "with every record twice");
     assert_eq!(store.summaries(), backwards.finish().summaries(), "backwards");
+    assert_eq!(store.summaries(), shuffled.finish().summaries(), "shuffled");
     store
 }
 
