@@ -162,7 +162,7 @@ impl Enricher {
                 let room = std::mem::take(&mut enriched.values);
                 enriched.values = self.members(event, RECORDING_VALUES, room, truncated);
             }
-            Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
+            Body::MediaState(_) | Body::NetworkQuality(_) | Body::Broadcast(_) | Body::Other => {
                 self.telemetry(event, enriched, &mut derived)
             }
             Body::SessionCreated | Body::SessionDestroyed(_) => {}
@@ -178,6 +178,7 @@ impl Enricher {
         let (reason, is_end) = match &event.body {
             Body::SessionDestroyed(end)
             | Body::Participant(Participant { left: Some(end), .. })
+            | Body::Broadcast(Some(end))
             | Body::Stream(crate::event::Stream { destroyed: Some(end), .. }) => {
                 (end.reason.as_deref(), true)
             }

@@ -129,6 +129,8 @@ pub enum Body<'a> {
     MediaState(MediaState<'a>),
     /// New level of network quality, 0 to 5.
     NetworkQuality(i64),
+    /// `broadcastStarted`, `broadcastStopped`: no summary tells of it, but it is counted while it goes on.
+    Broadcast(Option<End<'a>>),
     /// Nothing, or at most the user of the connection.
     Other,
 }

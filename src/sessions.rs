@@ -150,6 +150,13 @@ impl Sessions {
         source: Source<'_>,
         clock: i64,
     ) -> Outcome {
+        if let Body::Broadcast(stopped) = &event.body {
+            if let Some(session) = self.open.get_mut(&name) {
+                merge::broadcast(&mut session.head, event.time, stopped.as_ref());
+                self.list_unsaved(&SessionKey::from(&name));
+            }
+            return Outcome::Passed;
+        }
         let feeds = feeds(event);
         let fact = facts::of(event).filter(|_| feeds);
         let is_named = feeds && event.connection_id.is_some() && enriched.telemetry_user.is_some();
@@ -314,6 +321,7 @@ fn feeds(event: &Event<'_>) -> bool {
         | Body::SessionDestroyed(_)
         | Body::Participant(_)
         | Body::Stream(_)
-        | Body::Recording(_) => true,
+        | Body::Recording(_)
+        | Body::Broadcast(_) => true,
     }
 }

@@ -244,6 +244,9 @@ fn read_body<'a>(event: &Event<'a>) -> Result<Body<'a>, DecodeError> {
         "recordingStarted" => recording(&reader, Some(RecordingStatus::Started))?,
         "recordingStopped" => recording(&reader, Some(RecordingStatus::Stopped))?,
         "recordingStatusChanged" => recording(&reader, None)?,
+        // Their payload is not documented; that of a session they belong to is all that can be counted.
+        "broadcastStarted" if event.session.is_some() => Body::Broadcast(None),
+        "broadcastStopped" if event.session.is_some() => Body::Broadcast(Some(reader.end())),
         _ => return Ok(Body::Other),
     };
     if event.session.is_none() {

@@ -21,10 +21,16 @@ const SETTLE: i64 = 60_000;
 /// Most ticks of one call: a clock that leaps over a gap of years must not make a million documents.
 const TICKS_MAX: i64 = 100_000;
 
-/// Sessions, connections, publishers, subscribers, recordings.
-type Counts = [i64; 5];
-const NAMES: [&str; 5] =
-    ["num_sessions", "num_connections", "num_publishers", "num_subscribers", "num_recordings"];
+/// As many as [`NAMES`].
+type Counts = [i64; 6];
+const NAMES: [&str; 6] = [
+    "num_sessions",
+    "num_connections",
+    "num_publishers",
+    "num_subscribers",
+    "num_recordings",
+    "num_broadcasts",
+];
 
 /// The documents of all ticks that have settled since `last`, which moves on.
 pub fn due(sessions: &Sessions, last: &mut i64, clock: i64, every: i64) -> Vec<Document> {
@@ -161,6 +167,10 @@ fn add(
             let stop = recording.stop.as_ref().map(|stop| stop.time);
             count(4, key.start, stop.or(recording.last.as_ref().map(|last| last.time)));
         }
+        // Broadcasts came long after `uniqueSessionId`: there is one incarnation.
+        for (start, end) in session.head.broadcasts.iter().filter(|_| key.unique) {
+            count(5, *start, *end);
+        }
     }
 }
 
@@ -176,7 +186,7 @@ fn document(scope: &Scope, tick: i64, open: &Counts) -> Document {
     for (name, count) in NAMES.iter().zip(open) {
         json.integer(name, *count);
     }
-    let [_, _, publishers, subscribers, _] = open;
+    let [_, _, publishers, subscribers, ..] = open;
     json.integer("num_streams", publishers + subscribers);
     let time = Utc.timestamp_millis_opt(tick).single().unwrap_or_default();
     json.integer("dayOfWeek", i64::from(time.weekday().number_from_monday()));

@@ -154,7 +154,7 @@ pub fn of(event: &Event<'_>) -> Option<u64> {
             hasher.text("networkQuality");
             hasher.integer(*level);
         }
-        Body::Other => return None,
+        Body::Broadcast(_) | Body::Other => return None,
     }
     Some(hasher.digest())
 }

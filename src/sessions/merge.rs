@@ -13,6 +13,9 @@ use super::state::{
 /// Endpoint states kept of one connection. A connection has a handful.
 const ENDPOINTS_MAX: usize = 1000;
 
+/// Broadcasts kept of one session.
+const BROADCASTS_MAX: usize = 100;
+
 /// What is merged, and from where.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Told<'e, 'a> {
@@ -83,7 +86,11 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
             known.truncated |= truncated;
             known.unsaved |= merged.added;
         }
-        Body::Participant(_) | Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
+        Body::Participant(_)
+        | Body::MediaState(_)
+        | Body::NetworkQuality(_)
+        | Body::Broadcast(_)
+        | Body::Other => {
             let connection = event.connection_id.as_deref().unwrap_or_default();
             let (known, _) = session.connection(connection);
             merged.added = into_connection(known, &told, start);
@@ -107,6 +114,27 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
         }
     }
     merged
+}
+
+/// Notes a broadcast that begins, or one that has stopped. No fact: no summary tells of it.
+pub(super) fn broadcast(head: &mut Head, at: i64, stopped: Option<&event::End<'_>>) {
+    match stopped {
+        None => _ = head.broadcasts.entry(at).or_default(),
+        Some(end) => {
+            let open = || {
+                let mut known = head.broadcasts.range(..=at).rev();
+                known.find(|(_, end)| end.is_none()).map(|(start, _)| *start)
+            };
+            let start = end.start.or_else(open).unwrap_or(at);
+            let known = head.broadcasts.entry(start).or_default();
+            *known = Some(known.map_or(at, |known| known.min(at)));
+        }
+    }
+    // One session broadcasts once at a time; who makes up hundreds loses the oldest.
+    while head.broadcasts.len() > BROADCASTS_MAX {
+        head.broadcasts.pop_first();
+    }
+    head.unsaved = true;
 }
 
 /// The place of a source among those that have told of the session.
@@ -153,6 +181,7 @@ pub(super) fn start_of(event: &Event<'_>) -> i64 {
         Body::Participant(participant) => participant.left.as_ref(),
         Body::Stream(stream) => stream.destroyed.as_ref(),
         Body::Recording(recording) => return recording.start,
+        Body::Broadcast(stopped) => stopped.as_ref(),
         Body::SessionCreated | Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => None,
     };
     end.and_then(|end| end.start).unwrap_or(event.time)
@@ -170,7 +199,7 @@ fn is_cut(session: &mut Session, told: &Told<'_, '_>, start: i64) -> bool {
     let connection = || session.connections.get(told.event.connection_id.as_deref()?);
     from <= start
         && match &told.event.body {
-            Body::SessionCreated | Body::SessionDestroyed(_) => false,
+            Body::SessionCreated | Body::SessionDestroyed(_) | Body::Broadcast(_) => false,
             Body::Stream(stream) => connection().is_none_or(|known| {
                 known.stream((stream.outbound, &stream.stream_id, start)).is_none()
             }),
@@ -325,6 +354,7 @@ fn fill_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64)
         | Body::SessionDestroyed(_)
         | Body::Stream(_)
         | Body::Recording(_)
+        | Body::Broadcast(_)
         | Body::Other => {}
     }
     true

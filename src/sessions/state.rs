@@ -89,6 +89,8 @@ pub struct Head {
     pub sources: Vec<(Box<str>, Box<str>)>,
     /// Sources of a session with `uniqueSessionId`.
     pub told_by: Tellers,
+    /// Start of every broadcast to its end, if that is known. Counted, but part of no document.
+    pub broadcasts: BTreeMap<i64, Option<i64>>,
     /// Newest time among all facts of the session.
     pub newest: i64,
     /// Of the one incarnation where events carry `uniqueSessionId`, else of what lies outside every known one.

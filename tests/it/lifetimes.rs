@@ -327,6 +327,39 @@ fn a_user_who_was_cut_is_still_the_user_of_others() {
     assert_eq!(first.unwrap()["user"], "alice");
 }
 
+#[test]
+fn what_was_open_is_counted_at_every_tick_once() {
+    let mut served = Served::new(config());
+    served.lane.as_mut().unwrap().stats_every = 60 * SECOND;
+    served.cycle(&Story::new("clock").at(START - HOUR).created().lines());
+    let story = Story::new("s")
+        .of_two()
+        .recording(65, 30, "started", 0, 0.0)
+        .tell("broadcastStarted", 30, json!({}))
+        .tell(
+            "broadcastStopped",
+            70,
+            json!({"startTime": START + 30 * SECOND, "reason": "unpublish"}),
+        );
+    served.cycle(&story.lines());
+    served.until(START + 200 * SECOND);
+    let before = served.store().of("platformStats").len();
+    served.cycle(&[]);
+    let store = served.store();
+    let ticks = store.of("platformStats");
+    assert_eq!(ticks.len(), before);
+    let at = |second: i64| {
+        let found = ticks.iter().find(|json| json["timestamp"] == START + second * SECOND);
+        let json = found.unwrap_or_else(|| panic!("{second}: {ticks:#?}"));
+        let names =
+            ["sessions", "connections", "publishers", "subscribers", "recordings", "broadcasts"];
+        names.map(|name| json[format!("num_{name}")].as_i64().unwrap())
+    };
+    // Ticks are whole minutes of the clock; the story begins 20 seconds after one.
+    assert_eq!(at(40), [1, 2, 2, 2, 1, 1]);
+    assert!(ticks.iter().all(|json| json["timestamp"].as_i64().unwrap() < START + 80 * SECOND));
+}
+
 /// Sessions of both ages whose names come back, in the order of time, with telemetry, and events that are lost or repeated.
 fn month(seed: u64) -> Vec<String> {
     let mut rng = Rng::new(seed);
