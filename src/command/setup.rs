@@ -2,11 +2,11 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{print, sink_failure};
+use super::print;
 use crate::cli::{ExitCode, Failure};
 use crate::config::Config;
-use crate::sink::elasticsearch::ElasticsearchSink;
-use crate::sink::{Sink, StatusSender};
+use crate::sink::StatusSender;
+use crate::sink::elasticsearch::{ElasticsearchSink, Step};
 
 pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failure> {
     let sink = ElasticsearchSink::new(
@@ -15,25 +15,40 @@ pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failu
         StatusSender::default(),
     )
     .map_err(Failure::with(ExitCode::Misconfigured))?;
-    let steps = sink.plan().await.map_err(Failure::with(ExitCode::Unreachable))?;
-    for step in &steps {
-        let verb = if step.before.is_some() { "replace" } else { "create" };
-        print(&format!("{verb} {}", step.what))?;
-        if is_dry {
-            print(&format!("  PUT {}", step.path))?;
-            print(&indented(&step.body)?)?;
-            if let Some(before) = &step.before {
-                print("  instead of")?;
-                print(&indented(before)?)?;
-            }
-        }
+    let plan = sink.plan().await.map_err(Failure::with(ExitCode::Unreachable))?;
+    for step in &plan.steps {
+        tell(step, is_dry)?;
+    }
+    for told in plan.warnings.iter().chain(&plan.faults) {
+        print(&format!("warning: {told}"))?;
     }
     if is_dry {
         return Ok(ExitCode::Ok);
     }
-    sink.setup().await.map_err(sink_failure)?;
+    // Once: whoever set this going stands by, and can do it again.
+    sink.apply(&plan).await.map_err(Failure::with(ExitCode::Unreachable))?;
     print("done")?;
     Ok(ExitCode::Ok)
+}
+
+fn tell(step: &Step, is_dry: bool) -> Result<(), Failure> {
+    let verb = match &step.before {
+        None => "create",
+        Some(_) if step.is_done() => "unchanged",
+        Some(_) => "change",
+    };
+    print(&format!("{verb} {}", step.what))?;
+    if !is_dry || step.is_done() {
+        return Ok(());
+    }
+    print(&format!("  PUT {}", step.path))?;
+    if step.before.is_none() {
+        return print(&indented(&step.body)?);
+    }
+    for change in step.changes() {
+        print(&format!("    {change}"))?;
+    }
+    Ok(())
 }
 
 fn indented(json: &serde_json::Value) -> Result<String, Failure> {
