@@ -68,8 +68,12 @@ impl ElasticsearchSink {
         } else {
             body
         };
-        let path = "/_bulk?filter_path=errors,items.*.status,items.*.error";
-        match self.send(Method::Post, path, headers, Some(Bytes::from(body))).await {
+        // The server waits for a missing shard less long than we wait for the server, so that it can still tell.
+        let timeout_ms = (self.config.request_timeout / 2).as_millis();
+        let path = format!(
+            "/_bulk?timeout={timeout_ms}ms&filter_path=errors,items.*.status,items.*.error"
+        );
+        match self.send(Method::Post, &path, headers, Some(Bytes::from(body))).await {
             Ok(answer) => answer::reply(answer.status, &answer.body, count),
             Err(error) => Reply::All(failed(&error)),
         }
