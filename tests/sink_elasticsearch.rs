@@ -480,4 +480,8 @@ async fn indices_made_without_the_template_get_the_alias_and_are_told_of() {
     assert!(plan.steps[1].what.contains("2021.03") && !plan.steps[1].what.contains("2021.04"));
     assert!(plan.faults[0].contains("timestamp is mapped as long, not date"), "{:?}", plan.faults);
     assert!(plan.faults.iter().any(|fault| fault.contains("sessionId is mapped as nothing")));
+    let denied = |path| (Method::GET, path, 403, json!({ "error": { "reason": "not yours" } }));
+    double.answers(&[denied("/openvidu-events-*/_alias"), denied("/openvidu-events-*/_mapping")]);
+    let plan = sink.plan().await.unwrap();
+    assert_eq!((plan.steps.len(), plan.warnings.len()), (1, 2), "{:?}", plan.warnings);
 }

@@ -19,35 +19,48 @@ pub(super) async fn run(config: &Config, events: Option<&Path>) -> Result<ExitCo
     if let Some(path) = events {
         return check_events(path);
     }
-    print("settings: ok")?;
-    let mut misconfigured = false;
+    let mut lines = vec!["settings: ok".to_owned()];
+    let looked = look(config, &mut lines).await;
+    for line in lines {
+        print(&line)?;
+    }
+    looked
+}
+
+/// Looks at everything that `serve` needs, and adds what it finds to `lines`.
+async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Failure> {
     let geoip = open_geoip(config)?;
     if geoip.is_empty() {
-        print("GeoIP: no database, places stay unknown; list one in geoip.databases")?;
+        lines.push(
+            "GeoIP: no database, places stay unknown; list one in geoip.databases".to_owned(),
+        );
     }
     for database in geoip.about() {
-        print(&format!("GeoIP: {} ({})", database.path.display(), database.kind))?;
+        lines.push(format!("GeoIP: {} ({})", database.path.display(), database.kind));
     }
-    match try_data_dir(&config.data_dir) {
-        Ok(()) => print(&format!("data_dir: {} can be used", config.data_dir.display()))?,
-        Err(error) => {
-            misconfigured = true;
-            print(&format!("data_dir: {error:#}"))?;
-        }
-    }
-    misconfigured |= !check_http(config).await?;
-    let code = match config.sink.kind {
-        SinkKind::Elasticsearch => check_elasticsearch(config).await?,
+    let can_be_used = try_data_dir(&config.data_dir);
+    lines.push(match &can_be_used {
+        Ok(()) => format!("data_dir: {} can be used", config.data_dir.display()),
+        Err(error) => format!("data_dir: {error:#}"),
+    });
+    let can_listen = check_http(config, lines).await;
+    let sink = match config.sink.kind {
+        SinkKind::Elasticsearch => check_elasticsearch(config, lines).await,
         SinkKind::Embedded => {
-            print(&format!("sink: embedded index in {}", config.data_dir.display()))?;
-            ExitCode::Ok
+            lines.push(format!("sink: embedded index in {}", config.data_dir.display()));
+            Ok(ExitCode::Ok)
         }
         SinkKind::Stdout => {
-            print("sink: standard output; the page cannot show what has ended")?;
-            ExitCode::Ok
+            lines.push("sink: standard output; the page cannot show what has ended".to_owned());
+            Ok(ExitCode::Ok)
         }
     };
-    Ok(if misconfigured { ExitCode::Misconfigured } else { code })
+    if can_be_used.is_ok() && can_listen {
+        return sink;
+    }
+    // A neighbour that is away may come back; the settings do not mend themselves.
+    sink.map(|_| ExitCode::Misconfigured)
+        .map_err(|failure| Failure { code: ExitCode::Misconfigured, ..failure })
 }
 
 /// Takes the data directory as `serve` would, and leaves nothing behind that was not there.
@@ -75,33 +88,36 @@ fn write_in(folder: &Path) -> std::io::Result<()> {
 }
 
 /// Whether `serve` could listen.
-async fn check_http(config: &Config) -> Result<bool, Failure> {
+async fn check_http(config: &Config, lines: &mut Vec<String>) -> bool {
     for (name, _) in config.sources.iter().filter(|(_, source)| source.secrets.is_empty()) {
-        print(&format!(
+        lines.push(format!(
             "source {name}: no secret; whoever reaches {} can write events",
             config.http.listen
-        ))?;
+        ));
     }
     match Bound::bind(config).await {
         Ok(_) => {
-            print(&format!("http: {} is free", config.http.listen))?;
-            Ok(true)
+            lines.push(format!("http: {} is free", config.http.listen));
+            true
         }
         // Most likely the callscope that runs, which is no mistake in the settings.
         Err(HttpError::Listen { address, source })
             if source.kind() == std::io::ErrorKind::AddrInUse =>
         {
-            print(&format!("http: somebody listens on {address} at this moment"))?;
-            Ok(true)
+            lines.push(format!("http: somebody listens on {address} at this moment"));
+            true
         }
         Err(error) => {
-            print(&format!("http: {error}"))?;
-            Ok(false)
+            lines.push(format!("http: {error}"));
+            false
         }
     }
 }
 
-async fn check_elasticsearch(config: &Config) -> Result<ExitCode, Failure> {
+async fn check_elasticsearch(
+    config: &Config,
+    lines: &mut Vec<String>,
+) -> Result<ExitCode, Failure> {
     let sink = ElasticsearchSink::new(
         &config.elasticsearch,
         CancellationToken::new(),
@@ -124,14 +140,12 @@ async fn check_elasticsearch(config: &Config) -> Result<ExitCode, Failure> {
                 "missing, and sink.setup is off; `callscope setup` creates it"
             }
         };
-        print(&format!("{}: {state}", step.what))?;
+        lines.push(format!("{}: {state}", step.what));
     }
-    for told in &plan.warnings {
-        print(&format!("warning: {told}"))?;
-    }
+    lines.extend(plan.warnings.iter().map(|told| format!("warning: {told}")));
     for told in &plan.faults {
         code = ExitCode::Misconfigured;
-        print(&format!("fault: {told}"))?;
+        lines.push(format!("fault: {told}"));
     }
     Ok(code)
 }
@@ -160,4 +174,73 @@ fn check_events(path: &Path) -> Result<ExitCode, Failure> {
         print(&format!("{}: {told}", line.offset))?;
     }
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(data_dir: &Path, change: impl FnOnce(&mut Config)) -> Config {
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config;
+        config.data_dir = data_dir.to_owned();
+        config.http.listen = "127.0.0.1:0".parse().unwrap();
+        change(&mut config);
+        config
+    }
+
+    async fn checked(config: &Config) -> (ExitCode, String) {
+        let mut lines = Vec::new();
+        match look(config, &mut lines).await {
+            Ok(code) => (code, lines.join("\n")),
+            Err(failure) => (failure.code, format!("{}\n{:#}", lines.join("\n"), failure.error)),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_data_directory_is_tried_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("a/b");
+        let config = config(&data_dir, |_| {});
+        let (code, told) = checked(&config).await;
+        assert!(code == ExitCode::Ok && told.contains("can be used"), "{told}");
+        assert!(!folder.path().join("a").exists());
+        let lock = DataDirLock::acquire(&data_dir).unwrap();
+        let (code, told) = checked(&config).await;
+        assert!(code == ExitCode::Misconfigured && told.contains("in use by another"), "{told}");
+        drop(lock);
+        assert_eq!(checked(&config).await.0, ExitCode::Ok);
+        std::fs::remove_dir_all(&data_dir).unwrap();
+        std::fs::write(&data_dir, "a file").unwrap();
+        let (code, told) = checked(&config).await;
+        assert!(code == ExitCode::Misconfigured && told.contains("cannot use"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn listening_beyond_loopback_without_a_secret_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |config: &mut Config| config.http.listen = "0.0.0.0:0".parse().unwrap();
+        let (code, told) = checked(&config(folder.path(), open)).await;
+        assert!(code == ExitCode::Misconfigured && told.contains("has no secret"), "{told}");
+        let allowed = |config: &mut Config| {
+            open(config);
+            config.http.allow_without_secret = true;
+        };
+        assert_eq!(checked(&config(folder.path(), allowed)).await.0, ExitCode::Ok);
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_sink_is_told_apart_from_wrong_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let away = |config: &mut Config| {
+            config.sink.kind = SinkKind::Elasticsearch;
+            config.elasticsearch.urls = vec!["http://127.0.0.1:1".to_owned()];
+        };
+        let (code, told) = checked(&config(folder.path(), away)).await;
+        assert!(code == ExitCode::Unreachable && told.contains("127.0.0.1:1"), "{told}");
+        let both = |config: &mut Config| {
+            away(config);
+            config.http.listen = "0.0.0.0:0".parse().unwrap();
+        };
+        assert_eq!(checked(&config(folder.path(), both)).await.0, ExitCode::Misconfigured);
+    }
 }

@@ -16,8 +16,8 @@ pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failu
     )
     .map_err(Failure::with(ExitCode::Misconfigured))?;
     let plan = sink.plan().await.map_err(Failure::with(ExitCode::Unreachable))?;
-    for step in &plan.steps {
-        tell(step, is_dry)?;
+    for line in plan.steps.iter().flat_map(|step| lines(step, is_dry)) {
+        print(&line)?;
     }
     for told in plan.warnings.iter().chain(&plan.faults) {
         print(&format!("warning: {told}"))?;
@@ -31,27 +31,59 @@ pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failu
     Ok(ExitCode::Ok)
 }
 
-fn tell(step: &Step, is_dry: bool) -> Result<(), Failure> {
+/// What becomes of `step`; `is_dry`: with everything that differs.
+fn lines(step: &Step, is_dry: bool) -> Vec<String> {
     let verb = match &step.before {
         None => "create",
         Some(_) if step.is_done() => "unchanged",
         Some(_) => "change",
     };
-    print(&format!("{verb} {}", step.what))?;
+    let mut lines = vec![format!("{verb} {}", step.what)];
     if !is_dry || step.is_done() {
-        return Ok(());
+        return lines;
     }
-    print(&format!("  PUT {}", step.path))?;
+    lines.push(format!("  PUT {}", step.path));
     if step.before.is_none() {
-        return print(&indented(&step.body)?);
+        lines.extend(format!("{:#}", step.body).lines().map(|line| format!("    {line}")));
+    } else {
+        lines.extend(step.changes().iter().map(|change| format!("    {change}")));
     }
-    for change in step.changes() {
-        print(&format!("    {change}"))?;
-    }
-    Ok(())
+    lines
 }
 
-fn indented(json: &serde_json::Value) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(json).map_err(Failure::with(ExitCode::Internal))?;
-    Ok(text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_dry_run_shows_what_differs_and_nothing_else() {
+        let step = |before: Option<Value>| Step {
+            what: "index template t".to_owned(),
+            path: "/_index_template/t".to_owned(),
+            body: json!({ "settings": { "index.codec": "best", "index.shards": 1 } }),
+            before,
+        };
+        let same =
+            step(Some(json!({ "settings": { "index": { "codec": "best", "shards": "1" } } })));
+        assert_eq!(lines(&same, true), ["unchanged index template t"]);
+        let other =
+            step(Some(json!({ "settings": { "index": { "codec": "fast", "old": true } } })));
+        let expected = [
+            "change index template t",
+            "  PUT /_index_template/t",
+            "    changed settings.index.codec: fast becomes best",
+            "    removed settings.index.old: true",
+            "    added settings.index.shards: 1",
+        ];
+        assert_eq!(lines(&other, true), expected);
+        assert_eq!(lines(&other, false), ["change index template t"]);
+        let created = lines(&step(None), true);
+        assert_eq!(created[0], "create index template t");
+        assert!(
+            created.iter().any(|line| line.contains("\"index.codec\": \"best\"")),
+            "{created:?}"
+        );
+    }
 }

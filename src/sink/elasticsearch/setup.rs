@@ -126,8 +126,8 @@ impl ElasticsearchSink {
         let before = self.look(&path, &format!("index template {name}")).await?;
         let before = before.map(|told| part(&told, "/index_templates/0/index_template"));
         plan.steps.push(Step { what: format!("index template {name}"), path, body, before });
-        plan.steps.extend(self.missing_alias().await?);
-        plan.faults = self.wrong_types().await?;
+        plan.steps.extend(optional(self.missing_alias().await, &mut plan.warnings)?);
+        plan.faults = optional(self.wrong_types().await, &mut plan.warnings)?;
         Ok(plan)
     }
 
@@ -291,6 +291,20 @@ pub(super) fn name_is_taken(index: &str) -> String {
         "there is an index called {index} already, so no alias can have that name; set elasticsearch.period = \"none\" to write into it, \
          set another elasticsearch.index, or reindex it to another name and delete it"
     )
+}
+
+/// An account that may write needs not be allowed to look at what was there before.
+fn optional<T: Default>(
+    looked: Result<T, SetupError>,
+    warnings: &mut Vec<String>,
+) -> Result<T, SetupError> {
+    match looked {
+        Err(SetupError::Denied(error)) => {
+            warnings.push(format!("existing indices are not looked at: {error:#}"));
+            Ok(T::default())
+        }
+        looked => looked,
+    }
 }
 
 fn some_of(indices: &[&str]) -> String {
