@@ -4,7 +4,7 @@
 //! indexed with an external version, so the order in which requests arrive does not matter: an older version never takes
 //! the place of a newer one, also where both are in flight. What an answer means is decided in [`answer`]. [`write`](Sink::write)
 //! goes on for as long as it takes: growing, jittered delays while the store is away, half as many requests while it is
-//! busy, a pause with a reason while somebody has to cure something. What comes next is decided in [`work`], and a single request is made in [`bulk`].
+//! busy, a pause with a reason while somebody has to cure something. What comes next is decided in `work`, and a single request is made in `bulk`.
 //!
 //! Of the `elasticsearch` crate only the transport is used: its clients neither repeat nor time out by themselves.
 
