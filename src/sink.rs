@@ -60,11 +60,12 @@ pub type StatusSender = watch::Sender<SinkStatus>;
 
 /// A store for documents.
 pub trait Sink: Send + Sync {
-    /// Creates what the store needs before the first write. Doing it again changes nothing.
+    /// Creates what the store needs before the first write. Doing it again changes nothing. Waits for a store that is away, or
+    /// does not know or allow the account yet, and tells so by its [`SinkStatus`].
     ///
     /// # Errors
     ///
-    /// [`SinkError::Misconfigured`] if the store refuses, [`SinkError::Stopped`] if the service stops meanwhile.
+    /// [`SinkError::Misconfigured`] if no waiting helps, [`SinkError::Stopped`] if the service stops meanwhile.
     fn setup(&self) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// Stores `documents` and answers for each of them, in their order. Durable when it returns.

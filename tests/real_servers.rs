@@ -6,7 +6,8 @@
     reason = "a test that fails shows where"
 )]
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use callscope::config::{Config, Period};
 use callscope::document::Document;
 use callscope::search::Search;
-use callscope::sink::elasticsearch::ElasticsearchSink;
+use callscope::sink::elasticsearch::{ElasticsearchSink, Step};
 use callscope::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -24,25 +25,33 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/server.
 
 /// A server that ends with the test.
 struct Server {
+    kind: &'static str,
     process: Child,
     folder: PathBuf,
     url: String,
 }
 
 impl Server {
-    async fn start(kind: &str) -> Self {
+    async fn start(kind: &'static str) -> Self {
         let folder = std::env::temp_dir().join(format!("callscope-{kind}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
+        let (process, url) = Self::run(kind, &folder, "0").await;
+        Self { kind, process, folder, url }
+    }
+
+    async fn run(kind: &str, folder: &Path, port: &str) -> (Child, String) {
+        let told = folder.join("url");
+        let _left_by_a_killed_one = std::fs::remove_file(&told);
         let mut process = Command::new(SCRIPT)
             .args(["run", kind])
-            .arg(&folder)
+            .arg(folder)
+            .arg(port)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let told = folder.join("url");
         loop {
             if let Ok(url) = std::fs::read_to_string(&told) {
-                return Self { process, folder, url: url.trim().to_owned() };
+                return (process, url.trim().to_owned());
             }
             if let Some(status) = process.try_wait().unwrap() {
                 let log =
@@ -51,6 +60,21 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// As a power cut would, except that what the system holds is still written.
+    fn kill(&mut self) {
+        let id = std::fs::read_to_string(self.folder.join("pid")).unwrap();
+        assert!(Command::new("kill").args(["-9", id.trim()]).status().unwrap().success());
+        self.process.wait().unwrap();
+    }
+
+    /// On the same data, at the same address.
+    async fn start_again(&mut self) {
+        let port = self.url.rsplit(':').next().unwrap().to_owned();
+        let (process, url) = Self::run(self.kind, &self.folder, &port).await;
+        assert_eq!(url, self.url);
+        self.process = process;
     }
 
     fn sink(
@@ -109,22 +133,32 @@ fn now() -> i64 {
     .unwrap()
 }
 
-async fn scenario(kind: &str) {
-    let server = Server::start(kind).await;
+async fn scenario(kind: &'static str) {
+    let mut server = Server::start(kind).await;
     template_and_replay(&server).await;
     what_clients_send_breaks_nothing(&server).await;
+    more_fields_than_an_index_may_have(&server).await;
     blocks(&server).await;
+    a_full_disk(&server).await;
     plain_index_is_refused(&server).await;
+    plain_index_that_comes_later(&server).await;
+    template_that_goes(&server).await;
+    index_made_without_the_template(&server).await;
+    lifecycle_that_is_not_there(&server).await;
+    shard_limit(&server).await;
+    missing_shard(&server).await;
+    full_queue(&server).await;
+    killed_under_load(&mut server).await;
 }
 
 async fn template_and_replay(server: &Server) {
     let (sink, _) = server.sink(|_| {});
     sink.setup().await.unwrap();
     sink.setup().await.unwrap();
-    assert!(
-        sink.plan().await.unwrap().iter().all(|step| step.before.is_some()),
-        "everything is there"
-    );
+    let plan = sink.plan().await.unwrap();
+    let changes: Vec<_> = plan.steps.iter().flat_map(Step::changes).collect();
+    assert!(plan.steps.iter().all(Step::is_done), "everything is there: {changes:?}");
+    assert!(plan.warnings.is_empty() && plan.faults.is_empty(), "{plan:?}");
     let past = 1_614_772_177_070;
     let documents = [
         document(
@@ -180,6 +214,12 @@ async fn what_clients_send_breaks_nothing(server: &Server) {
         json!({"elastic_type":"cdr","new":7,"duration":1.5,"reason":[["a"]],"videoFramerate":"thirty"}),
         json!({"elastic_type":"cdr","new":true,"size":9.5e18,"streamId":"str"}),
         json!({"elastic_type":"cdr","unindexed":{"":{"a..b":[{"x":1}]}},"malformed":{"x":"1e400"},"net":{"eth0":{"rx":1}}}),
+        json!({"elastic_type":"cdr","mixed":[1,"a",true],"flag":[true,"a",1]}),
+        json!({"elastic_type":"cdr","mixed":[true,[1,"a"]],"flag":"text","audioEnabled":"perhaps","timeOfDisconnection":[true]}),
+        json!({"elastic_type":"cdr","mem":{"used":"much","other":{"a":1}},"candidatePair":{"localCandidate":{"a":1}}}),
+        json!({"elastic_type":"cdr","mem":{"other":3},"candidatePair":{"localCandidate":"x"},"mediaNodes":{"launch":{"newNodes":0}}}),
+        json!({"elastic_type":"cdr","system":{"other":{"a":1},"status":{"avgLoad":"high","runningNodes":[{"id":1}]}}}),
+        json!({"elastic_type":"cdr","system":{"other":"x","status":{"runningNodes":"x"}}}),
         json!({"elastic_type":"cdr","net":{"veth1":{"rx":"text"}},"mediaNodes":{"launch":{"total":1,"newNodes":[{"id":"a"}]}},"ip":"no address","geoPoints":"nowhere"}),
     ];
     let documents: Vec<Document> = odd
@@ -236,6 +276,222 @@ async fn plain_index_is_refused(server: &Server) {
     let written =
         sink.write(&[document("a", None, now(), &json!({"elastic_type":"cdr"}))]).await.unwrap();
     assert_eq!(written, [Written::Stored]);
+}
+
+async fn more_fields_than_an_index_may_have(server: &Server) {
+    let (sink, _) = server.sink(|_| {});
+    let time = 1_620_000_000_000;
+    let document = |at: usize| {
+        let mut json = json!({"elastic_type":"cdr"});
+        for field in 0..50 {
+            json[format!("unknown{at}x{field}")] = json!(field);
+        }
+        document(&format!("wide{at}"), None, time, &json)
+    };
+    let documents: Vec<Document> = (0..60).map(document).collect();
+    assert_eq!(sink.write(&documents).await.unwrap(), vec![Written::Stored; 60]);
+    let stored = server.call("GET", "/openvidu-events-2021.05/_doc/wide59", None).await;
+    assert_eq!(stored["_source"]["unknown59x49"], 49);
+}
+
+/// Writes one document, which is held up until `cure`; gives what is told meanwhile.
+async fn held_up(
+    server: &Server,
+    index: &str,
+    document: Document,
+    cure: impl AsyncFnOnce(),
+) -> String {
+    let (sink, mut status) = server.sink(|config| {
+        config.elasticsearch.index = index.to_owned();
+        config.elasticsearch.request_timeout = Duration::from_secs(4);
+    });
+    let written = tokio::spawn(async move { sink.write(&[document]).await });
+    let told = status.wait_for(|status| *status != SinkStatus::Accepting).await.unwrap().clone();
+    cure().await;
+    assert_eq!(written.await.unwrap().unwrap(), [Written::Stored]);
+    assert_eq!(*status.borrow(), SinkStatus::Accepting);
+    match told {
+        SinkStatus::Paused(reason) => format!("paused: {reason}"),
+        SinkStatus::Waiting(reason) => format!("waiting: {reason}"),
+        SinkStatus::Accepting => unreachable!(),
+    }
+}
+
+fn simple(id: &str, time: i64) -> Document {
+    document(id, None, time, &json!({"elastic_type":"cdr"}))
+}
+
+async fn a_full_disk(server: &Server) {
+    let path = "/openvidu-events-2021.03/_settings";
+    let block = |on: Value| json!({"index.blocks.read_only_allow_delete": on});
+    server.call("PUT", path, Some(block(json!(true)))).await;
+    let told = held_up(server, "openvidu", simple("flood", 1_614_772_177_070), async || {
+        server.call("PUT", path, Some(block(Value::Null))).await;
+    });
+    let told = told.await;
+    assert!(told.starts_with("paused") && told.contains("read-only-allow-delete"), "{told}");
+}
+
+async fn plain_index_that_comes_later(server: &Server) {
+    let (sink, _) = server.sink(|config| config.elasticsearch.index = "late".to_owned());
+    sink.setup().await.unwrap();
+    server.call("PUT", "/late", None).await;
+    let told = held_up(server, "late", simple("a", now()), async || {
+        server.call("DELETE", "/late", None).await;
+    });
+    let told = told.await;
+    assert!(told.starts_with("paused") && told.contains("elasticsearch.period"), "{told}");
+}
+
+async fn template_that_goes(server: &Server) {
+    let (sink, _) = server.sink(|config| config.elasticsearch.index = "lost".to_owned());
+    sink.setup().await.unwrap();
+    assert_eq!(sink.write(&[simple("a", now())]).await.unwrap(), [Written::Stored]);
+    server.call("DELETE", "/_index_template/lost-events", None).await;
+    let told = held_up(server, "lost", simple("b", 1_614_772_177_070), async || {
+        sink.setup().await.unwrap();
+    });
+    let told = told.await;
+    assert!(told.starts_with("paused") && told.contains("lost-events is missing"), "{told}");
+    let alias = server.call("GET", "/lost-events-*/_alias/lost", None).await;
+    assert_eq!(alias.as_object().unwrap().len(), 2, "{alias}");
+}
+
+async fn index_made_without_the_template(server: &Server) {
+    let guessed = json!({"timestamp":1_614_772_177_070_i64,"sessionId":"a"});
+    server.call("POST", "/bare-events-2021.03/_doc?refresh=true", Some(guessed.clone())).await;
+    let (sink, _) = server.sink(|config| config.elasticsearch.index = "bare".to_owned());
+    let plan = sink.plan().await.unwrap();
+    assert!(plan.steps[1].what.contains("alias bare for bare-events-2021.03"), "{plan:?}");
+    for fault in ["timestamp is mapped as long, not date", "sessionId is mapped as text"] {
+        assert!(plan.faults.iter().any(|told| told.contains(fault)), "{:?}", plan.faults);
+    }
+    sink.apply(&plan).await.unwrap();
+    assert_eq!(server.call("GET", "/bare/_count", None).await["count"], 1);
+    assert!(sink.plan().await.unwrap().steps.iter().all(Step::is_done));
+
+    server.call("POST", "/plain/_doc?refresh=true", Some(guessed)).await;
+    let (sink, _) = server.sink(|config| {
+        config.elasticsearch.index = "plain".to_owned();
+        config.elasticsearch.period = Period::None;
+    });
+    let faults = sink.plan().await.unwrap().faults;
+    assert!(faults[0].contains("timestamp is mapped as long, not date, in plain"), "{faults:?}");
+}
+
+/// Neither of these builds has lifecycle management.
+async fn lifecycle_that_is_not_there(server: &Server) {
+    let (sink, _) = server.sink(|config| {
+        config.elasticsearch.index = "short".to_owned();
+        config.elasticsearch.retention = Duration::from_secs(90 * 86_400);
+    });
+    let plan = sink.plan().await.unwrap();
+    assert!(plan.warnings.len() == 1 && plan.warnings[0].contains("retention"), "{plan:?}");
+    sink.setup().await.unwrap();
+    let template = server.call("GET", "/_index_template/short-events", None).await;
+    assert!(template.pointer("/index_templates/0").is_some(), "{template}");
+    assert!(!template.to_string().contains("lifecycle"), "{template}");
+    assert_eq!(sink.write(&[simple("a", now())]).await.unwrap(), [Written::Stored]);
+}
+
+async fn shard_limit(server: &Server) {
+    let limit = |most: Value| json!({"persistent":{"cluster.max_shards_per_node": most}});
+    server.call("PUT", "/_cluster/settings", Some(limit(json!(1)))).await;
+    let told = held_up(server, "openvidu", simple("limit", 1_600_000_000_000), async || {
+        server.call("PUT", "/_cluster/settings", Some(limit(Value::Null))).await;
+    });
+    let told = told.await;
+    assert!(told.starts_with("paused") && told.contains("shards"), "{told}");
+}
+
+async fn missing_shard(server: &Server) {
+    let (sink, _) = server.sink(|config| config.elasticsearch.index = "red".to_owned());
+    sink.setup().await.unwrap();
+    let nowhere = json!({"settings":{"index.routing.allocation.require._name":"nobody"}});
+    server.call("PUT", "/red-events-2021.03?wait_for_active_shards=0", Some(nowhere)).await;
+    let told = held_up(server, "red", simple("a", 1_614_772_177_070), async || {
+        let somewhere = json!({"index.routing.allocation.require._name": null});
+        server.call("PUT", "/red-events-2021.03/_settings", Some(somewhere)).await;
+    });
+    let told = told.await;
+    assert!(told.starts_with("waiting") && told.contains("unavailable_shards"), "{told}");
+}
+
+async fn full_queue(server: &Server) {
+    let (sink, _) = server.sink(|config| {
+        config.elasticsearch.bulk_documents = 1.try_into().unwrap();
+        config.elasticsearch.requests_max = 16.try_into().unwrap();
+        config.elasticsearch.gzip = false;
+    });
+    for round in 0.. {
+        let documents: Vec<Document> =
+            (0..200).map(|at| simple(&format!("queue{round}x{at}"), 1_614_772_177_070)).collect();
+        assert_eq!(sink.write(&documents).await.unwrap(), vec![Written::Stored; 200]);
+        let told = server.call("GET", "/_nodes/stats/thread_pool", None).await;
+        let node = told["nodes"].as_object().unwrap().values().next().unwrap();
+        if node["thread_pool"]["write"]["rejected"].as_u64().unwrap() > 0 {
+            break;
+        }
+    }
+}
+
+async fn killed_under_load(server: &mut Server) {
+    let change = |config: &mut Config| {
+        config.elasticsearch.index = "killed".to_owned();
+        config.elasticsearch.bulk_documents = 20.try_into().unwrap();
+    };
+    let (sink, _) = server.sink(change);
+    sink.setup().await.unwrap();
+    let months = [1_614_772_177_070, 1_617_300_000_000];
+    let documents: Vec<Document> = (0..9000)
+        .map(|at| {
+            let version = (at % 2 == 0).then_some(7);
+            document(
+                &format!("id{at}"),
+                version,
+                months[at % 3 % 2],
+                &json!({"elastic_type":"cdr"}),
+            )
+        })
+        .collect();
+    let (writing, load) = (Arc::clone(&sink), documents.clone());
+    let written = tokio::spawn(async move { writing.write(&load).await });
+    loop {
+        let told = server.call("GET", "/killed-events-*/_stats/indexing", None).await;
+        let total = told.pointer("/_all/primaries/indexing/index_total").and_then(Value::as_u64);
+        if total.is_some_and(|total| total > 500) {
+            break;
+        }
+    }
+    server.kill();
+    assert!(!written.is_finished(), "killed too late to show anything");
+    server.start_again().await;
+    let answers = written.await.unwrap().unwrap();
+    assert!(
+        answers.iter().all(|answer| matches!(answer, Written::Stored | Written::Existed)),
+        "{answers:?}"
+    );
+    each_is_there_once(server, &documents).await;
+    for answer in sink.write(&documents).await.unwrap().chunks(2) {
+        assert_eq!(answer, [Written::Stored, Written::Existed]);
+    }
+    each_is_there_once(server, &documents).await;
+}
+
+/// By id and version.
+async fn each_is_there_once(server: &Server, documents: &[Document]) {
+    server.call("POST", "/killed/_refresh", None).await;
+    let all = json!({"size":10_000,"version":true,"_source":false});
+    let found = server.call("POST", "/killed/_search", Some(all)).await;
+    let found = found["hits"]["hits"].as_array().unwrap();
+    assert_eq!(found.len(), documents.len());
+    let found: BTreeMap<&str, u64> = found
+        .iter()
+        .map(|hit| (hit["_id"].as_str().unwrap(), hit["_version"].as_u64().unwrap()))
+        .collect();
+    for document in documents {
+        assert_eq!(found[&*document.id], document.version.unwrap_or(1), "{}", document.id);
+    }
 }
 
 #[tokio::test]

@@ -9,13 +9,17 @@
     reason = "a test that fails shows where"
 )]
 
+use std::time::Duration;
+
+use axum::http::Method;
 use bytes::Bytes;
 use callscope::config::Config;
 use callscope::document::Document;
-use callscope::sink::elasticsearch::ElasticsearchSink;
+use callscope::search::Search;
+use callscope::sink::elasticsearch::{ElasticsearchSink, SetupError};
 use callscope::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::elastic_double::{Double, Fault};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -119,14 +123,54 @@ async fn one_bad_document_does_not_hold_up_the_others() {
 #[tokio::test]
 async fn a_document_that_fails_five_times_is_dead() {
     let double = Double::start().await;
-    double.fail(vec![Fault::Items(vec![0], 500, "odd_exception"); 5]);
+    double.failing("id000");
     let (sink, _) = to(&double);
     let answers = sink.write(&documents(1)).await.unwrap();
     assert!(
         matches!(answers.as_slice(), [Written::Dead(reason)] if reason.contains("5 times")),
         "{answers:?}"
     );
-    assert_eq!(double.requests(), 5);
+    assert_eq!(double.requests(), 6, "the first failure could have been the store's");
+}
+
+#[tokio::test]
+async fn documents_that_always_fail_leave_the_others_and_readiness_alone() {
+    let double = Double::start().await;
+    double.failing("id000");
+    let (sink, status) = to(&double);
+    let answers = sink.write(&documents(8)).await.unwrap();
+    let dead: Vec<usize> = (0..8).filter(|at| matches!(answers[*at], Written::Dead(_))).collect();
+    assert_eq!((dead, double.documents().len()), (vec![0], 7));
+    assert!(!status.has_changed().unwrap(), "the store takes documents all the time");
+    assert_eq!(double.requests(), 6, "two, and four for the one that fails");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_every_document_has_no_bad_document() {
+    tokio::join!(
+        outage(503, "unavailable_shards_exception"),
+        outage(502, "odd_exception"),
+        outage(504, "odd_exception"),
+        outage(500, "odd_exception"),
+    );
+}
+
+/// One index answers only this for more rounds than a bad document gets, while another takes documents.
+async fn outage(status: u16, kind: &'static str) {
+    let double = Double::start().await;
+    double.ill(&["openvidu-events-2021.03"], status, kind, "because");
+    let (sink, mut told) = to(&double);
+    let mut documents = documents(3);
+    documents[1].index_time = chrono::Utc::now().timestamp_millis();
+    let write = sink.write(&documents);
+    tokio::pin!(write);
+    tokio::select! {
+        answers = &mut write => panic!("{status}: {answers:?}"),
+        () = double.wait_for(8) => {}
+    }
+    told.wait_for(|told| matches!(told, SinkStatus::Waiting(_))).await.unwrap();
+    double.ill(&[], 0, "", "");
+    assert_eq!(write.await.unwrap(), vec![Written::Stored; 3], "{status}");
 }
 
 #[tokio::test]
@@ -179,6 +223,85 @@ async fn a_blocked_cluster_pauses_and_goes_on_by_itself() {
 }
 
 #[tokio::test]
+async fn a_blocked_index_of_the_past_is_told_from_a_blocked_cluster_before_the_present_has_an_index()
+ {
+    let double = Double::start().await;
+    double.block(&["openvidu-events-2021.03"]);
+    let (sink, mut status) = to(&double);
+    let documents = documents(1);
+    let answers = tokio::select! {
+        answers = sink.write(&documents) => answers.unwrap(),
+        _ = status.changed() => panic!("{:?}", *status.borrow()),
+    };
+    assert!(matches!(answers.as_slice(), [Written::Dead(_)]), "{answers:?}");
+    assert!(double.documents().is_empty(), "asking stores nothing");
+}
+
+/// What is told while nothing is taken, and what becomes of the documents when it is cured.
+async fn pauses_until_cured(double: &Double, cure: impl FnOnce(&Double)) -> String {
+    let (sink, mut status) = to(double);
+    let documents = documents(2);
+    let write = sink.write(&documents);
+    tokio::pin!(write);
+    let told = tokio::select! {
+        answers = &mut write => panic!("{answers:?}"),
+        paused = status.wait_for(|status| matches!(status, SinkStatus::Paused(_))) => paused.unwrap().clone(),
+    };
+    cure(double);
+    assert_eq!(write.await.unwrap(), vec![Written::Stored; 2]);
+    assert_eq!(*status.borrow(), SinkStatus::Accepting);
+    let SinkStatus::Paused(reason) = told else { panic!("{told:?}") };
+    reason
+}
+
+#[tokio::test]
+async fn a_full_disk_is_a_pause_whichever_index_tells_of_it() {
+    let flood = "index [x] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, index has read-only-allow-delete block];";
+    let double = Double::start().await;
+    double.ill(&["openvidu-events-2021.03"], 429, "cluster_block_exception", flood);
+    let reason = pauses_until_cured(&double, |double| double.ill(&[], 0, "", "")).await;
+    assert!(reason.contains("flood-stage"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_index_with_the_name_of_the_alias_is_a_pause_that_says_what_to_do() {
+    let double = Double::start().await;
+    let index = ["openvidu-events-2021.03"];
+    double.ill(&index, 400, "invalid_alias_name_exception", "an index exists with the same name");
+    let reason = pauses_until_cured(&double, |double| double.ill(&[], 0, "", "")).await;
+    assert!(reason.contains("elasticsearch.period"), "{reason}");
+}
+
+#[tokio::test]
+async fn no_index_is_made_without_the_template() {
+    let double = Double::start().await;
+    let (sink, mut status) = to(&double);
+    sink.write(&documents(1)).await.unwrap();
+    double.template(false);
+    let same_month = documents(2);
+    tokio::select! {
+        written = sink.write(&same_month) => assert!(written.is_ok()),
+        _ = status.changed() => panic!("{:?}", *status.borrow()),
+    }
+    let mut other_month = documents(1);
+    other_month[0].id = "other".into();
+    other_month[0].index_time = chrono::Utc::now().timestamp_millis();
+    let write = sink.write(&other_month);
+    tokio::pin!(write);
+    let told = tokio::select! {
+        answers = &mut write => panic!("{answers:?}"),
+        paused = status.wait_for(|status| matches!(status, SinkStatus::Paused(_))) => paused.unwrap().clone(),
+    };
+    assert!(
+        matches!(&told, SinkStatus::Paused(reason) if reason.contains("callscope setup")),
+        "{told:?}"
+    );
+    assert!(!double.documents().contains_key("other"));
+    double.template(true);
+    assert_eq!(write.await.unwrap(), [Written::Stored]);
+}
+
+#[tokio::test]
 async fn a_node_that_is_away_is_left_alone_and_another_takes_over() {
     let double = Double::start().await;
     let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -201,4 +324,171 @@ async fn stopping_ends_the_waiting() {
     }
     stop.cancel();
     assert!(matches!(write.await, Err(SinkError::Stopped)));
+}
+
+#[tokio::test]
+async fn stopping_ends_the_waiting_for_a_server_that_never_answers() {
+    let double = Double::start().await;
+    let urls = [format!("http://{}", double.address)];
+    let documents = documents(1);
+    let search = Search::default();
+    for hangs_first in [true, false] {
+        let stop = CancellationToken::new();
+        let (sink, status) = sink(&urls, &stop);
+        if !hangs_first {
+            sink.write(&documents).await.unwrap();
+        }
+        double.hang(true);
+        let arrived = double.arrived();
+        let ended = tokio::time::timeout(Duration::from_secs(30), async {
+            tokio::join!(
+                async { (sink.setup().await, sink.write(&documents).await) },
+                sink.search(&search),
+                async {
+                    double.wait_for(arrived + 2).await;
+                    stop.cancel();
+                }
+            )
+        });
+        let ((set_up, written), found, ()) = ended.await.expect("stops long before the time-out");
+        assert!(matches!(set_up, Err(SinkError::Stopped)), "{set_up:?}");
+        assert!(matches!(written, Err(SinkError::Stopped)), "{written:?}");
+        assert!(found.is_err());
+        assert_eq!(*status.borrow(), SinkStatus::Accepting, "stopping is no trouble of the store");
+        double.hang(false);
+    }
+}
+
+#[tokio::test]
+async fn setup_waits_for_permission_and_the_plan_says_that_there_is_none() {
+    for status in [401, 403] {
+        let double = Double::start().await;
+        let refusal = json!({ "error": { "reason": "no such user" } });
+        double.answers(&[(Method::GET, "/", status, refusal)]);
+        let (sink, mut told) = to(&double);
+        assert!(matches!(sink.plan().await, Err(SetupError::Denied(_))));
+        let setup = sink.setup();
+        tokio::pin!(setup);
+        let paused = tokio::select! {
+            ended = &mut setup => panic!("{ended:?}"),
+            paused = told.wait_for(|told| matches!(told, SinkStatus::Paused(_))) => paused.unwrap().clone(),
+        };
+        let SinkStatus::Paused(reason) = paused else { panic!("{paused:?}") };
+        assert!(reason.contains("no such user") && reason.contains("api_key"), "{reason}");
+        double.answers(&[]);
+        setup.await.unwrap();
+        assert_eq!(*told.borrow(), SinkStatus::Accepting);
+    }
+}
+
+fn with_retention(double: &Double) -> ElasticsearchSink {
+    let mut config = Config::load(None, std::iter::empty()).unwrap().config;
+    config.elasticsearch.urls = vec![format!("http://{}", double.address)];
+    config.elasticsearch.retention = Duration::from_secs(90 * 86_400);
+    let stop = CancellationToken::new();
+    ElasticsearchSink::new(&config.elasticsearch, stop, StatusSender::default()).unwrap()
+}
+
+fn opensearch() -> (Method, &'static str, u16, Value) {
+    let told = json!({ "version": { "distribution": "opensearch", "number": "3.6.0" } });
+    (Method::GET, "/", 200, told)
+}
+
+fn policy(seq_no: u64, age: &str) -> Value {
+    json!({ "_seq_no": seq_no, "_primary_term": 2, "policy": {
+        "policy_id": "openvidu-events", "description": "callscope: delete old events", "default_state": "live",
+        "states": [
+            { "name": "live", "actions": [], "transitions": [{ "state_name": "expired", "conditions": { "min_index_age": age } }] },
+            { "name": "expired", "actions": [{ "retry": { "count": 3, "backoff": "exponential", "delay": "1m" }, "delete": {} }], "transitions": [] },
+        ],
+        "ism_template": [{ "index_patterns": ["openvidu-events-*"], "priority": 100, "last_updated_time": 1 }],
+    } })
+}
+
+#[tokio::test]
+async fn a_policy_that_is_there_is_changed_in_its_place() {
+    let double = Double::start().await;
+    let path = "/_plugins/_ism/policies/openvidu-events";
+    double.answers(&[opensearch(), (Method::GET, path, 200, policy(7, "1d"))]);
+    let sink = with_retention(&double);
+    let plan = sink.plan().await.unwrap();
+    let changes: Vec<String> = plan.steps[0].changes().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        changes,
+        ["changed policy.states.0.transitions.0.conditions.min_index_age: 1d becomes 121d"]
+    );
+    sink.apply(&plan).await.unwrap();
+    let put = format!("{path}?if_seq_no=7&if_primary_term=2");
+    assert!(double.calls().iter().any(|(method, path, _)| *method == Method::PUT && *path == put));
+
+    for (status, is_denied) in [(409, false), (403, true)] {
+        let answer = (Method::PUT, path, status, json!({}));
+        double.answers(&[opensearch(), (Method::GET, path, 200, policy(7, "1d")), answer]);
+        match sink.apply(&plan).await {
+            Err(SetupError::Denied(_)) => assert!(is_denied, "{status}"),
+            Err(SetupError::Away(_)) => assert!(!is_denied, "{status}"),
+            other => panic!("{status}: {other:?}"),
+        }
+    }
+    double.answers(&[opensearch(), (Method::GET, path, 200, policy(7, "121d"))]);
+    assert!(sink.plan().await.unwrap().steps[0].is_done());
+}
+
+#[tokio::test]
+async fn where_there_is_no_lifecycle_management_the_template_names_none() {
+    for (server, lifecycle) in [
+        (opensearch(), "/_plugins/_ism/policies/"),
+        ((Method::GET, "/", 200, json!({ "version": { "number": "9.5.3" } })), "/_ilm/policy/"),
+    ] {
+        let double = Double::start().await;
+        double.template(false);
+        let none = json!({ "error": "no handler found for uri" });
+        double.answers(&[server, (Method::GET, lifecycle, 400, none)]);
+        let sink = with_retention(&double);
+        let plan = sink.plan().await.unwrap();
+        assert_eq!((plan.steps.len(), plan.warnings.len()), (1, 1), "{:?}", plan.warnings);
+        assert!(!plan.steps[0].body.to_string().contains("lifecycle"), "{}", plan.steps[0].body);
+        sink.apply(&plan).await.unwrap();
+    }
+    let double = Double::start().await;
+    let sink = with_retention(&double);
+    let plan = sink.plan().await.unwrap();
+    let settings = &plan.steps[1].body["template"]["settings"];
+    assert_eq!(settings["index.lifecycle.name"], "openvidu-events");
+    assert_eq!(plan.warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn setup_sends_only_what_differs() {
+    let double = Double::start().await;
+    let sink = with_retention(&double);
+    sink.setup().await.unwrap();
+    let puts = || double.calls().iter().filter(|(method, ..)| *method == Method::PUT).count();
+    assert_eq!(puts(), 2);
+    sink.setup().await.unwrap();
+    assert_eq!(puts(), 2);
+}
+
+#[tokio::test]
+async fn indices_made_without_the_template_get_the_alias_and_are_told_of() {
+    let double = Double::start().await;
+    let mapped =
+        |name: &str, kind: &str| json!({ name: { "mapping": { name: { "type": kind } } } });
+    let alias = json!({ "openvidu-events-2021.03": { "aliases": {} }, "openvidu-events-2021.04": { "aliases": { "openvidu": {} } } });
+    let types = json!({ "openvidu-events-2021.03": { "mappings": mapped("timestamp", "long") } });
+    double.answers(&[
+        (Method::GET, "/openvidu-events-*/_alias", 200, alias),
+        (Method::GET, "/openvidu-events-*/_mapping", 200, types),
+    ]);
+    let (sink, _) = to(&double);
+    let plan = sink.plan().await.unwrap();
+    let paths: Vec<&str> = plan.steps.iter().map(|step| step.path.as_str()).collect();
+    assert_eq!(paths, ["/_index_template/openvidu-events", "/openvidu-events-*/_alias/openvidu"]);
+    assert!(plan.steps[1].what.contains("2021.03") && !plan.steps[1].what.contains("2021.04"));
+    assert!(plan.faults[0].contains("timestamp is mapped as long, not date"), "{:?}", plan.faults);
+    assert!(plan.faults.iter().any(|fault| fault.contains("sessionId is mapped as nothing")));
+    let denied = |path| (Method::GET, path, 403, json!({ "error": { "reason": "not yours" } }));
+    double.answers(&[denied("/openvidu-events-*/_alias"), denied("/openvidu-events-*/_mapping")]);
+    let plan = sink.plan().await.unwrap();
+    assert_eq!((plan.steps.len(), plan.warnings.len()), (1, 2), "{:?}", plan.warnings);
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::{open_geoip, print};
@@ -9,52 +10,144 @@ use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
 use crate::decode::{self, Decoded};
 use crate::files::Lines;
+use crate::http::{Bound, HttpError};
+use crate::journal::lock::DataDirLock;
 use crate::sink::StatusSender;
-use crate::sink::elasticsearch::ElasticsearchSink;
+use crate::sink::elasticsearch::{ElasticsearchSink, SetupError};
 
 pub(super) async fn run(config: &Config, events: Option<&Path>) -> Result<ExitCode, Failure> {
     if let Some(path) = events {
         return check_events(path);
     }
-    print("settings: ok")?;
+    let mut lines = vec!["settings: ok".to_owned()];
+    let looked = look(config, &mut lines).await;
+    for line in lines {
+        print(&line)?;
+    }
+    looked
+}
+
+/// Looks at everything that `serve` needs, and adds what it finds to `lines`.
+async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Failure> {
     let geoip = open_geoip(config)?;
     if geoip.is_empty() {
-        print("GeoIP: no database, places stay unknown; list one in geoip.databases")?;
+        lines.push(
+            "GeoIP: no database, places stay unknown; list one in geoip.databases".to_owned(),
+        );
     }
     for database in geoip.about() {
-        print(&format!("GeoIP: {} ({})", database.path.display(), database.kind))?;
+        lines.push(format!("GeoIP: {} ({})", database.path.display(), database.kind));
     }
-    for (name, source) in config.sources.iter().filter(|(_, source)| source.secrets.is_empty()) {
-        let _ = source;
-        print(&format!(
+    let can_be_used = try_data_dir(&config.data_dir);
+    lines.push(match &can_be_used {
+        Ok(()) => format!("data_dir: {} can be used", config.data_dir.display()),
+        Err(error) => format!("data_dir: {error:#}"),
+    });
+    let can_listen = check_http(config, lines).await;
+    let sink = match config.sink.kind {
+        SinkKind::Elasticsearch => check_elasticsearch(config, lines).await,
+        SinkKind::Embedded => {
+            lines.push(format!("sink: embedded index in {}", config.data_dir.display()));
+            Ok(ExitCode::Ok)
+        }
+        SinkKind::Stdout => {
+            lines.push("sink: standard output; the page cannot show what has ended".to_owned());
+            Ok(ExitCode::Ok)
+        }
+    };
+    if can_be_used.is_ok() && can_listen {
+        return sink;
+    }
+    // A neighbour that is away may come back; the settings do not mend themselves.
+    sink.map(|_| ExitCode::Misconfigured)
+        .map_err(|failure| Failure { code: ExitCode::Misconfigured, ..failure })
+}
+
+/// Takes the data directory as `serve` would, and leaves nothing behind that was not there.
+fn try_data_dir(data_dir: &Path) -> anyhow::Result<()> {
+    let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let new: Vec<&Path> = data_dir.ancestors().take_while(is_new).collect();
+    let tried = DataDirLock::acquire(data_dir).map_err(anyhow::Error::from).and_then(|_lock| {
+        write_in(data_dir).with_context(|| format!("cannot write into {}", data_dir.display()))
+    });
+    if !new.is_empty() {
+        // Made by this attempt, so empty but for the lock.
+        let _left = std::fs::remove_file(data_dir.join("lock"));
+        for folder in new {
+            let _left = std::fs::remove_dir(folder);
+        }
+    }
+    tried
+}
+
+/// A lock may be there from better days, so a file is written too.
+fn write_in(folder: &Path) -> std::io::Result<()> {
+    let path = folder.join("check");
+    std::fs::write(&path, "callscope check\n")?;
+    std::fs::remove_file(path)
+}
+
+/// Whether `serve` could listen.
+async fn check_http(config: &Config, lines: &mut Vec<String>) -> bool {
+    for (name, _) in config.sources.iter().filter(|(_, source)| source.secrets.is_empty()) {
+        lines.push(format!(
             "source {name}: no secret; whoever reaches {} can write events",
             config.http.listen
-        ))?;
+        ));
     }
-    match config.sink.kind {
-        SinkKind::Elasticsearch => {
-            let sink = ElasticsearchSink::new(
-                &config.elasticsearch,
-                CancellationToken::new(),
-                StatusSender::default(),
-            )
-            .map_err(Failure::with(ExitCode::Misconfigured))?;
-            let steps = sink.plan().await.map_err(Failure::with(ExitCode::Unreachable))?;
-            for step in steps {
-                let state = if step.before.is_some() {
-                    "there"
-                } else {
-                    "missing, `callscope setup` creates it"
-                };
-                print(&format!("{}: {state}", step.what))?;
+    match Bound::bind(config).await {
+        Ok(_) => {
+            lines.push(format!("http: {} is free", config.http.listen));
+            true
+        }
+        // Most likely the callscope that runs, which is no mistake in the settings.
+        Err(HttpError::Listen { address, source })
+            if source.kind() == std::io::ErrorKind::AddrInUse =>
+        {
+            lines.push(format!("http: somebody listens on {address} at this moment"));
+            true
+        }
+        Err(error) => {
+            lines.push(format!("http: {error}"));
+            false
+        }
+    }
+}
+
+async fn check_elasticsearch(
+    config: &Config,
+    lines: &mut Vec<String>,
+) -> Result<ExitCode, Failure> {
+    let sink = ElasticsearchSink::new(
+        &config.elasticsearch,
+        CancellationToken::new(),
+        StatusSender::default(),
+    )
+    .map_err(Failure::with(ExitCode::Misconfigured))?;
+    let plan = sink.plan().await.map_err(|error| match error {
+        SetupError::Refused(_) => Failure::new(ExitCode::Misconfigured, error),
+        SetupError::Denied(_) | SetupError::Away(_) => Failure::new(ExitCode::Unreachable, error),
+    })?;
+    let mut code = ExitCode::Ok;
+    for step in &plan.steps {
+        let state = match (&step.before, config.sink.setup) {
+            (Some(_), _) if step.is_done() => "there",
+            (Some(_), true) => "another version; `serve` changes it",
+            (Some(_), false) => "another version; `callscope setup` changes it",
+            (None, true) => "missing; `serve` creates it",
+            (None, false) => {
+                code = ExitCode::Misconfigured;
+                "missing, and sink.setup is off; `callscope setup` creates it"
             }
-        }
-        SinkKind::Embedded => {
-            print(&format!("sink: embedded index in {}", config.data_dir.display()))?
-        }
-        SinkKind::Stdout => print("sink: standard output; the page cannot show what has ended")?,
+        };
+        lines.push(format!("{}: {state}", step.what));
     }
-    Ok(ExitCode::Ok)
+    lines.extend(plan.warnings.iter().map(|told| format!("warning: {told}")));
+    for told in &plan.faults {
+        code = ExitCode::Misconfigured;
+        lines.push(format!("fault: {told}"));
+    }
+    Ok(code)
 }
 
 /// Says of each line what it is. Ends with [`ExitCode::DataRejected`] if one is nothing.
@@ -81,4 +174,73 @@ fn check_events(path: &Path) -> Result<ExitCode, Failure> {
         print(&format!("{}: {told}", line.offset))?;
     }
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(data_dir: &Path, change: impl FnOnce(&mut Config)) -> Config {
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config;
+        config.data_dir = data_dir.to_owned();
+        config.http.listen = "127.0.0.1:0".parse().unwrap();
+        change(&mut config);
+        config
+    }
+
+    async fn checked(config: &Config) -> (ExitCode, String) {
+        let mut lines = Vec::new();
+        match look(config, &mut lines).await {
+            Ok(code) => (code, lines.join("\n")),
+            Err(failure) => (failure.code, format!("{}\n{:#}", lines.join("\n"), failure.error)),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_data_directory_is_tried_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("a/b");
+        let config = config(&data_dir, |_| {});
+        let (code, told) = checked(&config).await;
+        assert!(code == ExitCode::Ok && told.contains("can be used"), "{told}");
+        assert!(!folder.path().join("a").exists());
+        let lock = DataDirLock::acquire(&data_dir).unwrap();
+        let (code, told) = checked(&config).await;
+        assert!(code == ExitCode::Misconfigured && told.contains("in use by another"), "{told}");
+        drop(lock);
+        assert_eq!(checked(&config).await.0, ExitCode::Ok);
+        std::fs::remove_dir_all(&data_dir).unwrap();
+        std::fs::write(&data_dir, "a file").unwrap();
+        let (code, told) = checked(&config).await;
+        assert!(code == ExitCode::Misconfigured && told.contains("cannot use"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn listening_beyond_loopback_without_a_secret_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |config: &mut Config| config.http.listen = "0.0.0.0:0".parse().unwrap();
+        let (code, told) = checked(&config(folder.path(), open)).await;
+        assert!(code == ExitCode::Misconfigured && told.contains("has no secret"), "{told}");
+        let allowed = |config: &mut Config| {
+            open(config);
+            config.http.allow_without_secret = true;
+        };
+        assert_eq!(checked(&config(folder.path(), allowed)).await.0, ExitCode::Ok);
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_sink_is_told_apart_from_wrong_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let away = |config: &mut Config| {
+            config.sink.kind = SinkKind::Elasticsearch;
+            config.elasticsearch.urls = vec!["http://127.0.0.1:1".to_owned()];
+        };
+        let (code, told) = checked(&config(folder.path(), away)).await;
+        assert!(code == ExitCode::Unreachable && told.contains("127.0.0.1:1"), "{told}");
+        let both = |config: &mut Config| {
+            away(config);
+            config.http.listen = "0.0.0.0:0".parse().unwrap();
+        };
+        assert_eq!(checked(&config(folder.path(), both)).await.0, ExitCode::Misconfigured);
+    }
 }

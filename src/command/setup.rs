@@ -2,11 +2,11 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{print, sink_failure};
+use super::print;
 use crate::cli::{ExitCode, Failure};
 use crate::config::Config;
-use crate::sink::elasticsearch::ElasticsearchSink;
-use crate::sink::{Sink, StatusSender};
+use crate::sink::StatusSender;
+use crate::sink::elasticsearch::{ElasticsearchSink, Step};
 
 pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failure> {
     let sink = ElasticsearchSink::new(
@@ -15,28 +15,75 @@ pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failu
         StatusSender::default(),
     )
     .map_err(Failure::with(ExitCode::Misconfigured))?;
-    let steps = sink.plan().await.map_err(Failure::with(ExitCode::Unreachable))?;
-    for step in &steps {
-        let verb = if step.before.is_some() { "replace" } else { "create" };
-        print(&format!("{verb} {}", step.what))?;
-        if is_dry {
-            print(&format!("  PUT {}", step.path))?;
-            print(&indented(&step.body)?)?;
-            if let Some(before) = &step.before {
-                print("  instead of")?;
-                print(&indented(before)?)?;
-            }
-        }
+    let plan = sink.plan().await.map_err(Failure::with(ExitCode::Unreachable))?;
+    for line in plan.steps.iter().flat_map(|step| lines(step, is_dry)) {
+        print(&line)?;
+    }
+    for told in plan.warnings.iter().chain(&plan.faults) {
+        print(&format!("warning: {told}"))?;
     }
     if is_dry {
         return Ok(ExitCode::Ok);
     }
-    sink.setup().await.map_err(sink_failure)?;
+    // Once: whoever set this going stands by, and can do it again.
+    sink.apply(&plan).await.map_err(Failure::with(ExitCode::Unreachable))?;
     print("done")?;
     Ok(ExitCode::Ok)
 }
 
-fn indented(json: &serde_json::Value) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(json).map_err(Failure::with(ExitCode::Internal))?;
-    Ok(text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"))
+/// What becomes of `step`; `is_dry`: with everything that differs.
+fn lines(step: &Step, is_dry: bool) -> Vec<String> {
+    let verb = match &step.before {
+        None => "create",
+        Some(_) if step.is_done() => "unchanged",
+        Some(_) => "change",
+    };
+    let mut lines = vec![format!("{verb} {}", step.what)];
+    if !is_dry || step.is_done() {
+        return lines;
+    }
+    lines.push(format!("  PUT {}", step.path));
+    if step.before.is_none() {
+        lines.extend(format!("{:#}", step.body).lines().map(|line| format!("    {line}")));
+    } else {
+        lines.extend(step.changes().iter().map(|change| format!("    {change}")));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_dry_run_shows_what_differs_and_nothing_else() {
+        let step = |before: Option<Value>| Step {
+            what: "index template t".to_owned(),
+            path: "/_index_template/t".to_owned(),
+            body: json!({ "settings": { "index.codec": "best", "index.shards": 1 } }),
+            before,
+        };
+        let same =
+            step(Some(json!({ "settings": { "index": { "codec": "best", "shards": "1" } } })));
+        assert_eq!(lines(&same, true), ["unchanged index template t"]);
+        let other =
+            step(Some(json!({ "settings": { "index": { "codec": "fast", "old": true } } })));
+        let expected = [
+            "change index template t",
+            "  PUT /_index_template/t",
+            "    changed settings.index.codec: fast becomes best",
+            "    removed settings.index.old: true",
+            "    added settings.index.shards: 1",
+        ];
+        assert_eq!(lines(&other, true), expected);
+        assert_eq!(lines(&other, false), ["change index template t"]);
+        let created = lines(&step(None), true);
+        assert_eq!(created[0], "create index template t");
+        assert!(
+            created.iter().any(|line| line.contains("\"index.codec\": \"best\"")),
+            "{created:?}"
+        );
+    }
 }

@@ -4,47 +4,45 @@
 //! indexed with an external version, so the order in which requests arrive does not matter: an older version never takes
 //! the place of a newer one, also where both are in flight. What an answer means is decided in [`answer`]. [`write`](Sink::write)
 //! goes on for as long as it takes: growing, jittered delays while the store is away, half as many requests while it is
-//! busy, a pause with a reason while somebody has to cure something.
-//!
-//! An index of a past period may be blocked for good (read-only, closed by its lifecycle). If the index of the present takes
-//! documents, those for a blocked one of the past become dead letters and do not hold up the rest.
+//! busy, a pause with a reason while somebody has to cure something. What comes next is decided in `work`, and a single request is made in `bulk`.
 //!
 //! Of the `elasticsearch` crate only the transport is used: its clients neither repeat nor time out by themselves.
 
-use std::io::Write as _;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use elasticsearch::auth::Credentials;
 use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::Method;
-use elasticsearch::http::headers::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use elasticsearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Sink, SinkError, SinkStatus, StatusSender, Written, index_name};
+use super::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use crate::config::ElasticsearchConfig;
 use crate::document::Document;
-use crate::json::Object;
 
 pub mod answer;
+mod bulk;
+pub mod difference;
 mod query;
 mod setup;
+mod template;
+mod work;
 
-pub use setup::Step;
+pub use setup::{Plan, SetupError, Step};
 
-use answer::{Reply, Verdict};
+use work::Work;
 
 /// First and longest delay before something is tried again.
 const DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// A document that the store fails on this often, while it takes others, is the document's fault.
-const FAILURES_MAX: u8 = 5;
 
 /// A cluster, reached by one or more addresses.
 #[derive(Debug)]
@@ -56,7 +54,8 @@ pub struct ElasticsearchSink {
     next: AtomicUsize,
     stop: CancellationToken,
     status: StatusSender,
-    is_ready: AtomicBool,
+    /// Indices for whose making the template was there.
+    seen: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -98,11 +97,11 @@ impl ElasticsearchSink {
             next: AtomicUsize::new(0),
             stop,
             status,
-            is_ready: AtomicBool::new(false),
+            seen: Mutex::default(),
         })
     }
 
-    /// Sends one request to a node that is not resting.
+    /// Sends one request to a node that is not resting. Ends at once when the service stops.
     async fn send(
         &self,
         method: Method,
@@ -118,7 +117,11 @@ impl ElasticsearchSink {
             let status = response.status_code().as_u16();
             anyhow::Ok(Answer { status, body: response.bytes().await? })
         };
-        match sent.await {
+        let sent = tokio::select! {
+            () = self.stop.cancelled() => anyhow::bail!("stopping, no answer from {} so far", node.url),
+            sent = sent => sent,
+        };
+        match sent {
             Ok(answer) => {
                 node.rest(answer.status == 502 || answer.status == 503 || answer.status == 504);
                 Ok(answer)
@@ -156,58 +159,6 @@ impl ElasticsearchSink {
         Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
     }
 
-    /// Sends some of `documents` as one bulk request.
-    async fn bulk(&self, batch: Vec<usize>, documents: &[Document]) -> (Vec<usize>, Reply) {
-        let body = self.encode(&batch, documents);
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-        let body = if self.config.gzip {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            // Compression would hold up every other request on this thread.
-            let compressed = tokio::task::spawn_blocking(move || {
-                let mut encoder = flate2::write::GzEncoder::new(
-                    Vec::with_capacity(body.len() / 4),
-                    flate2::Compression::fast(),
-                );
-                encoder.write_all(&body).and_then(|()| encoder.finish())
-            });
-            match compressed.await.map_err(anyhow::Error::from).and_then(|result| Ok(result?)) {
-                Ok(body) => body,
-                Err(error) => return (batch, failed(&error)),
-            }
-        } else {
-            body
-        };
-        let path = "/_bulk?filter_path=errors,items.*.status,items.*.error";
-        match self.send(Method::Post, path, headers, Some(Bytes::from(body))).await {
-            Ok(answer) => {
-                let count = batch.len();
-                (batch, answer::reply(answer.status, &answer.body, count))
-            }
-            Err(error) => (batch, failed(&error)),
-        }
-    }
-
-    fn encode(&self, batch: &[usize], documents: &[Document]) -> Vec<u8> {
-        let chosen = batch.iter().filter_map(|index| documents.get(*index));
-        let mut body =
-            Vec::with_capacity(chosen.clone().map(|document| document.json.len() + 128).sum());
-        for document in chosen {
-            let mut action = Object::with_capacity(112);
-            action.text("_index", &index_name(&self.config, document.index_time));
-            action.text("_id", &document.id);
-            if let Some(version) = document.version {
-                action.json("version", &version.to_string());
-                action.text("version_type", "external_gte");
-            }
-            let name = if document.version.is_some() { "index" } else { "create" };
-            body.extend_from_slice(format!("{{\"{name}\":{}}}\n", action.finish()).as_bytes());
-            body.extend_from_slice(&document.json);
-            body.push(b'\n');
-        }
-        body
-    }
-
     /// Batches of indices into `documents`, bounded by bytes and number.
     fn batches(&self, documents: &[Document]) -> Vec<Vec<usize>> {
         let mut batches: Vec<Vec<usize>> = Vec::new();
@@ -227,24 +178,6 @@ impl ElasticsearchSink {
             }
         }
         batches
-    }
-
-    /// Whether the index of the present is blocked too, so that somebody has to cure the cluster rather than one index.
-    async fn is_present_blocked(&self) -> bool {
-        let index = index_name(&self.config, chrono::Utc::now().timestamp_millis());
-        match self
-            .ask(
-                Method::Get,
-                &format!("/{index}/_settings/index.blocks.*?flat_settings=true"),
-                None,
-            )
-            .await
-        {
-            Ok((200, settings)) => settings.to_string().contains("\"true\""),
-            // There is none yet: nothing blocks it.
-            Ok((404, _)) => false,
-            _ => true,
-        }
     }
 
     fn tell(&self, status: SinkStatus) {
@@ -272,110 +205,6 @@ impl ElasticsearchSink {
     }
 }
 
-/// What is known of the documents of one call of `write`.
-struct Work {
-    answers: Vec<Option<Written>>,
-    failures: Vec<u8>,
-    queue: Vec<Vec<usize>>,
-    /// Requests at once.
-    width: usize,
-    delay: Option<Duration>,
-    status: SinkStatus,
-    /// Documents whose index is blocked, with what the store said.
-    blocked: Vec<(usize, String)>,
-}
-
-impl Work {
-    fn judge(&mut self, batch: Vec<usize>, reply: Reply, width_max: usize) {
-        match reply {
-            Reply::Items(verdicts) => {
-                let mut again = Vec::new();
-                let mut is_busy = false;
-                let mut has_success = false;
-                for (index, verdict) in batch.into_iter().zip(verdicts) {
-                    match verdict {
-                        Verdict::Done(written) => {
-                            has_success = true;
-                            self.answer(index, written);
-                        }
-                        Verdict::Again { reason, is_busy: busy } => {
-                            is_busy |= busy;
-                            self.again(index, reason, busy, &mut again);
-                        }
-                        Verdict::Pause { reason, is_block: true } => {
-                            self.blocked.push((index, reason))
-                        }
-                        Verdict::Pause { reason, .. } => {
-                            self.slow(SinkStatus::Paused(reason));
-                            again.push(index);
-                        }
-                    }
-                }
-                if is_busy {
-                    self.width = (self.width / 2).max(1);
-                } else if has_success {
-                    self.width = (self.width + 1).min(width_max);
-                }
-                if has_success && again.is_empty() && self.blocked.is_empty() {
-                    self.delay = None;
-                    self.status = SinkStatus::Accepting;
-                }
-                if !again.is_empty() {
-                    self.queue.push(again);
-                }
-            }
-            Reply::Halve(reason) => match batch.as_slice() {
-                [index] => self.answer(*index, Written::Dead(reason.into())),
-                _ => {
-                    let (left, right) = batch.split_at(batch.len() / 2);
-                    self.queue.extend([right.to_vec(), left.to_vec()]);
-                }
-            },
-            Reply::All(Verdict::Pause { reason, .. }) => {
-                self.slow(SinkStatus::Paused(reason));
-                self.queue.push(batch);
-            }
-            Reply::All(Verdict::Again { reason, is_busy }) => {
-                if is_busy {
-                    self.width = (self.width / 2).max(1);
-                }
-                self.slow(SinkStatus::Waiting(reason));
-                self.queue.push(batch);
-            }
-            Reply::All(Verdict::Done(written)) => {
-                for index in batch {
-                    self.answer(index, written.clone());
-                }
-            }
-        }
-    }
-
-    fn answer(&mut self, index: usize, written: Written) {
-        if let Some(slot) = self.answers.get_mut(index) {
-            *slot = Some(written);
-        }
-    }
-
-    fn again(&mut self, index: usize, reason: String, is_busy: bool, again: &mut Vec<usize>) {
-        let failures = self.failures.get_mut(index);
-        let count = failures.map_or(0, |count| {
-            *count += u8::from(!is_busy);
-            *count
-        });
-        if count >= FAILURES_MAX {
-            self.answer(index, Written::Dead(format!("failed {count} times: {reason}").into()));
-        } else {
-            again.push(index);
-            self.slow(SinkStatus::Waiting(reason));
-        }
-    }
-
-    fn slow(&mut self, status: SinkStatus) {
-        self.delay = Some(self.delay.map_or(DELAY.0, |delay| (delay * 2).min(DELAY.1)));
-        self.status = status;
-    }
-}
-
 impl Sink for ElasticsearchSink {
     async fn setup(&self) -> Result<(), SinkError> {
         let mut delay = DELAY.0;
@@ -385,11 +214,13 @@ impl Sink for ElasticsearchSink {
                     self.tell(SinkStatus::Accepting);
                     return Ok(());
                 }
-                Err(setup::SetupError::Refused(error)) => {
-                    return Err(SinkError::Misconfigured(error));
+                Err(SetupError::Refused(error)) => return Err(SinkError::Misconfigured(error)),
+                Err(_) if self.stop.is_cancelled() => return Err(SinkError::Stopped),
+                Err(SetupError::Denied(error)) => {
+                    self.tell(SinkStatus::Paused(format!("{error:#}")));
                 }
-                Err(setup::SetupError::Away(error)) => {
-                    self.tell(SinkStatus::Waiting(format!("{error:#}")))
+                Err(SetupError::Away(error)) => {
+                    self.tell(SinkStatus::Waiting(format!("{error:#}")));
                 }
             }
             self.sleep(delay).await?;
@@ -398,103 +229,28 @@ impl Sink for ElasticsearchSink {
     }
 
     async fn write(&self, documents: &[Document]) -> Result<Vec<Written>, SinkError> {
-        if !self.is_ready.load(Ordering::Relaxed) {
-            self.wait_for_template().await?;
-        }
-        let width_max = self.config.requests_max.get();
-        let mut work = Work {
-            answers: vec![None; documents.len()],
-            failures: vec![0; documents.len()],
-            queue: self.batches(documents),
-            width: width_max,
-            delay: None,
-            status: SinkStatus::Accepting,
-            blocked: Vec::new(),
-        };
-        work.queue.reverse();
+        let requests_max = self.config.requests_max.get();
+        let mut work = Work::new(documents.len(), self.batches(documents), requests_max);
         let mut under_way = FuturesUnordered::new();
         loop {
-            while under_way.len() < work.width
-                && let Some(batch) = work.queue.pop()
-            {
-                under_way.push(self.bulk(batch, documents));
+            while let Some(batch) = work.next(under_way.len(), Instant::now()) {
+                under_way.push(self.attempt(batch, documents));
             }
-            let Some((batch, reply)) = (tokio::select! {
+            let wakes_at = work.wakes_at();
+            if under_way.is_empty() && wakes_at.is_none() {
+                return Ok(work.into_answers());
+            }
+            tokio::select! {
+                biased;
                 () = self.stop.cancelled() => return Err(SinkError::Stopped),
-                done = under_way.next() => done,
-            }) else {
-                break;
-            };
-            work.judge(batch, reply, width_max);
-            if !work.blocked.is_empty() {
-                self.settle_blocked(&mut work, documents).await;
-            }
-            self.tell(work.status.clone());
-            if let Some(delay) = work.delay {
-                self.sleep(delay).await?;
-            }
-        }
-        let answers = work
-            .answers
-            .into_iter()
-            .map(|answer| answer.unwrap_or(Written::Dead("never answered".into())));
-        Ok(answers.collect())
-    }
-}
-
-impl ElasticsearchSink {
-    /// Documents of a blocked index wait, unless it is one of the past and the present goes on without it.
-    async fn settle_blocked(&self, work: &mut Work, documents: &[Document]) {
-        let present = index_name(&self.config, chrono::Utc::now().timestamp_millis());
-        let is_past = |index: &usize| {
-            documents
-                .get(*index)
-                .is_some_and(|document| index_name(&self.config, document.index_time) < present)
-        };
-        let is_cluster_wide = self.is_present_blocked().await;
-        let mut again = Vec::new();
-        for (index, reason) in std::mem::take(&mut work.blocked) {
-            if is_past(&index) && !is_cluster_wide {
-                work.answer(index, Written::Dead(reason.into()));
-            } else {
-                work.slow(SinkStatus::Paused(reason));
-                again.push(index);
-            }
-        }
-        if !again.is_empty() {
-            work.queue.push(again);
-        }
-    }
-
-    /// Without the template the first document would make an index with guessed types, which nothing mends later.
-    async fn wait_for_template(&self) -> Result<(), SinkError> {
-        let mut delay = DELAY.0;
-        loop {
-            match self
-                .ask(Method::Get, &format!("/_index_template/{}", self.template_name()), None)
-                .await
-            {
-                Ok((200, _)) => {
-                    self.is_ready.store(true, Ordering::Relaxed);
-                    return Ok(());
+                Some((batch, reply)) = under_way.next() => {
+                    work.judge(batch, reply, Instant::now());
+                    self.tell(work.status().clone());
                 }
-                Ok((404, _)) => self.tell(SinkStatus::Paused(
-                    "the index template is missing; run `callscope setup`, or set sink.setup"
-                        .to_owned(),
-                )),
-                Ok((status, body)) => {
-                    self.tell(SinkStatus::Paused(format!("status {status}: {body}")))
-                }
-                Err(error) => self.tell(SinkStatus::Waiting(format!("{error:#}"))),
+                () = tokio::time::sleep_until(wakes_at.unwrap_or_else(Instant::now)), if wakes_at.is_some() => {}
             }
-            self.sleep(delay).await?;
-            delay = (delay * 2).min(DELAY.1);
         }
     }
-}
-
-fn failed(error: &anyhow::Error) -> Reply {
-    Reply::All(Verdict::Again { reason: format!("{error:#}"), is_busy: false })
 }
 
 /// Between half of `delay` and all of it, so that many do not come back at once.

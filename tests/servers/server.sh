@@ -2,8 +2,9 @@
 # A real search server for tests.
 #   server.sh ready                       whether this machine can run them: a JDK 21 or newer, Maven, curl
 #   server.sh fetch elasticsearch|opensearch
-#   server.sh run   elasticsearch|opensearch FOLDER
-#       runs it in the foreground with its data in FOLDER; FOLDER/url holds its address once it answers. Ends with SIGTERM.
+#   server.sh run   elasticsearch|opensearch FOLDER [PORT]
+#       runs it in the foreground with its data in FOLDER; FOLDER/url holds its address once it answers, FOLDER/pid the
+#       server's process. Ends with SIGTERM. Its queue of writes is short, so that it is soon full.
 # Archives are kept in CALLSCOPE_SERVERS_DIR, /var/tmp/callscope-servers if that is not set. The servers refuse to run as
 # root, so root becomes `nobody`, who must be able to reach both folders.
 set -euo pipefail
@@ -51,10 +52,11 @@ unprivileged() {
 }
 
 run() {
-  local kind=$1 folder=$2 java config
+  local kind=$1 folder=$2 port=${3:-0} java config
   fetch "$kind"
   java=$(jdk)
   mkdir -p "$folder"/{conf,data,logs,tmp}
+  rm -f "$folder"/{url,pid,logs/http.ports}
   cp -r "$home/config/." "$folder/conf/"
   config=$folder/conf/$kind.yml
   cat > "$config" <<YML
@@ -62,7 +64,7 @@ cluster.name: test
 node.name: test-1
 discovery.type: single-node
 network.host: 127.0.0.1
-http.port: 0
+http.port: $port
 transport.port: 0
 node.portsfile: true
 path.data: $folder/data
@@ -70,6 +72,8 @@ path.logs: $folder/logs
 node.store.allow_mmap: false
 cluster.routing.allocation.disk.threshold_enabled: false
 action.destructive_requires_name: false
+thread_pool.write.size: 1
+thread_pool.write.queue_size: 2
 YML
   if [ "$kind" = elasticsearch ]; then
     printf 'xpack.security.enabled: false\nxpack.security.autoconfiguration.enabled: false\n' >> "$config"
@@ -84,10 +88,10 @@ YML
     export ES_HOME=$home ES_PATH_CONF=$folder/conf ES_DISTRIBUTION_TYPE=zip JAVA_TYPE=ES_JAVA_HOME JAVA=$java/bin/java ES_JAVA_HOME=$java
     export ES_TMPDIR=$folder/tmp ES_JAVA_OPTS="-Xms512m -Xmx512m" CLI_JAVA_OPTS="-Xms4m -Xmx64m -XX:+UseSerialGC"
     # shellcheck disable=SC2086
-    unprivileged "$JAVA" $CLI_JAVA_OPTS -cp "$home/lib/tools/server-launcher/*" org.elasticsearch.server.launcher.ServerLauncher > "$folder/logs/console.log" 2>&1
+    unprivileged "$JAVA" $CLI_JAVA_OPTS -cp "$home/lib/tools/server-launcher/*" org.elasticsearch.server.launcher.ServerLauncher -p "$folder/pid" > "$folder/logs/console.log" 2>&1
   else
     export OPENSEARCH_PATH_CONF=$folder/conf OPENSEARCH_JAVA_HOME=$java OPENSEARCH_TMPDIR=$folder/tmp OPENSEARCH_JAVA_OPTS="-Xms512m -Xmx512m"
-    unprivileged "$home/bin/opensearch" > "$folder/logs/console.log" 2>&1
+    unprivileged "$home/bin/opensearch" -p "$folder/pid" > "$folder/logs/console.log" 2>&1
   fi
 }
 
@@ -107,5 +111,5 @@ announce() { # writes the address once the server answers
 
 case ${1:-} in
   ready | fetch | run) "$@" ;;
-  *) sed -n '2,8p' "$0"; exit 2 ;;
+  *) sed -n '2,9p' "$0"; exit 2 ;;
 esac

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// What goes wrong with one bulk request.
 #[derive(Debug, Clone)]
@@ -37,8 +38,18 @@ struct Inner {
     poison: Option<&'static str>,
     /// Requests with more documents than this are answered 413.
     documents_max: Option<usize>,
-    /// Indices that refuse writing.
-    blocked: Vec<String>,
+    /// Index to what it answers to every write: status, `error.type`, reason.
+    ill: BTreeMap<String, (u16, &'static str, &'static str)>,
+    /// Documents whose id begins so are answered 500 as long as this stands.
+    failing: Option<&'static str>,
+    /// Answers to requests that are no bulk, by method and beginning of the path.
+    answers: Vec<(Method, String, u16, Value)>,
+    /// What was put where.
+    kept: BTreeMap<String, Value>,
+    /// Method, path with query, and body of requests that are no bulk.
+    calls: Vec<(Method, String, Value)>,
+    has_no_template: bool,
+    hangs: bool,
     requests: usize,
 }
 
@@ -46,73 +57,151 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct Double {
     pub address: SocketAddr,
+    shared: Shared,
+}
+
+#[derive(Debug, Clone)]
+struct Shared {
     inner: Arc<Mutex<Inner>>,
+    /// Bulk and other requests that have arrived.
+    arrived: watch::Sender<usize>,
 }
 
 impl Double {
     pub async fn start() -> Self {
         let inner = Arc::new(Mutex::new(Inner::default()));
+        let shared = Shared { inner, arrived: watch::Sender::new(0) };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&inner));
+        let router = Router::new().fallback(answer).with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, inner }
+        Self { address, shared }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.shared.inner.lock().unwrap()
     }
 
     pub fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.inner.lock().unwrap().faults.extend(faults);
+        self.inner().faults.extend(faults);
     }
 
     pub fn poison(&self, prefix: &'static str) {
-        self.inner.lock().unwrap().poison = Some(prefix);
+        self.inner().poison = Some(prefix);
     }
 
     pub fn documents_max(&self, documents_max: usize) {
-        self.inner.lock().unwrap().documents_max = Some(documents_max);
+        self.inner().documents_max = Some(documents_max);
     }
 
     pub fn block(&self, indices: &[&str]) {
-        self.inner.lock().unwrap().blocked =
-            indices.iter().map(|index| (*index).to_owned()).collect();
+        let reason = "blocked by: [FORBIDDEN/8/index write (api)];";
+        self.ill(indices, 403, "cluster_block_exception", reason);
+    }
+
+    /// These indices answer so to every write, the others take documents.
+    pub fn ill(&self, indices: &[&str], status: u16, kind: &'static str, reason: &'static str) {
+        self.inner().ill =
+            indices.iter().map(|index| ((*index).to_owned(), (status, kind, reason))).collect();
+    }
+
+    pub fn failing(&self, prefix: &'static str) {
+        self.inner().failing = Some(prefix);
+    }
+
+    pub fn template(&self, is_there: bool) {
+        self.inner().has_no_template = !is_there;
+    }
+
+    pub fn answers(&self, answers: &[(Method, &str, u16, Value)]) {
+        let owned = |(method, path, status, body): &(Method, &str, u16, Value)| {
+            (method.clone(), (*path).to_owned(), *status, body.clone())
+        };
+        self.inner().answers = answers.iter().map(owned).collect();
+    }
+
+    /// Whether no request is answered.
+    pub fn hang(&self, hangs: bool) {
+        self.inner().hangs = hangs;
+    }
+
+    pub fn calls(&self) -> Vec<(Method, String, Value)> {
+        self.inner().calls.clone()
+    }
+
+    /// Waits until this many requests have arrived.
+    pub async fn wait_for(&self, requests: usize) {
+        self.shared.arrived.subscribe().wait_for(|arrived| *arrived >= requests).await.unwrap();
+    }
+
+    pub fn arrived(&self) -> usize {
+        *self.shared.arrived.borrow()
     }
 
     /// Id to index, version and document.
     pub fn documents(&self) -> BTreeMap<String, (String, Option<u64>, Value)> {
-        self.inner.lock().unwrap().documents.clone()
+        self.inner().documents.clone()
     }
 
     pub fn requests(&self) -> usize {
-        self.inner.lock().unwrap().requests
+        self.inner().requests
     }
 }
 
 async fn answer(
-    State(inner): State<Arc<Mutex<Inner>>>,
+    State(shared): State<Shared>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let path = uri.path();
-    if path.starts_with("/_index_template/") {
-        return axum::Json(json!({})).into_response();
+    shared.arrived.send_modify(|arrived| *arrived += 1);
+    if shared.inner.lock().unwrap().hangs {
+        std::future::pending::<()>().await;
     }
-    if let Some(index) =
-        path.strip_suffix("/_settings/index.blocks.*").and_then(|path| path.strip_prefix('/'))
-    {
-        let is_blocked = inner.lock().unwrap().blocked.iter().any(|blocked| blocked == index);
-        return axum::Json(
-            json!({ index: { "settings": { "index.blocks.write": is_blocked.to_string() } } }),
-        )
-        .into_response();
-    }
-    assert_eq!(path, "/_bulk");
     let mut text = String::new();
     if headers.get("content-encoding").is_some() {
         flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
     } else {
         text = String::from_utf8(body.to_vec()).unwrap();
     }
-    bulk(&mut inner.lock().unwrap(), &text)
+    let mut inner = shared.inner.lock().unwrap();
+    if uri.path() == "/_bulk" {
+        return bulk(&mut inner, &text);
+    }
+    let (status, body) = other(&mut inner, &method, &uri, &text);
+    (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
+}
+
+fn other(inner: &mut Inner, method: &Method, uri: &Uri, body: &str) -> (u16, Value) {
+    let path = uri.path();
+    let body = serde_json::from_str(body).unwrap_or_default();
+    inner.calls.push((method.clone(), uri.to_string(), body));
+    let body = inner.calls.last().unwrap().2.clone();
+    let told = inner.answers.iter().find(|(of, begin, ..)| {
+        of == method && if begin == "/" { path == "/" } else { path.starts_with(begin) }
+    });
+    if let Some((_, _, status, body)) = told {
+        return (*status, body.clone());
+    }
+    if method == Method::PUT {
+        inner.kept.insert(path.to_owned(), body);
+        return (200, json!({ "acknowledged": true }));
+    }
+    let kept = inner.kept.get(path);
+    match path {
+        "/" => (200, json!({ "version": { "number": "9.5.3" } })),
+        _ if path.starts_with("/_index_template/") => match kept {
+            _ if inner.has_no_template => (404, json!({})),
+            Some(body) => (200, json!({ "index_templates": [{ "index_template": body }] })),
+            None => (200, json!({})),
+        },
+        _ if path.starts_with("/_ilm/") => match (kept, path.rsplit('/').next()) {
+            (Some(body), Some(name)) => (200, json!({ name: { "policy": body["policy"] } })),
+            _ => (404, json!({})),
+        },
+        _ => (404, json!({})),
+    }
 }
 
 fn bulk(inner: &mut Inner, text: &str) -> Response {
@@ -158,15 +247,22 @@ fn item(inner: &mut Inner, action: &str, document: &str, refusal: Option<(u16, &
     let (name, meta) = action.as_object().unwrap().iter().next().unwrap();
     let (id, index) = (meta["_id"].as_str().unwrap(), meta["_index"].as_str().unwrap());
     let version = meta["version"].as_u64();
-    let refused = |status: u16, kind: &str| json!({ name: { "status": status, "error": { "type": kind, "reason": "because" } } });
+    let because = |status: u16, kind: &str, reason: &str| json!({ name: { "status": status, "error": { "type": kind, "reason": reason } } });
+    let refused = |status: u16, kind: &str| because(status, kind, "because");
     if let Some((status, kind)) = refusal {
         return refused(status, kind);
     }
     if inner.poison.is_some_and(|prefix| id.starts_with(prefix)) {
         return refused(400, "document_parsing_exception");
     }
-    if inner.blocked.iter().any(|blocked| blocked == index) {
-        return refused(403, "cluster_block_exception");
+    if inner.failing.is_some_and(|prefix| id.starts_with(prefix)) {
+        return refused(500, "odd_exception");
+    }
+    if let Some((status, kind, reason)) = inner.ill.get(index) {
+        return because(*status, kind, reason);
+    }
+    if !meta["if_seq_no"].is_null() {
+        return refused(409, "version_conflict_engine_exception");
     }
     let known = inner.documents.get(id);
     let conflicts = match (name.as_str(), known) {

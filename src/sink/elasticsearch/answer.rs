@@ -3,10 +3,11 @@
 //! | answer | means |
 //! |---|---|
 //! | 2xx; 409 on create; 409 on an older version | done |
-//! | item 429 of a full queue; 408, 500, 502–504; cut or odd body; another number of items | again |
+//! | item 429 of a full queue; 408, 502–504; cut or odd body; another number of items | again, for as long as it takes |
+//! | item with another 5xx | again; the document's fault if it stays so while its index takes others |
 //! | item 4xx of the document | never: a dead letter |
 //! | request 400 or 413 | halve and try again; a single document that fails is a dead letter |
-//! | 401, 403, a block, a missing index that may not be made, the shard limit | pause until somebody cures it |
+//! | 401, 403, a block, a missing index that may not be made or cannot be, the shard limit | pause until somebody cures it |
 
 use serde::Deserialize;
 
@@ -17,20 +18,44 @@ use crate::sink::Written;
 pub enum Verdict {
     /// Nothing more.
     Done(Written),
-    /// Send it again; whether the store said it is too busy.
+    /// Send it again.
     Again {
         /// What the store said.
         reason: String,
-        /// Slow down.
-        is_busy: bool,
+        /// What is the matter.
+        trouble: Trouble,
     },
-    /// Wait until somebody has cured it. `is_block`: of this index alone, perhaps.
+    /// Wait until somebody has cured it.
     Pause {
         /// What the store said.
         reason: String,
-        /// A block of the index.
-        is_block: bool,
+        /// What is to be cured.
+        cure: Cure,
     },
+}
+
+/// Why something is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The store has too much to do.
+    Busy,
+    /// The store, or the shard, is not there.
+    Away,
+    /// Something failed: the store, or this document alone.
+    Failed,
+    /// It failed while its index took others.
+    FailedAlone,
+}
+
+/// What somebody has to cure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cure {
+    /// The cluster or the account: no document goes in.
+    Cluster,
+    /// This index, perhaps it alone.
+    Index,
+    /// An index that has the name of the alias.
+    Alias,
 }
 
 /// What to do about a request.
@@ -97,21 +122,21 @@ pub fn reply(status: u16, body: &[u8], count: usize) -> Reply {
         |cause| format!("status {status}: {}", text(cause)),
     );
     match (status, kind) {
-        (_, "cluster_block_exception") | (401 | 403, _) => {
-            Reply::All(Verdict::Pause { reason: told, is_block: kind == "cluster_block_exception" })
+        (502..=504, _) => again(told),
+        (_, "cluster_block_exception") | (401 | 403 | 404, _) => {
+            Reply::All(Verdict::Pause { reason: told, cure: Cure::Cluster })
         }
         (400, "validation_exception") if is_shard_limit(&told) => {
-            Reply::All(Verdict::Pause { reason: told, is_block: false })
+            Reply::All(Verdict::Pause { reason: told, cure: Cure::Cluster })
         }
         (400 | 413, _) => Reply::Halve(told),
-        (404, _) => Reply::All(Verdict::Pause { reason: told, is_block: false }),
-        (429, _) => Reply::All(Verdict::Again { reason: told, is_busy: true }),
+        (429, _) => Reply::All(Verdict::Again { reason: told, trouble: Trouble::Busy }),
         _ => again(told),
     }
 }
 
 fn again(reason: String) -> Reply {
-    Reply::All(Verdict::Again { reason, is_busy: false })
+    Reply::All(Verdict::Again { reason, trouble: Trouble::Away })
 }
 
 fn item(item: Item) -> Verdict {
@@ -125,17 +150,33 @@ fn item(item: Item) -> Verdict {
         (200..=299, _) => Verdict::Done(Written::Stored),
         (409, _) if creates => Verdict::Done(Written::Existed),
         (409, _) => Verdict::Done(Written::Older),
-        (_, "cluster_block_exception") => Verdict::Pause { reason: told, is_block: true },
-        (401 | 403, _) | (404, "index_not_found_exception") => {
-            Verdict::Pause { reason: told, is_block: false }
+        (502..=504, _) => Verdict::Again { reason: told, trouble: Trouble::Away },
+        (_, "cluster_block_exception") => {
+            let cure = if is_of_cluster(&told) { Cure::Cluster } else { Cure::Index };
+            Verdict::Pause { reason: told, cure }
         }
-        (400, "validation_exception" | "illegal_argument_exception") if is_shard_limit(&told) => {
-            Verdict::Pause { reason: told, is_block: false }
+        (_, "index_closed_exception") => Verdict::Pause { reason: told, cure: Cure::Index },
+        (_, "invalid_alias_name_exception") => Verdict::Pause { reason: told, cure: Cure::Alias },
+        (401 | 403, _)
+        | (404, "index_not_found_exception")
+        | (400, "invalid_index_name_exception" | "index_template_missing_exception") => {
+            Verdict::Pause { reason: told, cure: Cure::Cluster }
         }
-        (429, _) => Verdict::Again { reason: told, is_busy: true },
+        (400, "validation_exception" | "illegal_argument_exception")
+            if is_shard_limit(&told) || told.contains("no write index is defined") =>
+        {
+            Verdict::Pause { reason: told, cure: Cure::Cluster }
+        }
+        (429, _) => Verdict::Again { reason: told, trouble: Trouble::Busy },
         (400..=499, _) if answer.status != 408 => Verdict::Done(Written::Dead(told.into())),
-        _ => Verdict::Again { reason: told, is_busy: false },
+        (500..=599, _) => Verdict::Again { reason: told, trouble: Trouble::Failed },
+        _ => Verdict::Again { reason: told, trouble: Trouble::Away },
     }
+}
+
+/// Blocks that no index has for itself: of the cluster (6, 10, 13), and what a full disk does to every index on it (12).
+fn is_of_cluster(told: &str) -> bool {
+    ["/6/", "/10/", "/12/", "/13/"].iter().any(|number| told.contains(number))
 }
 
 fn is_shard_limit(told: &str) -> bool {
@@ -170,48 +211,59 @@ mod tests {
 
     #[test]
     fn items_are_judged_by_their_error() {
-        use Verdict::{Again, Done, Pause};
-        assert_eq!(
-            one("create", 409, "version_conflict_engine_exception", "x"),
-            Done(Written::Existed)
-        );
-        assert_eq!(
-            one("index", 409, "version_conflict_engine_exception", "x"),
-            Done(Written::Older)
-        );
-        assert!(matches!(
-            one("index", 400, "document_parsing_exception", "x"),
-            Done(Written::Dead(_))
-        ));
-        assert!(matches!(
-            one("index", 400, "mapper_parsing_exception", "x"),
-            Done(Written::Dead(_))
-        ));
-        assert!(matches!(
-            one("create", 429, "es_rejected_execution_exception", "x"),
-            Again { is_busy: true, .. }
-        ));
-        assert!(matches!(
-            one("create", 503, "unavailable_shards_exception", "x"),
-            Again { is_busy: false, .. }
-        ));
-        assert!(matches!(one("create", 500, "anything", "x"), Again { .. }));
-        // The same status as a full queue, but no waiting helps.
-        assert!(matches!(
-            one("create", 429, "cluster_block_exception", "x"),
-            Pause { is_block: true, .. }
-        ));
-        assert!(matches!(
-            one("create", 403, "cluster_block_exception", "x"),
-            Pause { is_block: true, .. }
-        ));
-        assert!(matches!(
-            one("create", 403, "security_exception", "x"),
-            Pause { is_block: false, .. }
-        ));
-        assert!(matches!(one("create", 404, "index_not_found_exception", "x"), Pause { .. }));
+        let done = |action, status, kind| one(action, status, kind, "x");
+        let conflict = "version_conflict_engine_exception";
+        assert_eq!(done("create", 409, conflict), Verdict::Done(Written::Existed));
+        assert_eq!(done("index", 409, conflict), Verdict::Done(Written::Older));
+        for kind in ["document_parsing_exception", "mapper_parsing_exception"] {
+            assert!(matches!(done("index", 400, kind), Verdict::Done(Written::Dead(_))), "{kind}");
+        }
+        let again = [
+            (429, "es_rejected_execution_exception", Trouble::Busy),
+            (502, "anything", Trouble::Away),
+            (503, "unavailable_shards_exception", Trouble::Away),
+            (503, "cluster_block_exception", Trouble::Away),
+            (504, "anything", Trouble::Away),
+            (408, "anything", Trouble::Away),
+            (500, "anything", Trouble::Failed),
+        ];
+        for (status, kind, expected) in again {
+            let verdict = one("create", status, kind, "x");
+            assert!(
+                matches!(verdict, Verdict::Again { trouble, .. } if trouble == expected),
+                "{verdict:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_somebody_has_to_cure_is_never_the_documents_fault() {
         let limit = "this action would add [1] shards, but this cluster currently has [1000]/[1000] maximum normal shards open";
-        assert!(matches!(one("create", 400, "validation_exception", limit), Pause { .. }));
+        // The same status as a full queue, but no waiting helps.
+        let flood = "index [a] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark]";
+        let old_flood = "index [a] blocked by: [FORBIDDEN/12/index read-only / allow delete (api)]";
+        let cluster = "blocked by: [FORBIDDEN/13/cluster read-only / allow delete (api)]";
+        let write = "index [a] blocked by: [FORBIDDEN/8/index write (api)]";
+        let no_index = "no write index is defined for alias [a]";
+        let pauses = [
+            (429, "cluster_block_exception", flood, Cure::Cluster),
+            (403, "cluster_block_exception", old_flood, Cure::Cluster),
+            (403, "cluster_block_exception", cluster, Cure::Cluster),
+            (403, "cluster_block_exception", write, Cure::Index),
+            (400, "index_closed_exception", "closed", Cure::Index),
+            (400, "invalid_alias_name_exception", "x", Cure::Alias),
+            (403, "security_exception", "x", Cure::Cluster),
+            (404, "index_not_found_exception", "x", Cure::Cluster),
+            (400, "validation_exception", limit, Cure::Cluster),
+            (400, "illegal_argument_exception", no_index, Cure::Cluster),
+        ];
+        for (status, kind, reason, expected) in pauses {
+            let verdict = one("create", status, kind, reason);
+            assert!(
+                matches!(verdict, Verdict::Pause { cure, .. } if cure == expected),
+                "{verdict:?}"
+            );
+        }
     }
 
     #[test]
@@ -221,7 +273,10 @@ mod tests {
         for status in [401, 403, 404] {
             assert!(matches!(reply(status, b"", 2), Reply::All(Verdict::Pause { .. })), "{status}");
         }
-        assert!(matches!(reply(429, b"", 2), Reply::All(Verdict::Again { is_busy: true, .. })));
+        assert!(matches!(
+            reply(429, b"", 2),
+            Reply::All(Verdict::Again { trouble: Trouble::Busy, .. })
+        ));
         for status in [0, 200, 201, 301, 408, 500, 502, 503, 504, 999] {
             assert!(
                 matches!(reply(status, b"half a bo", 2), Reply::All(Verdict::Again { .. })),

@@ -1,172 +1,42 @@
-//! What the servers need before the first document: template, alias, lifecycle.
+//! What the servers need before the first document: lifecycle, template, alias.
+//!
+//! First everything is looked at, then only what differs is sent. What a server cannot do is found out before the template is
+//! made, so that the template names nothing that is not there.
 
 use elasticsearch::http::Method;
 use serde_json::{Value, json};
 
 use super::ElasticsearchSink;
+use super::difference::{Change, changes};
+use super::template::{FIELDS_THAT_MATTER, Server};
 use crate::config::Period;
 
-/// Version of template and policy; raise it with every change.
-const SCHEMA: u32 = 1;
-/// Texts longer than this are kept but not searched.
-const TEXT_MAX: u32 = 1024;
-
-const TEXTS: &[&str] = &[
-    "elastic_type",
-    "event",
-    "sessionId",
-    "uniqueSessionId",
-    "customSessionId",
-    "session",
-    "connectionId",
-    "participantId",
-    "connection",
-    "user",
-    "userIdSource",
-    "streamId",
-    "receivingFrom",
-    "endpoint",
-    "endpointUid",
-    "reason",
-    "location",
-    "platform",
-    "clientData",
-    "serverData",
-    "ip",
-    "videoSource",
-    "videoDimensions",
-    "rtspUri",
-    "id",
-    "name",
-    "outputMode",
-    "resolution",
-    "recordingLayout",
-    "customLayout",
-    "status",
-    "finalStatus",
-    "cluster_id",
-    "clusterId",
-    "master_node_id",
-    "media_node_id",
-    "environmentId",
-    "uri",
-    "newStatus",
-    "oldStatus",
-    "nodeRole",
-    "nodeId",
-    "sessionIds",
-    "recordingIds",
-    "broadcasts",
-    "type",
-    "state",
-    "oldState",
-    "newState",
-    "padName",
-    "binName",
-    "mediaType",
-    "description",
-    "issuer",
-    "operation",
-    "content",
-    "data",
-    "from",
-    "to",
-    "filterType",
-    "eventType",
-    "mediaMode",
-    "recordingMode",
-    "closedBy",
-    "health",
-    "problems",
-    "tenant",
-    "mediaRole",
-    "scope",
-    "superseded",
-    "layout",
-];
-const DATES: &[&str] =
-    &["timestamp", "startTime", "createdAt", "destroyedAt", "timeOfDisconnection", "endTime"];
-const NUMBERS: &[&str] = &[
-    "duration",
-    "cpu",
-    "jitter",
-    "jitterMs",
-    "rtt",
-    "rttMs",
-    "fractionLost",
-    "targetBitrate",
-    "memPercentage",
-];
-const INTEGERS: &[&str] = &[
-    "size",
-    "videoFramerate",
-    "videoWidth",
-    "videoHeight",
-    "frameRate",
-    "networkCache",
-    "componentId",
-    "channelId",
-    "errorCode",
-    "msSinceEndpointCreation",
-    "bytesReceived",
-    "bytesSent",
-    "packetsReceived",
-    "packetsSent",
-    "packetsLost",
-    "remb",
-    "firCount",
-    "pliCount",
-    "nackCount",
-    "sliCount",
-    "newValue",
-    "oldValue",
-    "packetsLostDelta",
-    "packetsReceivedDelta",
-    "packetsSentDelta",
-    "bytesReceivedDelta",
-    "bytesSentDelta",
-    "nackDelta",
-    "pliDelta",
-    "firDelta",
-    "notFlowingMs",
-    "processingMs",
-    "joinDelta",
-    "streamedSeconds",
-    "num_sessions",
-    "num_connections",
-    "num_publishers",
-    "num_subscribers",
-    "num_streams",
-    "num_recordings",
-    "num_broadcasts",
-    "dayOfWeek",
-    "hourOfDay",
-];
-const FLAGS: &[&str] = &[
-    "audioEnabled",
-    "videoEnabled",
-    "hasAudio",
-    "hasVideo",
-    "adaptativeBitrate",
-    "onlyPlayWithSubscribers",
-    "abnormal",
-    "firstMedia",
-    "truncated",
-    "contentOmitted",
-    "startGuessed",
-];
-const CONTAINERS: &[&str] = &["users", "recordings", "connections", "publishers", "subscribers"];
-const UNSEARCHED: &[&str] = &["net", "malformed", "unindexed", "webrtc_stats"];
-
 /// Why setting up did not work.
-pub(super) enum SetupError {
-    /// Somebody has to change something.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The settings, or what is there already, have to be changed first.
+    #[error("{0:#}")]
     Refused(anyhow::Error),
+    /// The account may not, or not yet: goes on by itself when it may.
+    #[error("{0:#}")]
+    Denied(anyhow::Error),
     /// No answer; worth another try.
+    #[error("{0:#}")]
     Away(anyhow::Error),
 }
 
-/// Something that setup creates or replaces.
+/// What setup would do.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// In the order in which they are sent.
+    pub steps: Vec<Step>,
+    /// What is left out or stays wrong, and what to do about it.
+    pub warnings: Vec<String>,
+    /// Existing indices that will not do, and what to do about it.
+    pub faults: Vec<String>,
+}
+
+/// Something that is there afterwards.
 #[derive(Debug, Clone)]
 pub struct Step {
     /// What it is, for people.
@@ -177,15 +47,20 @@ pub struct Step {
     pub body: Value,
     /// What stands there now, if anything.
     pub before: Option<Value>,
-    /// Left out with a warning where the server has no such thing.
-    pub is_optional: bool,
 }
 
-/// Which server, and what it can.
-struct Server {
-    is_opensearch: bool,
-    /// Major and minor.
-    version: (u32, u32),
+impl Step {
+    /// What it changes, by path. Nothing: it is not sent.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        changes(self.before.as_ref().unwrap_or(&Value::Null), &self.body)
+    }
+
+    /// Whether all of it is there already.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.before.is_some() && self.changes().is_empty()
+    }
 }
 
 impl ElasticsearchSink {
@@ -193,31 +68,40 @@ impl ElasticsearchSink {
         format!("{}-events", self.config.index)
     }
 
-    /// What setup would send, with what stands there now.
+    /// Which indices are written.
+    fn pattern(&self) -> String {
+        match self.config.period {
+            Period::None => self.config.index.clone(),
+            Period::Month | Period::Day => format!("{}-events-*", self.config.index),
+        }
+    }
+
+    /// Sets up and says in the log what is left out or wrong.
+    pub(super) async fn set_up(&self) -> Result<(), SetupError> {
+        let plan = self.plan().await?;
+        self.apply(&plan).await?;
+        for told in plan.warnings.iter().chain(&plan.faults) {
+            tracing::warn!("{told}");
+        }
+        Ok(())
+    }
+
+    /// Does what `plan` says.
     ///
     /// # Errors
     ///
     /// If the servers do not answer, or refuse; the message says what to do.
-    pub async fn plan(&self) -> anyhow::Result<Vec<Step>> {
-        self.steps().await.map_err(|error| match error {
-            SetupError::Refused(error) | SetupError::Away(error) => error,
-        })
-    }
-
-    pub(super) async fn set_up(&self) -> Result<(), SetupError> {
-        for step in self.steps().await? {
+    pub async fn apply(&self, plan: &Plan) -> Result<(), SetupError> {
+        for step in plan.steps.iter().filter(|step| !step.is_done()) {
             let (status, answer) = self
                 .ask(Method::Put, &step.path, Some(step.body.to_string()))
                 .await
                 .map_err(SetupError::Away)?;
             match status {
-                200..=299 => tracing::debug!(path = step.path, "created or replaced"),
-                _ if step.is_optional => {
-                    tracing::warn!(
-                        path = step.path,
-                        status,
-                        "server has no such lifecycle management; indices are kept for ever"
-                    );
+                200..=299 => tracing::debug!(path = step.path, "created or changed"),
+                409 => {
+                    let error = anyhow::anyhow!("{}: somebody else changes it too", step.what);
+                    return Err(SetupError::Away(error));
                 }
                 _ => return Err(refusal(status, &answer, &step.what)),
             }
@@ -225,36 +109,139 @@ impl ElasticsearchSink {
         Ok(())
     }
 
-    async fn steps(&self) -> Result<Vec<Step>, SetupError> {
+    /// What setup would do, with what stands there now. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// If the servers do not answer, or refuse; the message says what to do.
+    pub async fn plan(&self) -> Result<Plan, SetupError> {
         let server = self.server().await?;
+        let mut plan = Plan::default();
         self.refuse_plain_index().await?;
-        let days = self.config.retention.as_secs() / 86_400;
-        let mut steps = Vec::new();
-        if days > 0 {
-            let (path, body) = if server.is_opensearch { self.ism(days) } else { self.ilm(days) };
-            let what =
-                format!("lifecycle policy {}: delete after {days} days", self.template_name());
-            steps.push(self.step(what, path, body, true).await?);
-        }
-        let body = self.template(&server, days > 0);
-        let path = format!("/_index_template/{}", self.template_name());
-        steps.push(
-            self.step(format!("index template {}", self.template_name()), path, body, false)
-                .await?,
-        );
-        Ok(steps)
+        let lifecycle = self.lifecycle(&server, &mut plan.warnings).await?;
+        let body = self.template(&server, lifecycle.is_some());
+        plan.steps.extend(lifecycle);
+        let name = self.template_name();
+        let path = format!("/_index_template/{name}");
+        let before = self.look(&path, &format!("index template {name}")).await?;
+        let before = before.map(|told| part(&told, "/index_templates/0/index_template"));
+        plan.steps.push(Step { what: format!("index template {name}"), path, body, before });
+        plan.steps.extend(optional(self.missing_alias().await, &mut plan.warnings)?);
+        plan.faults = optional(self.wrong_types().await, &mut plan.warnings)?;
+        Ok(plan)
     }
 
-    async fn step(
+    /// What stands at `path`, if anything.
+    async fn look(&self, path: &str, what: &str) -> Result<Option<Value>, SetupError> {
+        match self.ask(Method::Get, path, None).await.map_err(SetupError::Away)? {
+            (200, told) => Ok(Some(told)),
+            (404, _) => Ok(None),
+            (status, told) => Err(refusal(status, &told, what)),
+        }
+    }
+
+    /// The policy that deletes old indices, where the settings want one and the server has such a thing.
+    async fn lifecycle(
         &self,
-        what: String,
-        path: String,
-        body: Value,
-        is_optional: bool,
-    ) -> Result<Step, SetupError> {
-        let (status, before) =
-            self.ask(Method::Get, &path, None).await.map_err(SetupError::Away)?;
-        Ok(Step { what, path, body, before: (status == 200).then_some(before), is_optional })
+        server: &Server,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Step>, SetupError> {
+        let days = self.config.retention.as_secs() / 86_400;
+        if days == 0 {
+            return Ok(None);
+        }
+        if self.config.period == Period::None {
+            warnings.push(
+                "elasticsearch.retention is left out: with elasticsearch.period = \"none\" there is one index, which never ends"
+                    .to_owned(),
+            );
+            return Ok(None);
+        }
+        let (mut path, body) = if server.is_opensearch { self.ism(days) } else { self.ilm(days) };
+        let what = format!("lifecycle policy {}: delete after {days} days", self.template_name());
+        let (status, told) = self.ask(Method::Get, &path, None).await.map_err(SetupError::Away)?;
+        let before = match status {
+            200 if server.is_opensearch => {
+                let number = |name: &str| told.get(name).cloned().unwrap_or_default();
+                path = format!(
+                    "{path}?if_seq_no={}&if_primary_term={}",
+                    number("_seq_no"),
+                    number("_primary_term")
+                );
+                Some(json!({ "policy": told.get("policy") }))
+            }
+            200 => {
+                let policy = told.get(self.template_name()).and_then(|told| told.get("policy"));
+                Some(json!({ "policy": policy }))
+            }
+            404 => None,
+            401 | 403 | 429 | 500.. => return Err(refusal(status, &told, &what)),
+            _ => {
+                warnings.push(format!(
+                    "elasticsearch.retention is left out: the server has no lifecycle management (status {status}), indices are kept for ever; \
+                     delete old ones yourself, or set elasticsearch.retention = \"0s\""
+                ));
+                return Ok(None);
+            }
+        };
+        Ok(Some(Step { what, path, body, before }))
+    }
+
+    /// The alias for indices that were made without the template.
+    async fn missing_alias(&self) -> Result<Option<Step>, SetupError> {
+        if self.config.period == Period::None {
+            return Ok(None);
+        }
+        let (alias, pattern) = (&self.config.index, self.pattern());
+        let what = format!("alias {alias}");
+        let found = self.look(&format!("/{pattern}/_alias"), &what).await?.unwrap_or_default();
+        let none = serde_json::Map::new();
+        let without: Vec<&str> = found
+            .as_object()
+            .unwrap_or(&none)
+            .iter()
+            .filter(|(_, told)| told.pointer(&format!("/aliases/{alias}")).is_none())
+            .map(|(index, _)| index.as_str())
+            .collect();
+        if without.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Step {
+            what: format!("alias {alias} for {}", some_of(&without)),
+            path: format!("/{pattern}/_alias/{alias}"),
+            body: json!({}),
+            before: None,
+        }))
+    }
+
+    /// Indices that were made without the template and now guess, or have guessed, what they hold.
+    async fn wrong_types(&self) -> Result<Vec<String>, SetupError> {
+        let names: Vec<&str> = FIELDS_THAT_MATTER.iter().map(|(name, _)| *name).collect();
+        let path = format!("/{}/_mapping/field/{}", self.pattern(), names.join(","));
+        let found = self.look(&path, "mappings").await?.unwrap_or_default();
+        let none = serde_json::Map::new();
+        let mut faults = Vec::new();
+        for (name, expected) in FIELDS_THAT_MATTER {
+            let wrong: Vec<(&str, &str)> = found
+                .as_object()
+                .unwrap_or(&none)
+                .iter()
+                .map(|(index, told)| {
+                    let kind = told.pointer(&format!("/mappings/{name}/mapping/{name}/type"));
+                    (index.as_str(), kind.and_then(Value::as_str).unwrap_or("nothing"))
+                })
+                .filter(|(_, kind)| kind != expected)
+                .collect();
+            if let Some((_, kind)) = wrong.first() {
+                let indices: Vec<&str> = wrong.iter().map(|(index, _)| *index).collect();
+                faults.push(format!(
+                    "{name} is mapped as {kind}, not {expected}, in {}: it was made without the index template, and searches go wrong there; \
+                     reindex it to another name, delete it, and reindex it back, or set another elasticsearch.index",
+                    some_of(&indices)
+                ));
+            }
+        }
+        Ok(faults)
     }
 
     async fn server(&self) -> Result<Server, SetupError> {
@@ -290,88 +277,46 @@ impl ElasticsearchSink {
         if self.config.period == Period::None {
             return Ok(());
         }
-        let (status, found) = self
-            .ask(Method::Get, &format!("/{index}/_alias"), None)
-            .await
-            .map_err(SetupError::Away)?;
-        let is_plain =
-            status == 200 && found.as_object().is_some_and(|found| found.contains_key(index));
-        if is_plain {
-            return Err(SetupError::Refused(anyhow::anyhow!(
-                "there is an index called {index} already, so no alias can have that name; set elasticsearch.period = \"none\" to write into it, \
-                 set another elasticsearch.index, or reindex it to another name and delete it"
-            )));
+        let found = self.look(&format!("/{index}/_alias"), "alias").await?.unwrap_or_default();
+        if found.as_object().is_some_and(|found| found.contains_key(index)) {
+            return Err(SetupError::Refused(anyhow::anyhow!(name_is_taken(index))));
         }
         Ok(())
     }
+}
 
-    fn template(&self, server: &Server, has_lifecycle: bool) -> Value {
-        let index = &self.config.index;
-        let mut settings = json!({
-            "index.number_of_shards": self.config.shards,
-            "index.number_of_replicas": self.config.replicas,
-            "index.refresh_interval": "1s",
-            "index.codec": "best_compression",
-            "index.mapping.ignore_malformed": true,
-            "index.mapping.total_fields.limit": 2000,
-        });
-        if let Some(settings) = settings.as_object_mut() {
-            if !server.is_opensearch && server.version >= (8, 13) {
-                settings.insert(
-                    "index.mapping.total_fields.ignore_dynamic_beyond_limit".to_owned(),
-                    json!(true),
-                );
-            }
-            if !server.is_opensearch && has_lifecycle {
-                settings.insert("index.lifecycle.name".to_owned(), json!(self.template_name()));
-            }
+/// What to do about an index that has the name of the alias.
+pub(super) fn name_is_taken(index: &str) -> String {
+    format!(
+        "there is an index called {index} already, so no alias can have that name; set elasticsearch.period = \"none\" to write into it, \
+         set another elasticsearch.index, or reindex it to another name and delete it"
+    )
+}
+
+/// An account that may write needs not be allowed to look at what was there before.
+fn optional<T: Default>(
+    looked: Result<T, SetupError>,
+    warnings: &mut Vec<String>,
+) -> Result<T, SetupError> {
+    match looked {
+        Err(SetupError::Denied(error)) => {
+            warnings.push(format!("existing indices are not looked at: {error:#}"));
+            Ok(T::default())
         }
-        let mut template = json!({ "settings": settings, "mappings": mappings() });
-        let patterns = if self.config.period == Period::None {
-            json!([index])
-        } else {
-            if let Some(template) = template.as_object_mut() {
-                template.insert("aliases".to_owned(), json!({ index: {} }));
-            }
-            json!([format!("{index}-events-*")])
-        };
-        json!({
-            "index_patterns": patterns,
-            "priority": 400,
-            "_meta": { "managed_by": "callscope", "schema": SCHEMA },
-            "template": template,
-        })
+        looked => looked,
     }
+}
 
-    fn ilm(&self, days: u64) -> (String, Value) {
-        let delete = json!({ "min_age": format!("{}d", days + self.period_days()), "actions": { "delete": {} } });
-        let body = json!({ "policy": { "phases": { "hot": { "min_age": "0ms", "actions": {} }, "delete": delete } } });
-        (format!("/_ilm/policy/{}", self.template_name()), body)
+fn some_of(indices: &[&str]) -> String {
+    let some = indices.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    match indices.len().saturating_sub(3) {
+        0 => some,
+        more => format!("{some} and {more} more"),
     }
+}
 
-    fn ism(&self, days: u64) -> (String, Value) {
-        let age = format!("{}d", days + self.period_days());
-        let patterns = json!([format!("{}-events-*", self.config.index)]);
-        let body = json!({ "policy": {
-            "description": "callscope: delete old events",
-            "default_state": "live",
-            "states": [
-                { "name": "live", "actions": [], "transitions": [{ "state_name": "expired", "conditions": { "min_index_age": age } }] },
-                { "name": "expired", "actions": [{ "delete": {} }], "transitions": [] },
-            ],
-            "ism_template": [{ "index_patterns": patterns, "priority": 100 }],
-        } });
-        (format!("/_plugins/_ism/policies/{}", self.template_name()), body)
-    }
-
-    /// Age counts from an index's creation, which is the beginning of its period.
-    fn period_days(&self) -> u64 {
-        match self.config.period {
-            Period::Month => 31,
-            Period::Day => 1,
-            Period::None => 0,
-        }
-    }
+fn part(told: &Value, pointer: &str) -> Value {
+    told.pointer(pointer).cloned().unwrap_or_default()
 }
 
 fn refusal(status: u16, answer: &Value, what: &str) -> SetupError {
@@ -380,7 +325,7 @@ fn refusal(status: u16, answer: &Value, what: &str) -> SetupError {
         .and_then(Value::as_str)
         .map_or_else(|| answer.to_string(), str::to_owned);
     match status {
-        401 | 403 => SetupError::Refused(anyhow::anyhow!(
+        401 | 403 => SetupError::Denied(anyhow::anyhow!(
             "{what}: the server refuses (status {status}: {reason}); see elasticsearch.username, .password and .api_key, and that they may manage templates and write indices"
         )),
         429 | 500..=599 => SetupError::Away(anyhow::anyhow!("{what}: status {status}: {reason}")),
@@ -388,58 +333,4 @@ fn refusal(status: u16, answer: &Value, what: &str) -> SetupError {
             "{what}: the server refuses (status {status}: {reason})"
         )),
     }
-}
-
-fn mappings() -> Value {
-    let text = json!({
-        "type": "keyword", "ignore_above": TEXT_MAX,
-        "fields": { "keyword": { "type": "keyword", "ignore_above": TEXT_MAX } },
-    });
-    let date = json!({ "type": "date", "format": "epoch_millis||strict_date_optional_time" });
-    let object = |names: &[&str], kind: &Value| -> Value {
-        let members: serde_json::Map<String, Value> =
-            names.iter().map(|name| ((*name).to_owned(), kind.clone())).collect();
-        json!({ "properties": members })
-    };
-    let mut properties = serde_json::Map::new();
-    let mut all = |names: &[&str], kind: &Value| {
-        properties.extend(names.iter().map(|name| ((*name).to_owned(), kind.clone())));
-    };
-    all(TEXTS, &text);
-    all(DATES, &date);
-    all(NUMBERS, &json!({ "type": "double" }));
-    all(INTEGERS, &json!({ "type": "long" }));
-    all(FLAGS, &json!({ "type": "boolean" }));
-    let unsearched = json!({ "type": "object", "enabled": false });
-    all(UNSEARCHED, &unsearched);
-    all(
-        CONTAINERS,
-        &json!({ "properties": { "numberOfElements": { "type": "integer" }, "content": unsearched } }),
-    );
-    let number = json!({ "type": "double" });
-    let mut geo =
-        object(&["continent", "country", "countryCode", "region", "city", "asOrganization"], &text);
-    if let Some(geo) = geo.pointer_mut("/properties").and_then(Value::as_object_mut) {
-        geo.insert("asn".to_owned(), json!({ "type": "long" }));
-    }
-    let others = [
-        ("geo", geo),
-        ("geoPoints", json!({ "type": "geo_point", "ignore_malformed": true })),
-        ("client", object(&["browser", "version", "os", "device"], &text)),
-        ("candidate", object(&["localType", "remoteType", "transport"], &text)),
-        ("lifetime", json!({ "type": "date_range", "format": "epoch_millis" })),
-        ("mem", object(&["used", "percentage"], &number)),
-        ("net_total", object(&["rxBytes", "txBytes"], &json!({ "type": "long" }))),
-    ];
-    properties.extend(others.into_iter().map(|(name, kind)| (name.to_owned(), kind)));
-    json!({
-        "date_detection": false,
-        "numeric_detection": false,
-        "dynamic_templates": [
-            { "objects": { "match_mapping_type": "object", "match": "*", "path_unmatch": ["system*", "mediaNodes*", "candidatePair*"], "mapping": unsearched } },
-            { "texts": { "match_mapping_type": "string", "mapping": text } },
-            { "numbers": { "match_mapping_type": "long", "mapping": number } },
-        ],
-        "properties": properties,
-    })
 }

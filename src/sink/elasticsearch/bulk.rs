@@ -1,0 +1,202 @@
+//! One bulk request: its lines, and what its answer means for each document.
+//!
+//! Whether an index takes documents is asked by a write that can only conflict: it passes everything that a real one has to
+//! pass, and stores nothing. It tells a document that the store always fails from a store that fails, and a blocked index of a
+//! past period (read-only, closed by its lifecycle) from a blocked cluster: if the index of the present takes documents, those
+//! for a blocked one of the past become dead letters and do not hold up the rest.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+use elasticsearch::http::Method;
+use elasticsearch::http::headers::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+
+use super::answer::{self, Cure, Reply, Trouble, Verdict};
+use super::work::Batch;
+use super::{ElasticsearchSink, setup};
+use crate::document::Document;
+use crate::json::Object;
+use crate::sink::{Written, index_name};
+
+/// Indices remembered as made with the template; beyond that it is looked for again.
+const SEEN_MAX: usize = 1024;
+/// Id that no document has, under which is asked whether an index takes documents.
+const PROBE: &str = "callscope-probe";
+
+impl ElasticsearchSink {
+    /// Sends some of `documents` as one request, and finds out what its answer means for each of them.
+    pub(super) async fn attempt(&self, batch: Batch, documents: &[Document]) -> (Batch, Reply) {
+        let chosen: Vec<(String, &Document)> = batch
+            .documents
+            .iter()
+            .filter_map(|index| documents.get(*index))
+            .map(|document| (index_name(&self.config, document.index_time), document))
+            .collect();
+        let indices: BTreeSet<&str> = chosen.iter().map(|(name, _)| name.as_str()).collect();
+        if let Err(verdict) = self.look_for_template(&indices).await {
+            return (batch, Reply::All(verdict));
+        }
+        let probes = if batch.has_probe() { indices } else { BTreeSet::new() };
+        let count = chosen.len() + probes.len();
+        let reply = match self.bulk(encode(&chosen, &probes), count).await {
+            Reply::Items(verdicts) => Reply::Items(self.settle(&chosen, &probes, verdicts).await),
+            reply @ (Reply::Halve(_) | Reply::All(_)) => reply,
+        };
+        (batch, reply)
+    }
+
+    /// Sends `body`, which makes `count` items.
+    async fn bulk(&self, body: Vec<u8>, count: usize) -> Reply {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+        let body = if self.config.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            // Compression would hold up every other request on this thread.
+            let compressed = tokio::task::spawn_blocking(move || {
+                let mut encoder = flate2::write::GzEncoder::new(
+                    Vec::with_capacity(body.len() / 4),
+                    flate2::Compression::fast(),
+                );
+                encoder.write_all(&body).and_then(|()| encoder.finish())
+            });
+            match compressed.await.map_err(anyhow::Error::from).and_then(|result| Ok(result?)) {
+                Ok(body) => body,
+                Err(error) => return Reply::All(failed(&error)),
+            }
+        } else {
+            body
+        };
+        // The server waits for a missing shard less long than we wait for the server, so that it can still tell.
+        let timeout_ms = (self.config.request_timeout / 2).as_millis();
+        let path = format!(
+            "/_bulk?timeout={timeout_ms}ms&filter_path=errors,items.*.status,items.*.error"
+        );
+        match self.send(Method::Post, &path, headers, Some(Bytes::from(body))).await {
+            Ok(answer) => answer::reply(answer.status, &answer.body, count),
+            Err(error) => Reply::All(failed(&error)),
+        }
+    }
+
+    /// The verdicts on the documents `chosen`, whose items come before those of `probes`, in the light of all of them.
+    async fn settle(
+        &self,
+        chosen: &[(String, &Document)],
+        probes: &BTreeSet<&str>,
+        mut verdicts: Vec<Verdict>,
+    ) -> Vec<Verdict> {
+        let asked = verdicts.split_off(chosen.len());
+        let names = || chosen.iter().map(|(name, _)| name.as_str());
+        let told = names().zip(&verdicts).chain(probes.iter().copied().zip(&asked));
+        let takes: BTreeSet<&str> =
+            told.filter(|(_, verdict)| is_taken(verdict)).map(|(name, _)| name).collect();
+        let present = index_name(&self.config, chrono::Utc::now().timestamp_millis());
+        let mut has_block_in_the_past = false;
+        for (name, verdict) in names().zip(&mut verdicts) {
+            match verdict {
+                Verdict::Again { trouble: trouble @ Trouble::Failed, .. }
+                    if takes.contains(name) =>
+                {
+                    *trouble = Trouble::FailedAlone;
+                }
+                Verdict::Pause { reason, cure: Cure::Alias } => {
+                    *reason = format!("{reason}; {}", setup::name_is_taken(&self.config.index));
+                }
+                Verdict::Pause { cure: Cure::Index, .. } => {
+                    has_block_in_the_past |= *name < *present;
+                }
+                Verdict::Done(_) | Verdict::Again { .. } | Verdict::Pause { .. } => {}
+            }
+        }
+        let goes_on = has_block_in_the_past
+            && (takes.contains(present.as_str()) || self.takes_documents(&present).await);
+        for (name, verdict) in names().zip(&mut verdicts) {
+            if let Verdict::Pause { reason, cure: Cure::Index } = verdict
+                && *name < *present
+                && goes_on
+            {
+                *verdict = Verdict::Done(Written::Dead(reason.as_str().into()));
+            }
+        }
+        verdicts
+    }
+
+    /// Whether `index` takes documents at this moment.
+    async fn takes_documents(&self, index: &str) -> bool {
+        let probes = BTreeSet::from([index]);
+        if self.look_for_template(&probes).await.is_err() {
+            return false;
+        }
+        let reply = self.bulk(encode(&[], &probes), 1).await;
+        matches!(reply, Reply::Items(verdicts) if verdicts.iter().all(is_taken))
+    }
+
+    /// Without the template the first document would make an index with guessed types, which nothing mends later.
+    async fn look_for_template(&self, indices: &BTreeSet<&str>) -> Result<(), Verdict> {
+        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if indices.iter().all(|index| seen().contains(*index)) {
+            return Ok(());
+        }
+        let name = self.template_name();
+        let asked = self.ask(Method::Get, &format!("/_index_template/{name}"), None).await;
+        let (status, body) = asked.map_err(|error| failed(&error))?;
+        let told = || format!("index template {name}: status {status}: {body}");
+        match status {
+            200 => {
+                let mut seen = seen();
+                if seen.len() + indices.len() > SEEN_MAX {
+                    seen.clear();
+                }
+                seen.extend(indices.iter().map(|index| (*index).to_owned()));
+                Ok(())
+            }
+            404 => Err(Verdict::Pause {
+                reason: format!(
+                    "the index template {name} is missing; run `callscope setup`, or set sink.setup and restart"
+                ),
+                cure: Cure::Cluster,
+            }),
+            429 | 500.. => Err(Verdict::Again { reason: told(), trouble: Trouble::Away }),
+            _ => Err(Verdict::Pause { reason: told(), cure: Cure::Cluster }),
+        }
+    }
+}
+
+/// Lines of a bulk request: `chosen` documents with the names of their indices, then a question to each of `probes`.
+fn encode(chosen: &[(String, &Document)], probes: &BTreeSet<&str>) -> Vec<u8> {
+    let bytes = chosen.iter().map(|(_, document)| document.json.len() + 128).sum::<usize>();
+    let mut body = Vec::with_capacity(bytes + probes.len() * 128);
+    for (index, document) in chosen {
+        let mut action = Object::with_capacity(112);
+        action.text("_index", index);
+        action.text("_id", &document.id);
+        if let Some(version) = document.version {
+            action.json("version", &version.to_string());
+            action.text("version_type", "external_gte");
+        }
+        let name = if document.version.is_some() { "index" } else { "create" };
+        body.extend_from_slice(format!("{{\"{name}\":{}}}\n", action.finish()).as_bytes());
+        body.extend_from_slice(&document.json);
+        body.push(b'\n');
+    }
+    for index in probes {
+        let mut action = Object::with_capacity(112);
+        action.text("_index", index);
+        action.text("_id", PROBE);
+        // No document has this id, so none can have this place in the index's history: always a conflict.
+        action.json("if_seq_no", "0");
+        action.json("if_primary_term", "1");
+        body.extend_from_slice(format!("{{\"index\":{}}}\n{{}}\n", action.finish()).as_bytes());
+    }
+    body
+}
+
+/// The store has it, or a newer one, or said that it would conflict: its index takes documents.
+fn is_taken(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Done(Written::Stored | Written::Existed | Written::Older))
+}
+
+fn failed(error: &anyhow::Error) -> Verdict {
+    Verdict::Again { reason: format!("{error:#}"), trouble: Trouble::Away }
+}
