@@ -66,7 +66,7 @@ pub(super) async fn run(
     let stop = stop_on_signal()?;
     let (sink, _index, _status) = open_sink(&config, kind, &stop)?;
     if config.sink.setup {
-        sink.setup().await.map_err(sink_failure)?;
+        set_up(&sink).await?;
     }
     let letters = match kind {
         SinkKind::Embedded => {
@@ -106,6 +106,15 @@ pub(super) async fn run(
         None if tally.dead + tally.refused > 0 => Ok(ExitCode::DataRejected),
         None => Ok(ExitCode::Ok),
     }
+}
+
+/// Once: whoever imports stands by, and can do it again.
+async fn set_up(sink: &AnySink) -> Result<(), Failure> {
+    let AnySink::Elasticsearch(sink) = sink else {
+        return sink.setup().await.map_err(sink_failure);
+    };
+    let plan = sink.plan().await.map_err(Failure::with(ExitCode::Unreachable))?;
+    sink.apply(&plan).await.map_err(Failure::with(ExitCode::Unreachable))
 }
 
 /// A file to be read.

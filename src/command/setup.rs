@@ -4,11 +4,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::print;
 use crate::cli::{ExitCode, Failure};
-use crate::config::Config;
+use crate::config::{Config, SinkKind};
 use crate::sink::StatusSender;
 use crate::sink::elasticsearch::{ElasticsearchSink, Step};
 
 pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failure> {
+    if config.sink.kind != SinkKind::Elasticsearch {
+        print("sink.kind is not \"elasticsearch\": what it is needs no setup")?;
+        return Ok(ExitCode::Ok);
+    }
     let sink = ElasticsearchSink::new(
         &config.elasticsearch,
         CancellationToken::new(),

@@ -1,5 +1,10 @@
 //! Where a passing field may stand, so that no index refuses the document for it.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
 use crate::event::names::Class;
 use crate::event::{Field, FieldName};
 
@@ -23,16 +28,65 @@ const NUMBER_BYTES_MAX: usize = 64;
 #[must_use]
 pub fn place_of(field: &Field<'_>) -> Place {
     let json = &*field.json;
-    let is_object = json.starts_with('{') || (json.starts_with('[') && json.contains('{'));
+    let is_object = is_objects(json);
     match field.known.map(FieldName::class) {
         Some(Class::Scalar) if is_object || is_odd_number(json) => Place::Malformed,
-        Some(Class::Object) if !json.starts_with('{') => Place::Malformed,
+        Some(Class::Object) if !fits(json, members_of(field.known)) => Place::Malformed,
         Some(Class::Scalar | Class::Object) => Place::Indexed,
         Some(Class::Own | Class::Added) => Place::Malformed,
         // Unknown objects could disagree with unknown texts of the same name, or hold names without end.
         None if is_object || is_odd_number(json) || !is_name(&field.name) => Place::Unindexed,
         None => Place::Indexed,
     }
+}
+
+/// What an index expects of a member.
+#[derive(Clone, Copy)]
+enum Shape {
+    Scalar,
+    Object(&'static [(&'static str, Shape)]),
+}
+
+/// Members of OpenVidu's objects that are searched: an index refuses the document where one has another shape.
+fn members_of(name: Option<FieldName>) -> &'static [(&'static str, Shape)] {
+    use Shape::{Object, Scalar};
+    const NODES: Shape = Object(&[("total", Scalar)]);
+    match name {
+        Some(FieldName::Mem) => &[("used", Scalar), ("percentage", Scalar)],
+        Some(FieldName::MediaNodes) => &[("launch", NODES), ("terminate", NODES)],
+        Some(FieldName::System) => &[
+            (
+                "config",
+                Object(&[
+                    ("maxNodes", Scalar),
+                    ("minNodes", Scalar),
+                    ("maxAvgLoad", Scalar),
+                    ("minAvgLoad", Scalar),
+                ]),
+            ),
+            ("status", Object(&[("numNodes", Scalar), ("totalLoad", Scalar), ("avgLoad", Scalar)])),
+        ],
+        _ => &[],
+    }
+}
+
+/// Whether `json` is an object whose members have the shapes that `members` name, as far as it has them.
+fn fits(json: &str, members: &[(&str, Shape)]) -> bool {
+    let Ok(object) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(json) else {
+        return false;
+    };
+    members.iter().all(|(name, shape)| {
+        let value = object.get(*name).map(|value| value.get());
+        value.is_none_or(|json| match shape {
+            Shape::Scalar => !is_objects(json),
+            Shape::Object(members) => fits(json, members),
+        })
+    })
+}
+
+/// An object, or a list that may hold one.
+fn is_objects(json: &str) -> bool {
+    json.starts_with('{') || (json.starts_with('[') && json.contains('{'))
 }
 
 /// A number that some index cannot hold.
@@ -67,6 +121,11 @@ mod tests {
             ("jitter", "1e400", Place::Malformed),
             ("net", r#"{"eth0":{"rxBytes":1}}"#, Place::Indexed),
             ("net", "7", Place::Malformed),
+            ("mem", r#"{"used":1,"percentage":2.5,"new":{"a":1}}"#, Place::Indexed),
+            ("mem", r#"{"used":{"a":1}}"#, Place::Malformed),
+            ("mediaNodes", r#"{"launch":{"total":1,"newNodes":[{"id":"a"}]}}"#, Place::Indexed),
+            ("mediaNodes", r#"{"launch":5}"#, Place::Malformed),
+            ("system", r#"{"status":{"numNodes":1,"avgLoad":{"a":1}}}"#, Place::Malformed),
             ("client", r#""x""#, Place::Malformed),
             ("joinDelta", "5", Place::Malformed),
             ("net_total", "5", Place::Malformed),

@@ -62,13 +62,13 @@ impl<S: Sink> Outlet<S> {
             }
             self.metrics.documents(&batch.documents);
         }
-        match &self.dead_letters {
-            Some(dead_letters) => dead_letters.put(&batch.letters)?,
-            None => {
-                for letter in &batch.letters {
-                    tracing::warn!(place = %letter.key(), reason = %letter.reason, "not stored");
-                }
-            }
+        if let Some(dead_letters) = &self.dead_letters {
+            dead_letters.put(&batch.letters)?;
+        }
+        let is_kept = self.dead_letters.is_some();
+        for letter in &batch.letters {
+            // With its place, an operator finds it again.
+            tracing::warn!(key = %letter.key(), reason = %letter.reason, is_kept, "dead letter");
         }
         self.metrics.cycle(&batch.tally);
         Ok(batch.tally)
