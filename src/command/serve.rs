@@ -276,9 +276,8 @@ impl Running {
         if let Err(error) = self.journal.release(next) {
             tracing::warn!(error = %error, "journal segment cannot be deleted");
         }
-        if let Some(letters) = &self.lane.dead_letters
-            && let Ok(count) = letters.count()
-        {
+        if let Some(letters) = &self.lane.dead_letters {
+            let count = letters.count();
             self.lane.metrics.dead_letters.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
