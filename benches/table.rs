@@ -17,12 +17,12 @@ use callscope::checkpoint::{Checkpoint, Progress};
 use callscope::config::{Config, EmbeddedConfig};
 use callscope::document::Document;
 use callscope::enrich::place::GeoIp;
-use callscope::journal::Journal;
+use callscope::journal::{Bounds, Journal};
 use callscope::lane::fold::Folder;
 use callscope::lane::{Item, Lane};
 use callscope::live::Live;
 use callscope::metrics::Metrics;
-use callscope::record::{Input, Position, Record};
+use callscope::record::{Input, Position, Positions, Record};
 use callscope::sessions::Limits;
 use callscope::simulate::rng::Rng;
 use callscope::simulate::session;
@@ -159,7 +159,12 @@ fn restart(mut lane: Lane<BlackHole>) {
 
 async fn journal() {
     let folder = tempfile::tempdir().unwrap();
-    let (journal, writer, _) = Journal::open(folder.path(), 1 << 34, 1 << 26).unwrap();
+    let (journal, writer, _) = Journal::open(
+        folder.path(),
+        Bounds { bytes_max: 1 << 34, segment_bytes: 1 << 26, reserve_bytes: 0 },
+        &Positions::default(),
+    )
+    .unwrap();
     for (connections, each, goal) in [(64, 600, "20 000/s"), (1, 1000, "p99 < 50 ms")] {
         let started = Instant::now();
         let tasks = (0..connections).map(|_| {
