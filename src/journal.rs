@@ -836,6 +836,8 @@ mod tests {
         };
         assert!(matches!(failed, AppendError::Io(_) | AppendError::DiskFull { .. }), "{failed}");
         drop(opened);
+        let whole = |(_, path): &(u64, PathBuf)| fs::metadata(path).unwrap().len() >= SEGMENT_HEAD;
+        assert!(segments(&folder).unwrap().iter().all(whole));
         // A start on the full disk, and another failure there.
         let opened = Opened::at(&folder, 1 << 30, 10_000);
         assert_eq!(opened.read(), expected);
