@@ -431,6 +431,43 @@ mod tests {
         assert!(refused > 10, "{refused}");
     }
 
+    /// Values of an older cycle under their own hashes, which only the checksums of pages tell from newer ones.
+    #[test]
+    fn a_page_that_was_never_written_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.redb");
+        let mut files: Vec<Vec<u8>> = Vec::new();
+        for round in 1..8_u8 {
+            let changes: Vec<Change> = (0..300_u16)
+                .map(|key| Change { key: key.to_be_bytes().to_vec(), value: Some(vec![round; 50]) })
+                .collect();
+            Checkpoint::open(&path).unwrap().save(&Progress::default(), &changes).unwrap();
+            files.push(std::fs::read(&path).unwrap());
+        }
+        let newest = files.pop().unwrap();
+        let mut mixed = 0;
+        for older in files {
+            for (page, old) in (0..).step_by(4096).zip(older.chunks(4096)) {
+                let mut file = newest.clone();
+                let Some(new) = file.get_mut(page..page + old.len()) else { continue };
+                if new == old {
+                    continue;
+                }
+                new.copy_from_slice(old);
+                std::fs::write(&path, &file).unwrap();
+                mixed += 1;
+                if let Ok(opened) = Checkpoint::open(&path)
+                    && let Ok(found) = entities(&opened)
+                {
+                    let is_newest =
+                        found.len() == 300 && found.iter().all(|(_, value)| value[0] == 7);
+                    assert!(is_newest, "page at {page}");
+                }
+            }
+        }
+        assert!(mixed > 10, "{mixed}");
+    }
+
     #[test]
     fn a_value_that_is_not_the_one_saved_stops_the_start() {
         let folder = tempfile::tempdir().unwrap();

@@ -111,7 +111,7 @@ impl Serve {
     /// Looks until `path` answers with `text` in it. Without an end, what never comes would show as a test that hangs.
     async fn wait_for(&self, path: &str, text: &str) {
         let mut answer = String::new();
-        for _ in 0..200_000 {
+        for _ in 0..50_000 {
             answer = self.get(path).await;
             if answer.contains(text) {
                 return;
@@ -409,6 +409,28 @@ async fn a_checkpoint_that_is_gone_is_told_of() {
     let serve = Serve::start(folder.path());
     assert!(serve.has_told("NO CHECKPOINT"), "{}", serve.told.lock().unwrap());
     serve.stop();
+}
+
+#[tokio::test]
+async fn a_journal_that_fills_up_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = [
+        ("CALLSCOPE__SINK__KIND", "elasticsearch"),
+        ("CALLSCOPE__ELASTICSEARCH__URLS", "http://127.0.0.1:1"),
+        ("CALLSCOPE__JOURNAL__BYTES_MAX", "200000"),
+        ("CALLSCOPE__HTTP__BODY_BYTES_MAX", "100000"),
+    ];
+    let serve = Serve::with(folder.path(), &environment);
+    let bodies: Vec<String> = (0..100).map(|number| format!("{number:1000}")).collect();
+    let mut sent = Load::start(&[bodies.clone()], serve.address);
+    sent.acknowledged(100).await;
+    assert!(!serve.has_told("filling up"));
+    let mut sent = Load::start(&[bodies], serve.address);
+    sent.acknowledged(80).await;
+    serve.wait_for("/readyz", "raise journal.bytes_max").await;
+    let told = serve.told.lock().unwrap().matches("filling up").count();
+    assert_eq!(told, 1);
+    serve.kill();
 }
 
 /// With a reserve, the journal stops first; without one, whatever writes next.
