@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use callscope::checkpoint::{Checkpoint, Progress};
+use callscope::checkpoint::{Checkpoint, Disk, Progress};
 use callscope::config::{Config, EmbeddedConfig};
 use callscope::document::Document;
 use callscope::enrich::place::GeoIp;
@@ -113,7 +113,12 @@ fn records(bodies: &[String]) -> Vec<Record> {
 fn lane<S: Sink>(sink: S, config: &Config) -> Lane<S> {
     Lane {
         folder: Folder::new(config, Arc::new(GeoIp::default()), Keeping::Replay),
-        outlet: Arc::new(Outlet { sink, dead_letters: None, metrics: Arc::new(Metrics::new()) }),
+        outlet: Arc::new(Outlet {
+            sink,
+            dead_letters: None,
+            metrics: Arc::new(Metrics::new()),
+            disk: Disk::default(),
+        }),
         checkpoint: None,
         progress: Progress::default(),
         live: watch::Sender::new(Arc::new(Live::default())),

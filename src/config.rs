@@ -98,6 +98,7 @@ pub struct SourceConfig {
 pub struct JournalConfig {
     pub bytes_max: NonZeroU64,
     pub segment_bytes: NonZeroU64,
+    pub reserve_bytes: u64,
 }
 
 /// `[files]`

@@ -5,10 +5,13 @@
 //! keyed by the document's id, and a newer version replaces it. One `redb` file, durable when [`DeadLetters::put`] returns.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::persist::Reopened;
 use crate::document::Document;
 use crate::record::Record;
 
@@ -109,7 +112,9 @@ impl DeadLetter {
 #[derive(Debug)]
 pub struct DeadLetters {
     path: PathBuf,
-    database: Database,
+    file: Mutex<Reopened>,
+    /// How many there are, for whoever must not wait for a write.
+    count: AtomicU64,
 }
 
 impl DeadLetters {
@@ -119,28 +124,36 @@ impl DeadLetters {
     ///
     /// If it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, DeadLetterError> {
-        let open = || -> anyhow::Result<Database> {
-            let database = Database::create(path)?;
-            let transaction = database.begin_write()?;
-            transaction.open_table(LETTERS)?;
-            transaction.commit()?;
-            Ok(database)
+        let open = || -> anyhow::Result<(Reopened, u64)> {
+            let mut file = Reopened::open(path)?;
+            let count = file.with(|database| match count(database)? {
+                Some(count) => Ok(count),
+                None => {
+                    let transaction = database.begin_write()?;
+                    transaction.open_table(LETTERS)?;
+                    transaction.commit()?;
+                    Ok(0)
+                }
+            })?;
+            Ok((file, count))
         };
-        let database = open().map_err(|source| DeadLetterError { path: path.into(), source })?;
-        Ok(Self { path: path.into(), database })
+        let (file, count) =
+            open().map_err(|source| DeadLetterError { path: path.into(), source })?;
+        Ok(Self { path: path.into(), file: Mutex::new(file), count: AtomicU64::new(count) })
     }
 
     /// Keeps letters; one that is known already stays as it is, unless it holds an older version of a document.
     ///
     /// # Errors
     ///
-    /// If they could not be made durable; then none of them is kept.
+    /// If they could not be made durable; then none of them is kept, and it can be called again.
     pub fn put(&self, letters: &[DeadLetter]) -> Result<(), DeadLetterError> {
         if letters.is_empty() {
             return Ok(());
         }
         self.guard(|database| {
             let transaction = database.begin_write()?;
+            let count;
             {
                 let mut table = transaction.open_table(LETTERS)?;
                 for letter in letters {
@@ -151,19 +164,18 @@ impl DeadLetters {
                         table.insert(key.as_str(), postcard::to_stdvec(letter)?.as_slice())?;
                     }
                 }
+                count = table.len()?;
             }
             transaction.commit()?;
+            self.count.store(count, Ordering::Relaxed);
             Ok(())
         })
     }
 
     /// How many there are.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read.
-    pub fn count(&self) -> Result<u64, DeadLetterError> {
-        self.guard(|database| Ok(database.begin_read()?.open_table(LETTERS)?.len()?))
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Up to `limit` letters with keys after `after`, in the order of their keys.
@@ -204,13 +216,16 @@ impl DeadLetters {
         self.guard(|database| {
             let transaction = database.begin_write()?;
             let mut removed = 0;
+            let count;
             {
                 let mut table = transaction.open_table(LETTERS)?;
                 for key in keys {
                     removed += usize::from(table.remove(key.as_str())?.is_some());
                 }
+                count = table.len()?;
             }
             transaction.commit()?;
+            self.count.store(count, Ordering::Relaxed);
             Ok(removed)
         })
     }
@@ -219,7 +234,17 @@ impl DeadLetters {
         &self,
         work: impl FnOnce(&Database) -> anyhow::Result<T>,
     ) -> Result<T, DeadLetterError> {
-        work(&self.database).map_err(|source| DeadLetterError { path: self.path.clone(), source })
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.with(work).map_err(|source| DeadLetterError { path: self.path.clone(), source })
+    }
+}
+
+/// `None`: the file is new.
+fn count(database: &Database) -> anyhow::Result<Option<u64>> {
+    match database.begin_read()?.open_table(LETTERS) {
+        Ok(table) => Ok(Some(table.len()?)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -263,7 +288,7 @@ mod tests {
         drop(letters);
 
         let letters = DeadLetters::open(&path).unwrap();
-        assert_eq!(letters.count().unwrap(), 2);
+        assert_eq!(letters.count(), 2);
         assert_eq!(letters.get("record/journal/x@7").unwrap(), Some(record));
         assert_eq!(letters.get("document/a").unwrap(), Some(document("a", Some(2), "new")));
         letters.put(&[document("a", Some(3), "newer")]).unwrap();
@@ -271,6 +296,6 @@ mod tests {
         assert_eq!(first, [document("a", Some(3), "newer")]);
         assert_eq!(letters.list(&first[0].key(), 10).unwrap().len(), 1);
         assert_eq!(letters.remove(&["document/a".into(), "no such".into()]).unwrap(), 1);
-        assert_eq!(letters.count().unwrap(), 1);
+        assert_eq!(letters.count(), 1);
     }
 }

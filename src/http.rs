@@ -7,6 +7,8 @@
 //!
 //! * A full journal breaks the connection after holding the request for a while. OpenVidu's sender (2.18 and later) repeats
 //!   an event after a broken connection, up to 5 times, but never after an answer, whatever its status; its time-out is 10 s.
+//! * Bodies take turns: those that are read or held at once have a bound in bytes. While it is used up, others are not read,
+//!   and their connections are broken after the same hold.
 //! * Unknown sources are answered like wrong secrets, so that nobody can find out names.
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::command::AnyIndex;
 use crate::config::{Config, HttpConfig, Secret};
+use crate::dead_letters::DeadLetters;
 use crate::journal::Journal;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -76,10 +79,16 @@ pub struct App {
     pub index: AnyIndex,
     /// Whether documents are taken.
     pub sink: watch::Receiver<SinkStatus>,
+    /// Why checkpoint or dead letters cannot be written at this moment.
+    pub disk: watch::Receiver<Option<String>>,
+    /// What could not be stored.
+    pub dead_letters: Arc<DeadLetters>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Largest webhook body.
     pub body_bytes_max: usize,
+    /// Bytes of bodies that may still be read; see [`bodies`].
+    pub bodies: Semaphore,
     /// How long a body may take.
     pub idle_after: Duration,
     /// How long a request is held while the journal has no room; [`HOLD`], but for tests.
@@ -88,6 +97,15 @@ pub struct App {
 
 /// OpenVidu gives a request up after 10 s; before that, its connection is broken so that it is repeated at once.
 pub const HOLD: Duration = Duration::from_secs(9);
+
+/// Bytes of webhook bodies that are read or held at once, unless a single one may be larger.
+const BODIES_BYTES_MAX: usize = 64 << 20;
+
+/// What [`App::bodies`] begins with, where the largest body has `body_bytes_max`.
+#[must_use]
+pub fn bodies(body_bytes_max: usize) -> Semaphore {
+    Semaphore::new(BODIES_BYTES_MAX.max(body_bytes_max).min(u32::MAX as usize))
+}
 
 /// A server that has its address.
 #[derive(Debug)]
@@ -271,7 +289,13 @@ async fn count(metrics: &Metrics, request: Request, next: axum::middleware::Next
 }
 
 async fn metrics(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Response {
-    app.metrics.journal_bytes.set(i64::try_from(app.journal.bytes()).unwrap_or(i64::MAX));
+    for (gauge, count) in [
+        (&app.metrics.journal_bytes, app.journal.bytes()),
+        (&app.metrics.journal_waiting, app.journal.waiting()),
+        (&app.metrics.dead_letters, app.dead_letters.count()),
+    ] {
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], app.metrics.encode()).into_response()
 }
@@ -284,10 +308,8 @@ fn troubles(app: &App) -> Vec<String> {
         SinkStatus::Waiting(reason) => troubles.push(format!("the sink is away: {reason}")),
         SinkStatus::Paused(reason) => troubles.push(format!("the sink refuses: {reason}")),
     }
-    let (bytes, bytes_max) = (app.journal.bytes(), app.journal.bytes_max());
-    if bytes >= bytes_max / 5 * 4 {
-        troubles.push(format!("the journal holds {bytes} of {bytes_max} bytes; see why documents are not written, or raise journal.bytes_max"));
-    }
+    troubles.extend(app.disk.borrow().clone());
+    troubles.extend(app.journal.troubles());
     troubles
 }
 

@@ -177,6 +177,8 @@ pub struct Metrics {
     pub journal_bytes: Gauge,
     /// `journal_records_waiting`: records not yet dealt with.
     pub journal_waiting: Gauge,
+    /// `journal_records_lost_total`: records that damage left nothing of.
+    pub journal_lost: Counter,
     /// `dead_letters`: letters kept.
     pub dead_letters: Gauge,
     /// `cycle_seconds`: time from a batch to its checkpoint.
@@ -249,6 +251,11 @@ impl Metrics {
         let journal_bytes = declare!("journal_bytes", "Size of the journal", Gauge::default());
         let journal_waiting =
             declare!("journal_records_waiting", "Records not yet dealt with", Gauge::default());
+        let journal_lost = declare!(
+            "journal_records_lost",
+            "Records that damage left nothing of",
+            Counter::default()
+        );
         let dead_letters = declare!("dead_letters", "Letters kept", Gauge::default());
         let cycle_seconds = declare!(
             "cycle_seconds",
@@ -285,6 +292,7 @@ impl Metrics {
             documents_made,
             journal_bytes,
             journal_waiting,
+            journal_lost,
             dead_letters,
             cycle_seconds,
             sink_requests,

@@ -356,7 +356,7 @@ fn every_rule_says_what_is_wrong() {
         ),
         (
             "[http]\nbody_bytes_max = 10_000_000_000",
-            "http.body_bytes_max = 10000000000 (callscope.toml): must be less than journal.bytes_max, or such a body never finds room",
+            "http.body_bytes_max = 10000000000 (callscope.toml): must be at least 512 less than journal.bytes_max, or such a body never finds room",
         ),
         (
             "[sources.default]\nsecrets = [\"12345678\", \"23456789\", \"34567890\"]",
@@ -377,7 +377,7 @@ fn every_rule_says_what_is_wrong() {
         ),
         (
             "[journal]\nsegment_bytes = 20_000_000_000",
-            "journal.segment_bytes = 20000000000 (callscope.toml): must not be greater than journal.bytes_max",
+            "journal.segment_bytes = 20000000000 (callscope.toml): must be at most half of journal.bytes_max: only whole segments are given back",
         ),
         (
             "[files]\nsource = \"other\"",

@@ -1,5 +1,5 @@
-//! `kill -9` of the real binary under webhook load: every event that was acknowledged is in the index, once, and the
-//! summaries are those of an undisturbed run.
+//! The real binary, killed under webhook load and with its files damaged: every event that was acknowledged is in the index,
+//! once, and the summaries are those of an undisturbed run; or what is lost is said.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -8,10 +8,13 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use callscope::config::EmbeddedConfig;
 use callscope::search::{Order, Search};
@@ -21,41 +24,63 @@ use callscope::simulate::session;
 use callscope::sink::StatusSender;
 use callscope::sink::embedded::EmbeddedIndex;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-const KILLS: usize = 20;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 
-/// A running `serve`, and its address.
+const KILLS: u64 = 20;
+/// Senders, each with one request under way.
+const SENDERS: usize = 16;
+
+/// A running `serve`, its address, and what it has said.
 struct Serve {
     process: Child,
     address: SocketAddr,
+    told: Arc<Mutex<String>>,
 }
 
 impl Serve {
     fn start(data_dir: &Path) -> Self {
+        Self::with(data_dir, &[])
+    }
+
+    fn with(data_dir: &Path, environment: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_callscope"))
             .arg("serve")
             .env("CALLSCOPE__DATA_DIR", data_dir)
             .env("CALLSCOPE__HTTP__LISTEN", "127.0.0.1:0")
             .env("CALLSCOPE__STATS__EVERY", "0s")
+            // Senders are not in step, and sessions last hours: without this, some events would be late.
+            .env("CALLSCOPE__SESSIONS__KEEP", "7d")
             // Small segments, so that some are deleted between the kills.
             .env("CALLSCOPE__JOURNAL__SEGMENT_BYTES", "50000")
+            .env("CALLSCOPE__JOURNAL__RESERVE_BYTES", "0")
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut told = String::new();
+        let told = Arc::new(Mutex::new(String::new()));
         let address = loop {
-            let Some(line) = lines.next() else { panic!("serve ended:\n{told}") };
+            let Some(line) = lines.next() else { panic!("serve ended:\n{}", told.lock().unwrap()) };
             let line = line.unwrap();
             if let Some(url) = line.strip_prefix("callscope listens on http://") {
                 break url.parse().unwrap();
             }
-            told.push_str(&line);
+            told.lock().unwrap().push_str(&(line + "\n"));
         };
         // Whatever else it says is read, so that it never waits for us.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address }
+        let heard = Arc::clone(&told);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                heard.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Self { process, address, told }
     }
 
     fn kill(mut self) {
@@ -66,11 +91,44 @@ impl Serve {
     fn stop(mut self) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        assert!(self.process.wait().unwrap().success());
+        let ended = self.process.wait().unwrap();
+        assert!(ended.success(), "{ended}:\n{}", self.told.lock().unwrap());
+    }
+
+    fn has_told(&self, text: &str) -> bool {
+        self.told.lock().unwrap().contains(text)
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Looks until `path` answers with `text` in it. Without an end, what never comes would show as a test that hangs.
+    async fn wait_for(&self, path: &str, text: &str) {
+        let mut answer = String::new();
+        for _ in 0..50_000 {
+            answer = self.get(path).await;
+            if answer.contains(text) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("no {text} in {answer}\n{}", self.told.lock().unwrap());
+    }
+
+    /// Until the journal is dealt with.
+    async fn settled(&self, events: usize) {
+        self.wait_for("/metrics", "callscope_journal_records_waiting 0\n").await;
+        self.wait_for("/api/search?type=cdr&limit=0", &format!("\"total\":{events}}}")).await;
     }
 }
 
-/// Everything in an index, by id.
+/// Everything in an index, by id, without what the lane knew at that moment, which is not promised.
 fn documents(data_dir: &Path) -> BTreeMap<String, Value> {
     let config = EmbeddedConfig { heap_bytes: std::num::NonZeroUsize::new(20_000_000).unwrap() };
     let index = EmbeddedIndex::open(
@@ -91,101 +149,333 @@ fn documents(data_dir: &Path) -> BTreeMap<String, Value> {
             return documents;
         }
         for found in page.documents {
-            documents.insert(found.id, serde_json::from_str(found.source.get()).unwrap());
+            let mut json: Value = serde_json::from_str(found.source.get()).unwrap();
+            json.as_object_mut().unwrap().remove("processingMs");
+            documents.insert(found.id, json);
         }
     }
 }
 
-/// Until the journal is dealt with.
-async fn settled(address: SocketAddr, expected: usize) {
-    let client = |path: &str| {
-        let url = format!("http://{address}{path}");
-        async move {
-            tokio::process::Command::new("curl").args(["-sS", &url]).output().await.unwrap().stdout
-        }
-    };
-    let mut found = Value::Null;
-    // Far more looks than a slow machine needs; without an end, a lost event would show as a test that hangs.
-    for _ in 0..20_000 {
-        found = serde_json::from_slice(&client("/api/search?type=cdr&limit=0").await)
-            .unwrap_or_default();
-        if found["total"].as_u64() == Some(expected as u64) {
-            return;
-        }
-    }
-    panic!("{found} instead of {expected} events");
-}
-
-fn load() -> Vec<String> {
+/// Events of many sessions, each session's in its order.
+fn load(events: usize) -> Vec<Vec<String>> {
     let mut rng = Rng::new(7);
-    let mut bodies = Vec::new();
-    while bodies.len() < 1500 {
-        let start = 1_700_000_000_000 + i64::try_from(bodies.len()).unwrap() * 1000;
-        bodies.extend(session(rng.number(), start, 1).0.into_iter().map(|event| event.json));
+    let (mut sessions, mut count) = (Vec::new(), 0);
+    while count < events {
+        let start = 1_700_000_000_000 + i64::try_from(count).unwrap() * 1000;
+        let bodies: Vec<String> =
+            session(rng.number(), start, 1).0.into_iter().map(|event| event.json).collect();
+        count += bodies.len();
+        sessions.push(bodies);
     }
-    bodies
+    sessions
+}
+
+/// Bodies that are not copies of one another.
+fn unique(sessions: &[Vec<String>]) -> usize {
+    sessions.iter().flatten().collect::<std::collections::BTreeSet<_>>().len()
+}
+
+/// Sends everything: sessions side by side, each in its order, each event until it is acknowledged by whoever serves then.
+struct Load {
+    address: watch::Sender<SocketAddr>,
+    acknowledged: watch::Receiver<u64>,
+    senders: JoinSet<()>,
+    events: u64,
+}
+
+impl Load {
+    fn start(sessions: &[Vec<String>], address: SocketAddr) -> Self {
+        let (address, serving) = watch::channel(address);
+        let (count, acknowledged) = watch::channel(0);
+        let mut senders = JoinSet::new();
+        for first in 0..SENDERS {
+            let own: Vec<String> =
+                sessions.iter().skip(first).step_by(SENDERS).flatten().cloned().collect();
+            let (mut serving, count) = (serving.clone(), count.clone());
+            senders.spawn(async move {
+                let mut sender = Sender::new(*serving.borrow_and_update(), "/webhook");
+                for body in own {
+                    while sender.send(&body).await.is_err() {
+                        let _again =
+                            tokio::time::timeout(Duration::from_millis(20), serving.changed())
+                                .await;
+                        sender = Sender::new(*serving.borrow_and_update(), "/webhook");
+                    }
+                    count.send_modify(|count| *count += 1);
+                }
+            });
+        }
+        let events = sessions.iter().map(|bodies| bodies.len() as u64).sum();
+        Self { address, acknowledged, senders, events }
+    }
+
+    async fn acknowledged(&mut self, count: u64) {
+        self.acknowledged.wait_for(|acknowledged| *acknowledged >= count).await.unwrap();
+    }
+
+    async fn end(self) {
+        self.senders.join_all().await;
+    }
+}
+
+/// What comes out when nothing happens.
+async fn calm(data_dir: &Path, sessions: &[Vec<String>]) -> BTreeMap<String, Value> {
+    let serve = Serve::start(data_dir);
+    Load::start(sessions, serve.address).end().await;
+    serve.settled(unique(sessions)).await;
+    serve.stop();
+    documents(data_dir)
+}
+
+fn assert_same(found: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>) {
+    for (these, those, wrong) in [(found, expected, "too much"), (expected, found, "missing")] {
+        for (id, document) in these {
+            assert!(those.contains_key(id), "{wrong}: {id} {document}");
+        }
+    }
+    for (id, document) in expected {
+        assert_eq!(&found[id], document, "{id}");
+    }
 }
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_9_once() {
     let folder = tempfile::tempdir().unwrap();
-    let bodies = load();
-    let (killed, calm) = (folder.path().join("killed"), folder.path().join("calm"));
+    let sessions = load(2000);
+    let data_dir = folder.path().join("killed");
     let mut rng = Rng::new(std::process::id().into());
-    let mut kills = 0;
-    let mut next = 0;
-    while next < bodies.len() {
-        let serve = Serve::start(&killed);
-        let mut sender = Sender::new(serve.address, "/webhook");
-        let until = if kills < KILLS {
-            next + 1 + usize::try_from(rng.below(bodies.len() as u64 / KILLS as u64)).unwrap()
-        } else {
-            bodies.len()
-        };
-        while next < until.min(bodies.len()) {
-            sender.send(&bodies[next]).await.unwrap();
-            next += 1;
-        }
-        if next == bodies.len() {
-            serve.kill();
-        } else {
-            // One more is under way, acknowledged or not, when it dies; it is sent again, as OpenVidu would.
-            let mut dying = Sender::new(serve.address, "/webhook");
-            let body = bodies[next].clone();
-            let sent = tokio::spawn(async move { dying.send(&body).await.is_ok() });
-            tokio::task::yield_now().await;
-            serve.kill();
-            kills += 1;
-            let _acknowledged = sent.await.unwrap();
-        }
+    let mut serve = Serve::start(&data_dir);
+    let mut load = Load::start(&sessions, serve.address);
+    for kill in 0..KILLS {
+        // Sixteen are under way when it dies, at any moment of theirs.
+        let from = load.events * kill / KILLS;
+        load.acknowledged(from + 1 + rng.below(load.events / KILLS - SENDERS as u64)).await;
+        serve.kill();
+        serve = Serve::start(&data_dir);
+        load.address.send_replace(serve.address);
     }
-    assert_eq!(kills, KILLS);
-    let unique = unique_events(&bodies);
-    let serve = Serve::start(&killed);
-    settled(serve.address, unique).await;
+    load.end().await;
+    serve.settled(unique(&sessions)).await;
     serve.stop();
+    let calm = calm(&folder.path().join("calm"), &sessions).await;
+    assert_same(&documents(&data_dir), &calm);
+}
 
-    let serve = Serve::start(&calm);
-    let mut sender = Sender::new(serve.address, "/webhook");
-    for body in &bodies {
-        sender.send(body).await.unwrap();
-    }
-    settled(serve.address, unique).await;
-    serve.stop();
-    let (killed, calm) = (documents(&killed), documents(&calm));
-    assert_eq!(killed.keys().collect::<Vec<_>>(), calm.keys().collect::<Vec<_>>());
-    for (id, document) in &calm {
-        // What the lane knew at that moment is not promised.
-        let plain = |json: &Value| {
-            let mut json = json.clone();
-            json.as_object_mut().unwrap().remove("processingMs");
-            json
-        };
-        assert_eq!(plain(&killed[id]), plain(document), "{id}");
+/// The points stand only in debug builds.
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn dying_at_each_point_of_a_record_s_way_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let sessions = load(300);
+    let calm = calm(&folder.path().join("calm"), &sessions).await;
+    for (point, count) in [
+        ("journal-written", 5),
+        ("journal-synced", 5),
+        ("sink-written", 2),
+        ("checkpoint-saved", 2),
+    ] {
+        let data_dir = folder.path().join(point);
+        let environment = [("CALLSCOPE_KILL_POINT", &*format!("{point}:{count}"))];
+        let mut dying = Serve::with(&data_dir, &environment);
+        let load = Load::start(&sessions, dying.address);
+        let ended =
+            tokio::task::spawn_blocking(move || dying.process.wait().unwrap()).await.unwrap();
+        let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
+        assert_eq!(signal, Some(6), "{point}: {ended}");
+        let serve = Serve::start(&data_dir);
+        load.address.send_replace(serve.address);
+        load.end().await;
+        serve.settled(unique(&sessions)).await;
+        serve.stop();
+        assert_same(&documents(&data_dir), &calm);
     }
 }
 
-/// Bodies that are not copies of one another.
-fn unique_events(bodies: &[String]) -> usize {
-    bodies.iter().collect::<std::collections::BTreeSet<_>>().len()
+/// Segments of the journal, oldest first.
+fn segments(data_dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(data_dir.join("journal")).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[tokio::test]
+async fn an_event_after_a_damaged_record_is_dealt_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let sessions = load(40);
+    let (before, after) = sessions.split_at(1);
+    // Counted from the end of the file: the body of the last record, its head, and its half.
+    for damage in ["body", "head", "cut"] {
+        let data_dir = folder.path().join(damage);
+        let serve = Serve::start(&data_dir);
+        Load::start(before, serve.address).end().await;
+        serve.settled(unique(before)).await;
+        serve.stop();
+        let path = segments(&data_dir).pop().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let head = bytes.windows(4).rposition(|bytes| bytes == b"REC\x1e").unwrap();
+        match damage {
+            "body" => *bytes.last_mut().unwrap() ^= 1,
+            "head" => bytes[head + 9] ^= 1,
+            _ => bytes.truncate(head + 50),
+        }
+        fs::write(&path, bytes).unwrap();
+        let serve = Serve::start(&data_dir);
+        let told = "already dealt with";
+        assert_eq!(serve.has_told(told), damage == "cut", "{}", serve.told.lock().unwrap());
+        Load::start(after, serve.address).end().await;
+        serve.settled(unique(&sessions)).await;
+        serve.wait_for("/metrics", "callscope_dead_letters 0\n").await;
+        serve.stop();
+    }
+}
+
+/// A journal that nobody has read yet, in many segments.
+async fn unread(data_dir: &Path, sessions: &[Vec<String>]) {
+    let away = [
+        ("CALLSCOPE__SINK__KIND", "elasticsearch"),
+        ("CALLSCOPE__ELASTICSEARCH__URLS", "http://127.0.0.1:1"),
+    ];
+    let serve = Serve::with(data_dir, &away);
+    Load::start(sessions, serve.address).end().await;
+    let events: usize = sessions.iter().map(Vec::len).sum();
+    // What waits behind a dead sink is counted although no cycle ends.
+    serve.wait_for("/metrics", &format!("callscope_journal_records_waiting {events}\n")).await;
+    serve.kill();
+    assert!(segments(data_dir).len() > 3);
+}
+
+#[tokio::test]
+async fn a_missing_segment_is_told_of_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let sessions = load(500);
+    unread(folder.path(), &sessions).await;
+    let segments = segments(folder.path());
+    let number =
+        |path: &Path| -> usize { path.file_stem().unwrap().to_str().unwrap().parse().unwrap() };
+    let (first, next) = (number(&segments[1]), number(&segments[2]));
+    fs::remove_file(&segments[1]).unwrap();
+    let serve = Serve::start(folder.path());
+    serve.wait_for("/metrics", "callscope_journal_records_waiting 0\n").await;
+    let page = serve.get("/metrics").await;
+    let events: usize = sessions.iter().map(Vec::len).sum();
+    let records: usize = page
+        .lines()
+        .filter(|line| line.starts_with("callscope_records_total{"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
+        .sum();
+    assert_eq!(records, events - (next - first));
+    for line in [
+        format!("callscope_journal_records_lost_total {}\n", next - first),
+        "callscope_dead_letters 0\n".to_owned(),
+    ] {
+        assert!(page.contains(&line), "{line}:\n{page}");
+    }
+    let told = format!("first={first} last={} count={}", next - 1, next - first);
+    assert!(serve.has_told(&told), "{told}:\n{}", serve.told.lock().unwrap());
+    serve.stop();
+}
+
+#[tokio::test]
+async fn a_damaged_header_costs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let sessions = load(500);
+    unread(folder.path(), &sessions).await;
+    for path in segments(folder.path()).into_iter().step_by(2) {
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[3] ^= 4;
+        fs::write(&path, bytes).unwrap();
+    }
+    let serve = Serve::start(folder.path());
+    assert!(serve.has_told("damaged header"));
+    serve.settled(unique(&sessions)).await;
+    serve.wait_for("/metrics", "callscope_dead_letters 0\n").await;
+    serve.stop();
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_gone_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let sessions = load(40);
+    let serve = Serve::start(folder.path());
+    assert!(!serve.has_told("NO CHECKPOINT"));
+    Load::start(&sessions, serve.address).end().await;
+    serve.settled(unique(&sessions)).await;
+    serve.stop();
+    let serve = Serve::start(folder.path());
+    assert!(!serve.has_told("NO CHECKPOINT"));
+    serve.stop();
+    fs::remove_file(folder.path().join("checkpoint.redb")).unwrap();
+    let serve = Serve::start(folder.path());
+    assert!(serve.has_told("NO CHECKPOINT"), "{}", serve.told.lock().unwrap());
+    serve.stop();
+}
+
+#[tokio::test]
+async fn a_journal_that_fills_up_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = [
+        ("CALLSCOPE__SINK__KIND", "elasticsearch"),
+        ("CALLSCOPE__ELASTICSEARCH__URLS", "http://127.0.0.1:1"),
+        ("CALLSCOPE__JOURNAL__BYTES_MAX", "200000"),
+        ("CALLSCOPE__HTTP__BODY_BYTES_MAX", "100000"),
+    ];
+    let serve = Serve::with(folder.path(), &environment);
+    let bodies: Vec<String> = (0..100).map(|number| format!("{number:1000}")).collect();
+    let mut sent = Load::start(&[bodies.clone()], serve.address);
+    sent.acknowledged(100).await;
+    assert!(!serve.has_told("filling up"));
+    let mut sent = Load::start(&[bodies], serve.address);
+    sent.acknowledged(80).await;
+    serve.wait_for("/readyz", "raise journal.bytes_max").await;
+    let told = serve.told.lock().unwrap().matches("filling up").count();
+    assert_eq!(told, 1);
+    serve.kill();
+}
+
+/// With a reserve, the journal stops first; without one, whatever writes next.
+#[tokio::test]
+async fn a_full_disk_is_waited_for_and_nothing_is_lost() {
+    for reserve in ["2000000", "0"] {
+        let Some(disk) = small_disk::SmallDisk::mount(32) else { return };
+        let sessions = load(600);
+        let data_dir = disk.path().join("data");
+        let serve = Serve::with(&data_dir, &[("CALLSCOPE__JOURNAL__RESERVE_BYTES", reserve)]);
+        let mut load = Load::start(&sessions, serve.address);
+        load.acknowledged(200).await;
+        let ballast = disk.fill(100_000);
+        serve.wait_for("/readyz", "HTTP/1.1 503").await;
+        fs::remove_file(ballast).unwrap();
+        load.end().await;
+        serve.settled(unique(&sessions)).await;
+        serve.wait_for("/readyz", "HTTP/1.1 200").await;
+        serve.stop();
+        let folder = tempfile::tempdir().unwrap();
+        assert_same(&documents(&data_dir), &calm(folder.path(), &sessions).await);
+    }
+}
+
+/// Each of the two files on a disk of its own, which is full.
+#[tokio::test]
+#[ignore = "passes once Lane::cycle saves through checkpoint::persist"]
+async fn checkpoint_and_dead_letters_wait_for_room() {
+    for file in ["checkpoint.redb", "dead-letters.redb"] {
+        let Some(disk) = small_disk::SmallDisk::mount(4) else { return };
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(disk.path().join(file), folder.path().join(file)).unwrap();
+        let sessions = load(400);
+        let garbage: Vec<String> =
+            (0..200).map(|number| format!("{number} is no event{}", " ".repeat(5000))).collect();
+        let serve = Serve::start(folder.path());
+        let ballast = disk.fill(0);
+        let both: Vec<Vec<String>> = sessions.iter().cloned().chain([garbage]).collect();
+        let sent = Load::start(&both, serve.address);
+        serve.wait_for("/readyz", "the disk is full; free space").await;
+        fs::remove_file(ballast).unwrap();
+        sent.end().await;
+        serve.settled(unique(&sessions)).await;
+        serve.wait_for("/metrics", "callscope_dead_letters 200\n").await;
+        serve.wait_for("/readyz", "HTTP/1.1 200").await;
+        serve.stop();
+    }
 }

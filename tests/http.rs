@@ -12,20 +12,25 @@ use std::time::Duration;
 
 use callscope::command::AnyIndex;
 use callscope::config::{Config, Secret};
+use callscope::dead_letters::{Content, DeadLetter, DeadLetters};
 use callscope::enrich::place::GeoIp;
 use callscope::http::{App, Bound, HttpError};
-use callscope::journal::{Item, Journal, Writer};
+use callscope::journal::{Bounds, Item, Journal, Writer};
 use callscope::lane::clock::Clock;
 use callscope::lane::fold::{Folded, Folder, Times};
 use callscope::live::{Live, LiveSession, Totals};
 use callscope::metrics::Metrics;
+use callscope::record::Positions;
 use callscope::sessions::Keeping;
 use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkStatus, StatusSender};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+
+/// Bytes of bodies at once.
+const BODIES_BYTES: usize = 100_000;
 
 struct Server {
     address: SocketAddr,
@@ -34,7 +39,9 @@ struct Server {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
     sink: watch::Sender<SinkStatus>,
-    _folder: tempfile::TempDir,
+    disk: watch::Sender<Option<String>>,
+    dead_letters: Arc<DeadLetters>,
+    folder: tempfile::TempDir,
 }
 
 impl Server {
@@ -47,7 +54,12 @@ impl Server {
         let mut config = Config::load(None, std::iter::empty()).unwrap().config;
         config.http.listen = "127.0.0.1:0".parse().unwrap();
         change(&mut config);
-        let (journal, writer, _) = Journal::open(folder.path(), journal_bytes, 1 << 20).unwrap();
+        let bounds = Bounds { bytes_max: journal_bytes, segment_bytes: 1000, reserve_bytes: 0 };
+        let (journal, writer, _) =
+            Journal::open(folder.path(), bounds, &Positions::default()).unwrap();
+        let dead_letters = folder.path().join("dead-letters.redb");
+        let dead_letters = Arc::new(DeadLetters::open(&dead_letters).unwrap());
+        let (disk, disk_watched) = watch::channel(None);
         let bound = Bound::bind(&config).await.unwrap();
         let (sink, watched) = watch::channel(SinkStatus::Accepting);
         let open = LiveSession {
@@ -71,15 +83,28 @@ impl Server {
             live: watch::channel(Arc::new(live)).1,
             index,
             sink: watched,
+            disk: disk_watched,
+            dead_letters: Arc::clone(&dead_letters),
             metrics: Arc::new(Metrics::new()),
             body_bytes_max: config.http.body_bytes_max.get(),
+            bodies: Semaphore::new(BODIES_BYTES),
             idle_after: config.http.idle_after,
             hold: Duration::from_millis(100),
         };
         let address = bound.address();
         let stop = CancellationToken::new();
         let task = tokio::spawn(bound.serve(Arc::new(app), stop.clone()));
-        Self { address, journal, writer: Some(writer), stop, task, sink, _folder: folder }
+        Self {
+            address,
+            journal,
+            writer: Some(writer),
+            stop,
+            task,
+            sink,
+            disk,
+            dead_letters,
+            folder,
+        }
     }
 
     /// Sends bytes on a new connection, and gives everything that comes back until it is closed.
@@ -111,7 +136,7 @@ impl Server {
             .iter()
             .map(|item| match item {
                 Item::Record(record, _) => record.payload.to_vec(),
-                Item::Damaged(_) => panic!("damaged"),
+                Item::Damaged(_) | Item::Missing(_) => panic!("damaged"),
             })
             .collect()
     }
@@ -209,6 +234,86 @@ async fn a_full_journal_breaks_the_connection_and_room_lets_it_through() {
     server.end().await;
 }
 
+/// Sends a head and half of a body, and waits until the server asks for the rest. Its bytes are taken then.
+async fn begun(server: &Server, body: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "POST /webhook HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {body}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+    stream
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_bound_are_not_read() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    let first = begun(&server, BODIES_BYTES).await;
+    // The server asks for no more of a body, announced or not, and breaks the connection after the hold.
+    for length in ["content-length: 1", "transfer-encoding: chunked"] {
+        let head = format!(
+            "POST /webhook HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n{length}\r\n\r\n"
+        );
+        assert_eq!(server.raw(head.as_bytes()).await, "");
+    }
+    assert_eq!(server.status("GET", "/healthz", "", b"").await, 200);
+    drop(first);
+    // What it had taken is free again, some time after its connection has gone.
+    while server.status("POST", "/webhook", "", &[b'x'; BODIES_BYTES]).await != 200 {}
+    let mut first = begun(&server, BODIES_BYTES / 2).await;
+    assert_eq!(server.status("POST", "/webhook", "", &[b'x'; BODIES_BYTES / 2]).await, 200);
+    first.write_all(&[b'x'; BODIES_BYTES / 2]).await.unwrap();
+    let mut answer = [0; 25];
+    first.read_exact(&mut answer).await.unwrap();
+    assert!(answer.ends_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    drop(first);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_written_says_so() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    assert_eq!(server.status("POST", "/webhook", "", &[b'x'; 1000]).await, 200);
+    // The next segment cannot be made: its name is taken by a folder.
+    let taken = server.folder.path().join(format!("{:020}.journal", 1));
+    std::fs::create_dir(&taken).unwrap();
+    assert_eq!(server.request("POST", "/webhook", "", b"{}").await, "");
+    let answer = server.request("GET", "/readyz", "", b"").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("journal cannot be written"),
+        "{answer}"
+    );
+    assert!(!answer.contains("full"), "{answer}");
+    std::fs::remove_dir(&taken).unwrap();
+    assert_eq!(server.status("POST", "/webhook", "", b"{}").await, 200);
+    assert_eq!(server.status("GET", "/readyz", "", b"").await, 200);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn what_waits_is_counted_when_it_is_asked_for() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    for _ in 0..3 {
+        assert_eq!(server.status("POST", "/webhook", "", b"{}").await, 200);
+    }
+    let content = Content::Record {
+        position: "journal/x@7".into(),
+        source: "default".into(),
+        body: Vec::new(),
+    };
+    server.dead_letters.put(&[DeadLetter { at: 1, reason: "no".into(), content }]).unwrap();
+    let page = server.request("GET", "/metrics", "", b"").await;
+    for line in ["callscope_journal_records_waiting 3", "callscope_dead_letters 1"] {
+        assert!(page.lines().any(|found| found == line), "{line}:\n{page}");
+    }
+    server.journal.release(2).unwrap();
+    let page = server.request("GET", "/metrics", "", b"").await;
+    assert!(page.contains("callscope_journal_records_waiting 1\n"), "{page}");
+    server.end().await;
+}
+
 #[tokio::test]
 async fn health_readiness_and_metrics() {
     let server = Server::start(1 << 30, |_| {}).await;
@@ -218,11 +323,15 @@ async fn health_readiness_and_metrics() {
     let answer = server.request("GET", "/readyz", "", b"").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("password expired"), "{answer}");
     assert_eq!(server.status("GET", "/healthz", "", b"").await, 200);
+    server.sink.send_replace(SinkStatus::Accepting);
+    server.disk.send_replace(Some("the disk is full".into()));
+    let answer = server.request("GET", "/readyz", "", b"").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("disk is full"), "{answer}");
     let page = server.request("GET", "/metrics", "", b"").await;
     for name in [
         "callscope_sessions_active",
         "callscope_dead_letters",
-        "callscope_http_requests_total{path=\"readyz\",code=\"503\"} 1",
+        "callscope_http_requests_total{path=\"readyz\",code=\"503\"} 2",
     ] {
         assert!(page.contains(name), "{name}:\n{page}");
     }

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use super::{open_sink, print, sink_failure, stop_on_signal, wall};
+use crate::checkpoint::Checkpoint;
 use crate::cli::{DeadLettersCommand, ExitCode, Failure};
 use crate::config::Config;
 use crate::dead_letters::{Content, DeadLetter, DeadLetters};
 use crate::document::Document;
-use crate::journal::Journal;
 use crate::journal::lock::DataDirLock;
+use crate::journal::{Bounds, Journal};
 use crate::sink::{Sink, Written};
 
 /// Letters read at once.
@@ -104,12 +105,11 @@ async fn retry(
     let stop = stop_on_signal()?;
     let mut documents = Vec::new();
     let mut done = Vec::new();
-    let (journal, writer, _) = Journal::open(
-        &config.data_dir.join("journal"),
-        config.journal.bytes_max.get(),
-        config.journal.segment_bytes.get(),
-    )
-    .map_err(Failure::with(ExitCode::Misconfigured))?;
+    let positions = Checkpoint::positions(&config.data_dir.join("checkpoint.redb"))
+        .map_err(Failure::with(ExitCode::Misconfigured))?;
+    let (journal, writer, _) =
+        Journal::open(&config.data_dir.join("journal"), Bounds::new(&config.journal), &positions)
+            .map_err(Failure::with(ExitCode::Misconfigured))?;
     for key in keys {
         let letter = letters
             .get(key)

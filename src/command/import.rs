@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{AnySink, open_geoip, open_sink, sink_failure, stop_on_signal, tell, wall};
-use crate::checkpoint::{Progress, Tally};
+use crate::checkpoint::{Disk, Progress, Tally};
 use crate::cli::{ExitCode, Failure, To};
 use crate::config::{Config, SinkKind};
 use crate::dead_letters::DeadLetters;
@@ -71,7 +71,7 @@ pub(super) async fn run(
     let letters = match kind {
         SinkKind::Embedded => {
             let opened = DeadLetters::open(&config.data_dir.join("dead-letters.redb"));
-            Some(opened.map_err(Failure::with(ExitCode::Misconfigured))?)
+            Some(Arc::new(opened.map_err(Failure::with(ExitCode::Misconfigured))?))
         }
         // A running `serve` may have the data directory. What is refused can be imported again once it is mended.
         SinkKind::Elasticsearch | SinkKind::Stdout => None,
@@ -80,7 +80,12 @@ pub(super) async fn run(
     folder.overflow = Some(Overflow::new(&config.data_dir, config.import.entities_max.get()));
     let lane = Lane {
         folder,
-        outlet: Arc::new(Outlet { sink, dead_letters: letters, metrics: Arc::new(Metrics::new()) }),
+        outlet: Arc::new(Outlet {
+            sink,
+            dead_letters: letters,
+            metrics: Arc::new(Metrics::new()),
+            disk: Disk { stop: stop.clone(), ..Disk::default() },
+        }),
         checkpoint: None,
         progress: Progress::default(),
         live: watch::Sender::new(Arc::new(Live::default())),

@@ -1,6 +1,7 @@
 //! `serve`: listen, follow, fold, write.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{AnySink, open_sink, sink_failure, stop_on_signal, tell, wall};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::persist::TroubleSender;
+use crate::checkpoint::{Checkpoint, Disk, Progress};
 use crate::cli::{ExitCode, Failure};
 use crate::config::Config;
 use crate::dead_letters::DeadLetters;
@@ -16,14 +18,14 @@ use crate::enrich::place::GeoIpFiles;
 use crate::files::follow::Follower;
 use crate::http::{App, Bound};
 use crate::journal::lock::DataDirLock;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Bounds, Journal, Recovered};
 use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
 use crate::lane::fold::Folder;
 use crate::lane::outlet::Outlet;
 use crate::lane::{Item, Lane, LaneError};
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::sessions::Limits;
+use crate::sessions::{Limits, Sessions};
 use crate::sink::{Sink, SinkError};
 
 /// How often the open sessions are shown anew at most.
@@ -43,22 +45,28 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
         DataDirLock::acquire(&config.data_dir).map_err(Failure::with(ExitCode::Misconfigured))?;
     let stop = stop_on_signal()?;
     let bound = Bound::bind(&config).await.map_err(Failure::with(ExitCode::Misconfigured))?;
+    let kept = Kept::open(&config)?;
     let (journal, writer, recovered) = Journal::open(
         &config.data_dir.join("journal"),
-        config.journal.bytes_max.get(),
-        config.journal.segment_bytes.get(),
+        Bounds::new(&config.journal),
+        &kept.progress.positions,
     )
     .map_err(Failure::with(ExitCode::Misconfigured))?;
-    if recovered.torn_bytes > 0 {
-        tracing::warn!(
-            bytes = recovered.torn_bytes,
-            "journal ended in a torn record, which was never acknowledged; cut"
-        );
-    }
+    report(&recovered);
     let (sink, index, sink_status) = open_sink(&config, config.sink.kind, &stop)?;
     let metrics = Arc::new(Metrics::new());
     let (live, watched) = watch::channel(Arc::new(Live::default()));
-    let (lane, geoip) = open_lane(&config, sink, Arc::clone(&metrics), live)?;
+    let dead_letters = Arc::clone(&kept.dead_letters);
+    let disk = TroubleSender::default();
+    let is_new = kept.checkpoint.is_new();
+    let watched_disk = disk.subscribe();
+    let outlet = Outlet {
+        sink,
+        dead_letters: Some(Arc::clone(&dead_letters)),
+        metrics: Arc::clone(&metrics),
+        disk: Disk { stop: stop.clone(), trouble: disk },
+    };
+    let (lane, geoip) = open_lane(&config, kept, outlet, live)?;
     let address = bound.address();
     let app = Arc::new(App {
         secrets: config
@@ -70,19 +78,20 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
         live: watched,
         index,
         sink: sink_status,
+        disk: watched_disk,
+        dead_letters,
         metrics,
         body_bytes_max: config.http.body_bytes_max.get(),
+        bodies: crate::http::bodies(config.http.body_bytes_max.get()),
         idle_after: config.http.idle_after,
         hold: crate::http::HOLD,
     });
+    let mut running = Running::new(&config, lane, geoip, journal.clone(), stop.clone());
+    running.begin(is_new).map_err(Failure::with(ExitCode::Misconfigured))?;
     let http = tokio::spawn(bound.serve(app, stop.clone()));
     tell(&format!("callscope listens on http://{address}"));
     let beside = beside.map(|beside| beside(address, stop.clone()));
-    let ended = run_lane(
-        config.sink.setup,
-        Running::new(&config, lane, geoip, journal.clone(), stop.clone()),
-    )
-    .await;
+    let ended = run_lane(config.sink.setup, running).await;
     // Whatever ended the lane ends the service: without it, nothing would be dealt with.
     stop.cancel();
     let served = http.await;
@@ -95,26 +104,69 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     ended.map(|()| ExitCode::Ok)
 }
 
+/// What the last run left.
+struct Kept {
+    checkpoint: Checkpoint,
+    progress: Progress,
+    sessions: Sessions,
+    dead_letters: Arc<DeadLetters>,
+}
+
+impl Kept {
+    fn open(config: &Config) -> Result<Self, Failure> {
+        let misconfigured = ExitCode::Misconfigured;
+        let checkpoint = Checkpoint::open(&config.data_dir.join("checkpoint.redb"))
+            .map_err(Failure::with(misconfigured))?;
+        let (progress, sessions) =
+            checkpoint.load(Limits::new(&config.sessions)).map_err(Failure::with(misconfigured))?;
+        let dead_letters = DeadLetters::open(&config.data_dir.join("dead-letters.redb"))
+            .map_err(Failure::with(misconfigured))?;
+        Ok(Self { checkpoint, progress, sessions, dead_letters: Arc::new(dead_letters) })
+    }
+}
+
+/// Says what opening the journal found.
+fn report(recovered: &Recovered) {
+    let Recovered { torn_bytes, damaged_bytes, passed, damaged_heads, removed } = recovered;
+    if *torn_bytes > 0 {
+        tracing::warn!(
+            bytes = torn_bytes,
+            "journal ended in a torn record, which was never acknowledged; cut"
+        );
+    }
+    if !passed.is_empty() {
+        tracing::warn!(
+            first = passed.start,
+            last = passed.end - 1,
+            "the newest records of the journal are damaged, already dealt with; nothing is lost"
+        );
+    } else if *damaged_bytes > 0 {
+        tracing::error!(
+            bytes = damaged_bytes,
+            "journal is damaged at its end; what is left becomes a dead letter"
+        );
+    }
+    for path in damaged_heads {
+        tracing::warn!(path = %path.display(), "journal segment has a damaged header; its records are read all the same");
+    }
+    for path in removed {
+        tracing::warn!(path = %path.display(), "journal segment without a header removed: it was begun on a full disk and held nothing");
+    }
+}
+
 fn open_lane(
     config: &Config,
-    sink: AnySink,
-    metrics: Arc<Metrics>,
+    kept: Kept,
+    outlet: Outlet<AnySink>,
     live: watch::Sender<Arc<Live>>,
 ) -> Result<(Lane<AnySink>, GeoIpFiles), Failure> {
-    let misconfigured = ExitCode::Misconfigured;
-    let checkpoint = Checkpoint::open(&config.data_dir.join("checkpoint.redb"))
-        .map_err(Failure::with(misconfigured))?;
-    let (progress, sessions) =
-        checkpoint.load(Limits::new(&config.sessions)).map_err(Failure::with(misconfigured))?;
-    let letters = DeadLetters::open(&config.data_dir.join("dead-letters.redb"))
-        .map_err(Failure::with(misconfigured))?;
-    let (files, geoip) =
-        GeoIpFiles::open(&config.geoip.databases).map_err(Failure::with(misconfigured))?;
+    let (files, geoip) = GeoIpFiles::open(&config.geoip.databases)
+        .map_err(Failure::with(ExitCode::Misconfigured))?;
     let lane = Lane {
-        folder: Folder::resume(config, geoip, sessions),
-        outlet: Arc::new(Outlet { sink, dead_letters: Some(letters), metrics }),
-        checkpoint: Some(checkpoint),
-        progress,
+        folder: Folder::resume(config, geoip, kept.sessions),
+        outlet: Arc::new(outlet),
+        checkpoint: Some(kept.checkpoint),
+        progress: kept.progress,
         live,
         behind: BTreeSet::new(),
         stats_every: i64::try_from(config.stats.every.as_millis()).unwrap_or(0),
@@ -188,13 +240,28 @@ impl Running {
         }
     }
 
+    /// A checkpoint that does not know the journal begins with what is still there, and that is said.
+    fn begin(&mut self, is_new: bool) -> Result<(), journal::JournalError> {
+        let input = self.journal.input();
+        if self.lane.progress.positions.iter().any(|(known, _)| *known == input) {
+            return Ok(());
+        }
+        let (first, end) = (self.journal.first()?, *self.journal.end().borrow());
+        if end > 0 && (is_new || first > 0) {
+            tracing::warn!(
+                first,
+                end,
+                "THERE IS NO CHECKPOINT of this journal: starting over from the records it still holds. Sessions that began before are incomplete; if checkpoint.redb was moved away by mistake, stop and put it back"
+            );
+        }
+        self.lane.progress.positions.advance(&input, first);
+        self.journal.release(first)
+    }
+
     async fn run(mut self, setup: bool) -> Result<(), LaneError> {
         if setup {
             self.lane.outlet.sink.setup().await?;
         }
-        // A new checkpoint beside an old journal begins with what is still there.
-        let first = self.journal.first().map_err(journal_failure)?;
-        self.lane.progress.positions.advance(&self.journal.input(), first);
         self.show();
         let mut expired = Instant::now();
         while !self.stop.is_cancelled() {
@@ -229,14 +296,26 @@ impl Running {
         let mut bytes = 0;
         let mut next = from;
         for item in read {
-            next = item.record().next_offset;
-            bytes += item.record().payload.len();
-            items.push(match item {
-                journal::Item::Record(record, _) => Item::Record(record),
+            let numbers = next..item.next();
+            next = numbers.end;
+            bytes += item.len();
+            match item {
+                journal::Item::Record(record, _) => items.push(Item::Record(record)),
                 journal::Item::Damaged(record) => {
-                    Item::Damaged(record, "the journal is damaged here")
+                    self.report_lost(numbers.start + 1..numbers.end);
+                    items.push(Item::Damaged(record, "the journal is damaged here"));
                 }
-            });
+                // Behind records it is found again, once they are dealt with: it is told of once.
+                journal::Item::Missing(_) if !items.is_empty() => {
+                    next = numbers.start;
+                    break;
+                }
+                journal::Item::Missing(numbers) => self.report_lost(numbers),
+            }
+        }
+        // Where nothing was read there is no record to carry the position past it.
+        if items.is_empty() {
+            self.lane.progress.positions.advance(&input, next);
         }
         let end = *self.end.borrow_and_update();
         self.lane.behind.clear();
@@ -248,12 +327,22 @@ impl Running {
             items.extend(self.follower.poll(&self.lane.progress.positions, room.0, room.1));
         }
         self.lane.behind.extend(self.follower.behind().cloned());
-        self.lane
-            .outlet
-            .metrics
-            .journal_waiting
-            .set(i64::try_from(end.saturating_sub(from)).unwrap_or(i64::MAX));
         Ok(items)
+    }
+
+    /// Records of which nothing is left, not even a letter.
+    fn report_lost(&self, numbers: Range<u64>) {
+        if numbers.is_empty() {
+            return;
+        }
+        let count = numbers.end - numbers.start;
+        self.lane.outlet.metrics.journal_lost.inc_by(count);
+        tracing::error!(
+            first = numbers.start,
+            last = numbers.end - 1,
+            count,
+            "records are missing from the journal and lost; restore its segments from a backup, or import the CDR files of that time"
+        );
     }
 
     /// Waits until something may have come. Only this time counts for the clocks: everything was read, and the sink took it.
@@ -274,11 +363,6 @@ impl Running {
         let next = self.lane.progress.positions.next(&self.journal.input());
         if let Err(error) = self.journal.release(next) {
             tracing::warn!(error = %error, "journal segment cannot be deleted");
-        }
-        if let Some(letters) = &self.lane.outlet.dead_letters
-            && let Ok(count) = letters.count()
-        {
-            self.lane.outlet.metrics.dead_letters.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

@@ -22,6 +22,9 @@ const HEAP_BYTES_MAX: usize = 4_000_000_000;
 /// Smallest buffer in which a request head can be read.
 const HEAD_BYTES_MIN: usize = 8_192;
 
+/// What the journal adds to a body, and to a segment, at most.
+const RECORD_BYTES_MAX: u64 = 512;
+
 /// Fields without which no document is found again.
 const FIELDS_NEEDED: &[&str] = &["elastic_type", "timestamp"];
 
@@ -83,14 +86,14 @@ impl Violations {
         let journal = &config.journal;
         self.check(
             "journal.segment_bytes",
-            journal.segment_bytes <= journal.bytes_max,
-            "must not be greater than journal.bytes_max",
+            journal.segment_bytes.get() <= journal.bytes_max.get() / 2,
+            "must be at most half of journal.bytes_max: only whole segments are given back",
         );
         let body = u64::try_from(config.http.body_bytes_max.get()).unwrap_or(u64::MAX);
         self.check(
             "http.body_bytes_max",
-            body < journal.bytes_max.get(),
-            "must be less than journal.bytes_max, or such a body never finds room",
+            body.saturating_add(RECORD_BYTES_MAX) <= journal.bytes_max.get(),
+            "must be at least 512 less than journal.bytes_max, or such a body never finds room",
         );
         let heap = config.embedded.heap_bytes.get();
         let message = format!("must be from {HEAP_BYTES_MIN} to {HEAP_BYTES_MAX}");

@@ -2,8 +2,12 @@
 //!
 //! A file is known by device, inode and the hash of its first line, not by its name: OpenVidu renames at midnight, and inodes
 //! are used again. Its handle stays open until everything in it is read, so a file that is rotated away in mid-read loses
-//! nothing. A line without its end is kept back until it is completed, or until a newer file has appeared and it will not be.
-//! A file that shrank was begun anew in place: its new content is another input.
+//! nothing. A line without its end is kept back until it is completed, or until it will not be: its file is listed no more, or
+//! a newer one of its series has appeared and it has been silent for a while. A file that shrank was begun anew in place: its
+//! new content is another input.
+//!
+//! A series is what one process writes: files of one folder whose names have the same time of start. OpenVidu's names end in
+//! it; of other names it is what remains without digits, so that a date or the number of a rotated file makes no difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -11,6 +15,7 @@ use std::io::{self, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -18,6 +23,11 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::read_line;
 use crate::lane::Item;
 use crate::record::{Input, Position, Positions, Record};
+
+/// Polls that find a superseded file as it was before its last line is taken for torn, and how long that takes at least: while
+/// there is much to do, polls follow each other closely.
+const SILENT_POLLS: u32 = 3;
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// Device and inode.
 type Place = (u64, u64);
@@ -31,6 +41,8 @@ pub struct Follower {
     /// Paths that could not be read, so that each is reported once.
     unreadable: BTreeSet<PathBuf>,
     at_end: bool,
+    /// [`SILENT_AFTER`], but for tests.
+    silent_after: Duration,
 }
 
 #[derive(Debug)]
@@ -44,7 +56,14 @@ struct Followed {
     /// Whether the last line had no end when it was looked at.
     is_partial: bool,
     is_listed: bool,
+    /// Its size when it last grew, when that was seen, and how many polls have seen it so since.
+    size: u64,
+    grown: Instant,
+    silent_polls: u32,
 }
+
+/// Folder and time of start of the process that writes a file.
+type Series = (PathBuf, String);
 
 /// What one poll has read, and its bounds.
 #[derive(Debug)]
@@ -69,6 +88,7 @@ impl Follower {
             files: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             at_end: false,
+            silent_after: SILENT_AFTER,
         }
     }
 
@@ -101,10 +121,17 @@ impl Follower {
         order.sort();
         let mut batch = Batch { items: Vec::new(), bytes: 0, records_max, bytes_max };
         self.at_end = true;
-        let newest = order.last().map(|(_, place)| *place);
+        let mut newest: BTreeMap<Series, Place> = BTreeMap::new();
+        for (_, place) in &order {
+            if let Some(followed) = self.files.get(place) {
+                newest.insert(series(&followed.path), *place);
+            }
+        }
         for (_, place) in order {
             let Some(followed) = self.files.get_mut(&place) else { continue };
-            let is_superseded = newest != Some(place) || !followed.is_listed;
+            let is_newest = newest.get(&series(&followed.path)) == Some(&place);
+            let is_silent = followed.is_silent(self.silent_after);
+            let is_superseded = !followed.is_listed || (is_silent && !is_newest);
             let read = followed.read(&self.source, is_superseded, &mut batch);
             match read {
                 Ok(is_whole) if is_whole && !followed.is_listed => {
@@ -178,6 +205,9 @@ impl Follower {
             offset,
             is_partial: false,
             is_listed: true,
+            size: metadata.len(),
+            grown: Instant::now(),
+            silent_polls: 0,
         };
         self.files.insert(place, followed);
         Ok(())
@@ -185,6 +215,17 @@ impl Follower {
 }
 
 impl Followed {
+    /// Looks whether it has grown since the last poll; whether it has not for `after` and some polls.
+    fn is_silent(&mut self, after: Duration) -> bool {
+        let size = self.file.metadata().map_or(self.size, |metadata| metadata.len());
+        if size == self.size {
+            self.silent_polls = self.silent_polls.saturating_add(1);
+        } else {
+            (self.size, self.grown, self.silent_polls) = (size, Instant::now(), 0);
+        }
+        self.silent_polls >= SILENT_POLLS && self.grown.elapsed() >= after
+    }
+
     /// Reads on from its offset. Whether it was read to its end.
     fn read(
         &mut self,
@@ -225,14 +266,21 @@ impl Followed {
 }
 
 fn order(path: &Path, modified: i64) -> Order {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    // CDR.<yyyy-MM-dd>_<HH-mm-ss>.log: the day changes at midnight, the time is that of the process and stays.
-    let parts = name
-        .strip_prefix("CDR.")
-        .and_then(|rest| rest.strip_suffix(".log"))
-        .and_then(|rest| rest.split_once('_'));
-    let (day, start) = parts.unwrap_or_default();
+    let (day, start) = day_and_start(path).unwrap_or_default();
     (modified, start.to_owned(), day.to_owned(), path.to_owned())
+}
+
+fn series(path: &Path) -> Series {
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    let start = day_and_start(path).map(|(_, start)| start.to_owned());
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    (folder, start.unwrap_or_else(|| name.chars().filter(|c| c.is_alphabetic()).collect()))
+}
+
+/// `CDR.<yyyy-MM-dd>_<HH-mm-ss>.log`: the day changes at midnight, the time is that of the process and stays.
+fn day_and_start(path: &Path) -> Option<(&str, &str)> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix("CDR.")?.strip_suffix(".log")?.split_once('_')
 }
 
 /// Files whose folder is that of `pattern` and whose name matches its last part.
@@ -307,7 +355,8 @@ mod tests {
         }
 
         fn follower(&self) -> Follower {
-            Follower::new(&[self.path("CDR.*.log").to_str().unwrap().to_owned()], "default")
+            let patterns = [self.path("CDR.*.log").to_str().unwrap().to_owned()];
+            Follower { silent_after: Duration::ZERO, ..Follower::new(&patterns, "default") }
         }
 
         fn add(&self, name: &str, text: &str) {
@@ -329,6 +378,14 @@ mod tests {
         }
     }
 
+    impl Folder {
+        /// Polls until something comes.
+        fn poll_until(&mut self, follower: &mut Follower) -> String {
+            let mut polls = (0..=SILENT_POLLS).map(|_| self.poll(follower));
+            polls.find(|read| !read.is_empty()).unwrap_or_default()
+        }
+    }
+
     const ONE: &str = "CDR.2021-03-01_10-00-00.log";
     const TWO: &str = "CDR.2021-03-02_10-00-00.log";
 
@@ -346,10 +403,49 @@ mod tests {
         folder.add(ONE, "torn");
         assert_eq!(folder.poll(&mut follower), "");
         folder.add(TWO, "c\n");
-        assert_eq!(folder.poll(&mut follower), "torn c");
+        assert_eq!(folder.poll(&mut follower), "c");
+        assert_eq!(folder.poll_until(&mut follower), "torn");
         let mut follower = folder.follower();
         folder.add(TWO, "d\n");
         assert_eq!(folder.poll(&mut follower), "d");
+    }
+
+    /// Two nodes, or one before and after midnight: a line is whole however long another file grows meanwhile.
+    #[test]
+    fn files_that_grow_in_turns_give_whole_lines() {
+        for other in ["CDR.2021-03-01_11-30-00.log", TWO] {
+            let mut folder = Folder::new();
+            let mut follower = folder.follower();
+            folder.add(ONE, "a\n");
+            folder.add(other, "b\n");
+            assert_eq!(folder.poll(&mut follower).len(), 3);
+            for _ in 0..10 {
+                folder.add(ONE, "ha");
+                folder.add(other, "whole\n");
+                assert_eq!(folder.poll(&mut follower), "whole");
+                folder.add(ONE, "lf\n");
+                folder.add(other, "who");
+                assert_eq!(folder.poll(&mut follower), "half");
+                folder.add(other, "le\n");
+                assert_eq!(folder.poll(&mut follower), "whole");
+            }
+        }
+    }
+
+    #[test]
+    fn another_process_in_the_same_folder_does_not_end_a_line() {
+        let mut folder = Folder::new();
+        let mut follower = folder.follower();
+        folder.add(ONE, "a\nhalf");
+        folder.add("CDR.2021-03-01_11-30-00.log", "b\n");
+        assert_eq!(folder.poll_until(&mut follower).len(), 3);
+        assert_eq!(folder.poll_until(&mut follower), "");
+        folder.add(ONE, " of it\n");
+        assert_eq!(folder.poll(&mut follower), "half of it");
+        folder.add(ONE, "torn");
+        assert_eq!(folder.poll_until(&mut follower), "");
+        fs::remove_file(folder.path(ONE)).unwrap();
+        assert_eq!(folder.poll(&mut follower), "torn");
     }
 
     #[test]

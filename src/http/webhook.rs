@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
 
 use super::{App, Broken, api};
 use crate::journal::AppendError;
@@ -53,6 +55,14 @@ async fn receive(
         );
         return refused;
     }
+    let deadline = Instant::now() + app.hold;
+    let Some(_bytes) = take_turn(app, headers, deadline).await else {
+        tracing::error!(
+            source,
+            "bodies wait for the journal already, connection broken so that the event is sent again"
+        );
+        return broken();
+    };
     let read = axum::body::to_bytes(body, app.body_bytes_max);
     let body = match tokio::time::timeout(app.idle_after, read).await {
         Ok(Ok(body)) => body,
@@ -64,39 +74,49 @@ async fn receive(
         Ok(Err(_)) | Err(_) => return broken(),
     };
     let received_at = chrono::Utc::now().timestamp_millis();
-    match tokio::time::timeout(app.hold, append(app, source, received_at, &body)).await {
-        Ok(Ok(())) => StatusCode::OK.into_response(),
-        Ok(Err(error)) => {
+    match append(app, source, received_at, &body, deadline).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(error) => {
             tracing::error!(source, error = %error, "event was not taken, connection broken so that it is sent again");
-            broken()
-        }
-        Err(_) => {
-            tracing::error!(
-                source,
-                "journal is full, connection broken so that the event is sent again"
-            );
             broken()
         }
     }
 }
 
-/// Appends, waiting for room for as long as it takes.
-async fn append(app: &App, source: &str, received_at: i64, body: &[u8]) -> Result<(), AppendError> {
+/// Waits until the body may be read: as many bytes as it announces, or as it may have at most. They are given back with what
+/// is returned. `None`: there were none until `deadline`.
+async fn take_turn<'a>(
+    app: &'a App,
+    headers: &HeaderMap,
+    deadline: Instant,
+) -> Option<SemaphorePermit<'a>> {
+    let announced = headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
+    let bytes = announced.unwrap_or(app.body_bytes_max).min(app.body_bytes_max);
+    let turn = app.bodies.acquire_many(u32::try_from(bytes).unwrap_or(u32::MAX));
+    tokio::time::timeout_at(deadline, turn).await.ok()?.ok()
+}
+
+/// Appends, waiting until `deadline` for room and for the disk.
+async fn append(
+    app: &App,
+    source: &str,
+    received_at: i64,
+    body: &[u8],
+    deadline: Instant,
+) -> Result<(), AppendError> {
     loop {
-        match app.journal.append(source, received_at, body).await {
+        let refused = match app.journal.append(source, received_at, body).await {
             Ok(_) => return Ok(()),
-            Err(AppendError::Full) => {
-                // Room may have come between the refusal and the wait; the hold is short enough to look again.
-                let _elapsed =
-                    tokio::time::timeout(Duration::from_millis(500), app.journal.wait_for_room())
-                        .await;
-            }
-            Err(AppendError::Io(error)) => {
-                tracing::warn!(error = %error, "journal cannot be written, trying again");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
             Err(AppendError::Closed) => return Err(AppendError::Closed),
+            Err(error) => error,
+        };
+        if Instant::now() >= deadline {
+            return Err(refused);
         }
+        // Room may have come between the refusal and the wait; the hold is short enough to look again.
+        let again = deadline.min(Instant::now() + Duration::from_millis(500));
+        let _elapsed = tokio::time::timeout_at(again, app.journal.wait_for_room()).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    JournalError, RECORD_HEAD, SEGMENT_HEAD, io_error, parse_head, parse_payload, read_head,
-    segments,
+    JournalError, MAGIC, RECORD_HEAD, SEGMENT_HEAD, io_error, parse_head, parse_payload,
+    read_start, segment_head, segments,
 };
-use crate::record::{Input, Position, Record};
+use crate::record::{Input, Position, Positions, Record};
 
 /// What was read.
 #[derive(Debug)]
@@ -23,15 +24,33 @@ pub enum Item {
     Record(Record, i64),
     /// Bytes that were one or more records. `record.payload` is what is left of them.
     Damaged(Record),
+    /// Records of which nothing is left: their numbers.
+    Missing(Range<u64>),
 }
 
 impl Item {
-    /// The record, whole or not.
+    /// The sequence number to go on from.
     #[must_use]
-    pub fn record(&self) -> &Record {
+    pub fn next(&self) -> u64 {
         match self {
-            Self::Record(record, _) | Self::Damaged(record) => record,
+            Self::Record(record, _) | Self::Damaged(record) => record.next_offset,
+            Self::Missing(numbers) => numbers.end,
         }
+    }
+
+    /// How many bytes it carries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Record(record, _) | Self::Damaged(record) => record.payload.len(),
+            Self::Missing(_) => 0,
+        }
+    }
+
+    /// Whether it carries nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -79,8 +98,8 @@ impl Reader {
         let mut from = from;
         while from < end && items.len() < records_max && bytes < bytes_max {
             let item = self.next(from, end)?;
-            from = item.record().next_offset;
-            bytes += item.record().payload.len();
+            from = item.next();
+            bytes += item.len();
             items.push(item);
         }
         if from >= end
@@ -102,11 +121,7 @@ impl Reader {
             }
             let Some(cursor) = &mut self.cursor else {
                 // Its segment is gone: only what was released before, or taken away by somebody.
-                return Ok(Item::Damaged(self.damaged(
-                    from,
-                    self.first_after(from)?.unwrap_or(end),
-                    Vec::new(),
-                )));
+                return Ok(self.damaged(from, self.first_after(from)?.unwrap_or(end), Vec::new()));
             };
             let path = cursor.path.clone();
             match read_record(&mut cursor.file, self.id)
@@ -118,7 +133,7 @@ impl Reader {
                 Step::Record(sequence, payload) if sequence == from => {
                     cursor.next = from + 1;
                     let Some((source, received_at, body)) = parse_payload(&payload) else {
-                        return Ok(Item::Damaged(self.damaged(from, from + 1, payload.to_vec())));
+                        return Ok(self.damaged(from, from + 1, payload.to_vec()));
                     };
                     let record = Record {
                         position: Position { input: self.input.clone(), offset: from },
@@ -130,12 +145,12 @@ impl Reader {
                 }
                 Step::Broken(sequence, bytes) if sequence == from => {
                     cursor.next = from + 1;
-                    return Ok(Item::Damaged(self.damaged(from, from + 1, bytes)));
+                    return Ok(self.damaged(from, from + 1, bytes));
                 }
                 Step::Record(sequence, _) | Step::Broken(sequence, _) => {
                     // The records before this one are gone with their heads.
                     self.cursor = None;
-                    return Ok(Item::Damaged(self.damaged(from, sequence.min(end), Vec::new())));
+                    return Ok(self.damaged(from, sequence.min(end), Vec::new()));
                 }
                 Step::End(skipped) => {
                     // The record may be the first of the next segment.
@@ -144,25 +159,29 @@ impl Reader {
                         continue;
                     }
                     let next = self.first_after(from)?.unwrap_or(end);
-                    return Ok(Item::Damaged(self.damaged(from, next, skipped)));
+                    return Ok(self.damaged(from, next, skipped));
                 }
                 Step::Noise(sequence, _) if sequence <= from => {}
                 Step::Noise(sequence, bytes) => {
                     cursor.next = sequence;
-                    return Ok(Item::Damaged(self.damaged(from, sequence.min(end), bytes)));
+                    return Ok(self.damaged(from, sequence.min(end), bytes));
                 }
             }
         }
     }
 
-    fn damaged(&self, from: u64, next: u64, mut bytes: Vec<u8>) -> Record {
+    fn damaged(&self, from: u64, next: u64, mut bytes: Vec<u8>) -> Item {
+        let next = next.max(from + 1);
+        if bytes.is_empty() {
+            return Item::Missing(from..next);
+        }
         bytes.truncate(DAMAGED_BYTES_MAX);
-        Record {
+        Item::Damaged(Record {
             position: Position { input: self.input.clone(), offset: from },
-            next_offset: next.max(from + 1),
+            next_offset: next,
             source: Arc::from(""),
             payload: Bytes::from(bytes),
-        }
+        })
     }
 
     /// Opens the segment that holds `from` at its first record.
@@ -176,7 +195,6 @@ impl Reader {
             file.seek(SeekFrom::Start(SEGMENT_HEAD))?;
             Ok(file)
         };
-        read_head(&path)?;
         let file = open().map_err(|source| io_error(&path, source))?;
         // Records before `from` are read over; `next` only says that the cursor is for `from`.
         Ok(Some(Cursor { path, file, next: from }))
@@ -258,29 +276,105 @@ fn read_up_to(file: &mut BufReader<File>, buffer: &mut [u8]) -> io::Result<usize
     Ok(got)
 }
 
-/// Sequence number after the last intact record of the last segment, the bytes up to its end, and the torn ones after it.
-pub(super) fn scan_tail(
-    path: &Path,
-    id: Uuid,
-    first: u64,
-) -> Result<(u64, u64, u64), JournalError> {
+/// How the last segment ends.
+#[derive(Debug, Default)]
+pub(super) struct Tail {
+    /// Sequence number after its last record, whole or damaged.
+    pub(super) end: u64,
+    /// Bytes up to the end of the last record with an intact head.
+    pub(super) good_bytes: u64,
+    /// Bytes after that which were never a whole record.
+    pub(super) torn_bytes: u64,
+    /// Bytes after that which were.
+    pub(super) damaged_bytes: u64,
+}
+
+pub(super) fn scan_tail(path: &Path, id: Uuid, first: u64) -> Result<Tail, JournalError> {
     let scan = || {
         let mut file = BufReader::with_capacity(1 << 18, File::open(path)?);
         let length = file.get_ref().metadata()?.len();
-        let mut good = file.seek(SeekFrom::Start(SEGMENT_HEAD.min(length)))?;
-        let mut end = first;
+        let good_bytes = file.seek(SeekFrom::Start(SEGMENT_HEAD.min(length)))?;
+        let mut tail = Tail { end: first, good_bytes, ..Tail::default() };
         loop {
             match read_record(&mut file, id)? {
-                // Damage with intact records after it is no torn tail: it stays, and its reader reports it.
-                Step::Record(sequence, _) => {
-                    end = sequence + 1;
-                    good = file.stream_position()?;
+                Step::Record(sequence, _) | Step::Broken(sequence, _) => {
+                    tail.end = sequence + 1;
+                    tail.good_bytes = file.stream_position()?;
                 }
-                Step::Broken(_, _) | Step::Noise(_, _) => {}
-                Step::End(_) => return Ok((end, good, length.saturating_sub(good))),
+                // Damage with intact heads after it is no torn tail: it stays, and its reader reports it.
+                Step::Noise(_, _) => {}
+                Step::End(_) => break,
             }
         }
+        let rest = length.saturating_sub(tail.good_bytes);
+        let mut head = [0; RECORD_HEAD];
+        file.seek(SeekFrom::Start(tail.good_bytes))?;
+        let got = read_up_to(&mut file, &mut head)?;
+        // A process that dies has written the beginning of a record, which is intact as far as it goes; a machine that dies
+        // may leave zeros.
+        let was_whole =
+            got == RECORD_HEAD && parse_head(id, &head).is_none() && head != [0; RECORD_HEAD];
+        if was_whole {
+            tail.end += 1;
+            tail.damaged_bytes = rest;
+        } else {
+            tail.torn_bytes = rest;
+        }
+        Ok(tail)
     };
-    read_head(path)?;
     scan().map_err(|source| io_error(path, source))
+}
+
+/// The journal's UUID: the one with which the heads of its records are sealed, whatever became of a header. `None`: there
+/// are no segments.
+pub(super) fn identify(
+    segments: &[(u64, PathBuf)],
+    positions: &Positions,
+) -> Result<Option<Uuid>, JournalError> {
+    let Some((_, path)) = segments.first() else { return Ok(None) };
+    let mut starts = Vec::new();
+    for (_, path) in segments {
+        starts.push(read_start(path, SEGMENT_HEAD + RECORD_HEAD as u64)?);
+    }
+    let told = |start: &Vec<u8>| Uuid::from_slice(start.get(8..24)?).ok();
+    let is_ours = |start: &&Vec<u8>| start.starts_with(MAGIC);
+    let known = positions.iter().filter_map(|(input, _)| input.0.strip_prefix("journal/"));
+    let known: Vec<Uuid> = known.filter_map(|id| id.parse().ok()).collect();
+    let mut candidates: Vec<Uuid> = starts.iter().filter(is_ours).filter_map(told).collect();
+    candidates.extend(starts.iter().filter_map(told));
+    candidates.extend(&known);
+    let flipped = candidates.first().map(|id| {
+        (0..64).map(|bit| Uuid::from_u128(id.as_u128() ^ (1 << bit))).collect::<Vec<_>>()
+    });
+    candidates.extend(flipped.unwrap_or_default());
+    // Checksums cover half of the UUID; of those that fit, the one that others know as well.
+    let score = |id: Uuid| {
+        let heads = starts.iter().filter_map(|start| start.get(RECORD_HEAD..));
+        let sealed = heads.filter(|head| parse_head(id, head).is_some()).count();
+        (sealed, known.contains(&id), starts.iter().filter(|start| told(start) == Some(id)).count())
+    };
+    let mut best = ((1, false, 0), None);
+    for id in candidates {
+        let score = score(id);
+        if score > best.0 || (best.1.is_none() && score == best.0) {
+            best = (score, Some(id));
+        }
+    }
+    // Without a record there is nothing that an identity of their own could lose.
+    let id = best.1.or_else(|| starts.iter().find(is_ours).and_then(told));
+    id.map(Some).ok_or_else(|| JournalError::Format { path: path.clone() })
+}
+
+/// Segments whose header is not what it was.
+pub(super) fn damaged_heads(
+    segments: &[(u64, PathBuf)],
+    id: Uuid,
+) -> Result<Vec<PathBuf>, JournalError> {
+    let mut damaged = Vec::new();
+    for (first, path) in segments {
+        if read_start(path, SEGMENT_HEAD)? != segment_head(id, *first) {
+            damaged.push(path.clone());
+        }
+    }
+    Ok(damaged)
 }

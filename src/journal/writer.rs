@@ -6,25 +6,34 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{
-    Append, AppendError, JournalError, MAGIC, SEGMENT_HEAD, Shared, Writer, io_error, record_head,
+    Append, AppendError, JournalError, SEGMENT_HEAD, Shared, Writer, io_error, record_head,
+    segment_head,
 };
+use crate::checkpoint::persist::kill_point;
 
 /// Most bytes of one group; it bounds the buffer.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 
-/// Makes an empty segment, durable with its name.
+/// Extension of a segment that is being made.
+pub(super) const UNFINISHED: &str = "new";
+/// How often the disk is tried again after it failed, so that trouble ends although nobody appends.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// Makes an empty segment, durable with its name: all of it or none.
 pub(super) fn create_segment(folder: &Path, id: Uuid, first: u64) -> Result<PathBuf, JournalError> {
     let path = folder.join(format!("{first:020}.journal"));
+    let unfinished = path.with_extension(UNFINISHED);
     let create = || {
-        // A segment of this name can be left over from a failed attempt; nothing in it was acknowledged.
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
-        file.write_all(&[MAGIC.as_slice(), id.as_bytes(), &first.to_le_bytes()].concat())?;
+        let mut file = File::create(&unfinished)?;
+        file.write_all(&segment_head(id, first))?;
         file.sync_all()?;
+        std::fs::rename(&unfinished, &path)?;
         File::open(folder)?.sync_all()
     };
     create().map_err(|source| io_error(&path, source))?;
@@ -35,7 +44,6 @@ pub(super) fn spawn(
     shared: Arc<Shared>,
     path: &Path,
     length: u64,
-    segment_bytes: u64,
     appends: mpsc::Receiver<Append>,
 ) -> Result<Writer, JournalError> {
     let file =
@@ -43,7 +51,7 @@ pub(super) fn spawn(
     let next = *shared.end.borrow();
     let segment = Segment { file, length, is_trusted: true };
     let mut writer =
-        State { shared, segment, segment_bytes, next, buffer: Vec::new(), waiting: Vec::new() };
+        State { shared, segment, next, buffer: Vec::new(), waiting: Vec::new(), is_filling: false };
     let spawned =
         std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(appends));
     spawned.map(Writer).map_err(|source| io_error(path, source))
@@ -60,37 +68,81 @@ struct Segment {
 struct State {
     shared: Arc<Shared>,
     segment: Segment,
-    segment_bytes: u64,
     /// Sequence number of the next record.
     next: u64,
     buffer: Vec<u8>,
     waiting: Vec<Append>,
+    /// Whether it has been said that the journal is filling up.
+    is_filling: bool,
 }
 
 impl State {
     fn run(&mut self, mut appends: mpsc::Receiver<Append>) {
         let closing = self.shared.closing.clone();
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() else { return };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let Ok(runtime) = runtime else { return };
         loop {
-            let first = runtime.block_on(async {
+            let is_failing = self.shared.trouble.borrow().is_some();
+            let next = runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    append = appends.recv() => append,
+                    append = appends.recv() => Some(append),
                     () = closing.cancelled() => {
                         appends.close();
-                        appends.recv().await
+                        Some(appends.recv().await)
                     }
+                    () = tokio::time::sleep(PROBE_EVERY), if is_failing => None,
                 }
             });
-            let Some(first) = first else { return };
-            self.add(first);
-            while self.buffer.len() < GROUP_BYTES_MAX
-                && let Ok(append) = appends.try_recv()
-            {
-                self.add(append);
+            match next {
+                Some(Some(first)) => self.group(first, &mut appends),
+                Some(None) => return,
+                None => self.probe(),
             }
+        }
+    }
+
+    fn group(&mut self, first: Append, appends: &mut mpsc::Receiver<Append>) {
+        let spare = self.shared.spare(GROUP_BYTES_MAX as u64);
+        let mut next = Some(first);
+        while let Some(append) = next {
+            let size = (super::RECORD_HEAD + append.payload.len()) as u64;
+            // A group fits in what was spare, but for its last record.
+            let room =
+                spare.clone().or_else(|_| self.shared.spare(self.buffer.len() as u64 + size));
+            match room.and_then(|()| self.room(size)) {
+                Ok(()) => self.add(append),
+                // A client that has gone does not hear the answer.
+                Err(error) => _ = append.answer.send(Err(error)),
+            }
+            next = if self.buffer.len() < GROUP_BYTES_MAX { appends.try_recv().ok() } else { None };
+        }
+        if !self.waiting.is_empty() {
             self.commit();
         }
+    }
+
+    /// Whether `size` more bytes stay within the journal's bound. Where all was dealt with, the last segment is given up for
+    /// them too.
+    fn room(&mut self, size: u64) -> Result<(), AppendError> {
+        let is_over = |state: &Self| {
+            let bytes = state.shared.bytes.load(Ordering::Relaxed) + state.buffer.len() as u64;
+            bytes + size > state.shared.bounds.bytes_max
+        };
+        if !is_over(self) {
+            return Ok(());
+        }
+        let all_dealt = self.shared.dealt.load(Ordering::Relaxed) >= self.next;
+        if all_dealt && self.waiting.is_empty() && self.segment.length > SEGMENT_HEAD {
+            self.roll().map_err(|error| AppendError::Io(Arc::new(error)))?;
+            if let Err(error) = self.shared.release() {
+                tracing::warn!(error = %error, "journal segment cannot be deleted");
+            }
+            if !is_over(self) {
+                return Ok(());
+            }
+        }
+        Err(AppendError::Full)
     }
 
     fn add(&mut self, append: Append) {
@@ -100,14 +152,52 @@ impl State {
         self.waiting.push(append);
     }
 
+    /// Whether the disk can be written again, while nobody appends.
+    fn probe(&mut self) {
+        let cured = if self.segment.is_trusted { Ok(()) } else { self.roll() };
+        self.tell(cured.as_ref().err());
+    }
+
+    /// Shows trouble to whoever asks, and says it once.
+    fn tell(&self, error: Option<&std::io::Error>) {
+        let trouble = error.map(|error| {
+            format!("the journal cannot be written, events are not taken: {error}; see that the disk has room and the folder can be written")
+        });
+        let was = self.shared.trouble.send_replace(trouble.clone());
+        match (was, trouble) {
+            (None, Some(trouble)) => tracing::error!("{trouble}"),
+            (Some(_), None) => tracing::info!("the journal can be written again"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+    }
+
+    /// Says once that the journal is filling up; again only after it was well below.
+    fn watch_size(&mut self) {
+        let (bytes, bytes_max) =
+            (self.shared.bytes.load(Ordering::Relaxed), self.shared.bounds.bytes_max);
+        if bytes >= bytes_max / 5 * 4 && !self.is_filling {
+            self.is_filling = true;
+            tracing::warn!(
+                bytes,
+                bytes_max,
+                "journal is filling up; see why documents are not written"
+            );
+        } else if bytes < bytes_max / 5 * 3 {
+            self.is_filling = false;
+        }
+    }
+
     fn commit(&mut self) {
         let result = self.write();
+        self.tell(result.as_ref().err().map(|error| &**error));
+        kill_point("journal-synced");
         self.buffer.clear();
         self.buffer.shrink_to(GROUP_BYTES_MAX);
         let first = self.next;
         if result.is_ok() {
             self.next += self.waiting.len() as u64;
             self.shared.end.send_replace(self.next);
+            self.watch_size();
         }
         for (sequence, append) in (first..).zip(self.waiting.drain(..)) {
             let answer = match &result {
@@ -120,16 +210,16 @@ impl State {
     }
 
     fn write(&mut self) -> Result<(), Arc<std::io::Error>> {
-        let is_full =
-            self.segment.length > SEGMENT_HEAD && self.segment.length >= self.segment_bytes;
+        let is_full = self.segment.length > SEGMENT_HEAD
+            && self.segment.length >= self.shared.bounds.segment_bytes;
         if is_full || !self.segment.is_trusted {
             self.roll().map_err(Arc::new)?;
         }
-        let written = self
-            .segment
-            .file
-            .write_all_at(&self.buffer, self.segment.length)
-            .and_then(|()| self.segment.file.sync_data());
+        let written =
+            self.segment.file.write_all_at(&self.buffer, self.segment.length).and_then(|()| {
+                kill_point("journal-written");
+                self.segment.file.sync_data()
+            });
         if let Err(error) = written {
             self.segment.is_trusted = false;
             return Err(Arc::new(error));

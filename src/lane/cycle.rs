@@ -11,8 +11,8 @@ use super::fold::{Folded, Folder, Times};
 use super::outlet::{Batch, Outlet};
 use super::overflow::OverflowError;
 use super::stats;
-use crate::checkpoint::{Checkpoint, CheckpointError, Progress, Tally};
-use crate::dead_letters::{DeadLetter, DeadLetterError};
+use crate::checkpoint::{Checkpoint, Progress, Tally};
+use crate::dead_letters::DeadLetter;
 use crate::event::Event;
 use crate::live::Live;
 use crate::record::{Input, Record};
@@ -32,12 +32,6 @@ pub enum LaneError {
     /// The sink gave up.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// The checkpoint could not be saved.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// Dead letters could not be kept.
-    #[error(transparent)]
-    DeadLetters(#[from] DeadLetterError),
     /// The state of a session could not be encoded.
     #[error(transparent)]
     State(#[from] crate::sessions::RestoreError),
@@ -98,7 +92,7 @@ impl<S: Sink> Lane<S> {
         let changes = self.folder.sessions.changes()?;
         // A clock that has moved while nothing happened is not worth a sync every second.
         if tally != Tally::default() || !changes.is_empty() {
-            checkpoint.save(&self.progress, &changes)?;
+            self.outlet.disk.persist(|| checkpoint.save(&self.progress, &changes)).await?;
         }
         Ok(())
     }

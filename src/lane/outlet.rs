@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::LaneError;
-use crate::checkpoint::Tally;
+use crate::checkpoint::{Disk, Tally};
 use crate::dead_letters::{DeadLetter, DeadLetters};
 use crate::document::Document;
 use crate::metrics::Metrics;
@@ -34,9 +34,11 @@ pub struct Outlet<S> {
     /// Where documents go.
     pub sink: S,
     /// Where the rest goes; without it, it is told of and stays where it was read from.
-    pub dead_letters: Option<DeadLetters>,
+    pub dead_letters: Option<Arc<DeadLetters>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What waits while the disk refuses.
+    pub disk: Disk,
 }
 
 impl<S: Sink> Outlet<S> {
@@ -63,7 +65,7 @@ impl<S: Sink> Outlet<S> {
             self.metrics.documents(&batch.documents);
         }
         if let Some(dead_letters) = &self.dead_letters {
-            dead_letters.put(&batch.letters)?;
+            self.disk.persist(|| dead_letters.put(&batch.letters)).await?;
         }
         let is_kept = self.dead_letters.is_some();
         for letter in &batch.letters {

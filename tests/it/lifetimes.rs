@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use callscope::checkpoint::{Checkpoint, Progress};
+use callscope::checkpoint::{Checkpoint, Disk, Progress};
 use callscope::config::Config;
 use callscope::document::Document;
 use callscope::enrich::place::GeoIp;
@@ -104,7 +104,12 @@ fn lane(
     let sink = Memory(Arc::clone(store));
     Lane {
         folder,
-        outlet: Arc::new(Outlet { sink, dead_letters: None, metrics: Arc::new(Metrics::new()) }),
+        outlet: Arc::new(Outlet {
+            sink,
+            dead_letters: None,
+            metrics: Arc::new(Metrics::new()),
+            disk: Disk::default(),
+        }),
         checkpoint,
         progress,
         live: watch::Sender::new(Arc::new(Live::default())),

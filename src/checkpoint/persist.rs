@@ -1,0 +1,198 @@
+//! What must be written in the end: opened again after an error, and tried again until the disk takes it.
+
+use std::fmt::Display;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use redb::Database;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::sink::SinkError;
+
+/// First and longest delay after the disk refused.
+const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// Tells why something cannot be written at this moment; `None` while everything can.
+pub type TroubleSender = watch::Sender<Option<String>>;
+
+/// Patience with a disk that refuses.
+#[derive(Debug, Default)]
+pub struct Disk {
+    /// Ends the waiting.
+    pub stop: CancellationToken,
+    /// Told why something cannot be written.
+    pub trouble: TroubleSender,
+}
+
+impl Disk {
+    /// Does `work` until it succeeds, see [`persist`].
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError::Stopped`].
+    pub async fn persist<T, E: Display>(
+        &self,
+        work: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, SinkError> {
+        persist(&self.stop, &self.trouble, work).await
+    }
+}
+
+/// Does `work` until it succeeds, with growing delays. Meanwhile `trouble` holds the reason.
+///
+/// # Errors
+///
+/// [`SinkError::Stopped`] if `stop` came first: nothing was saved, and a restart repeats the cycle.
+pub async fn persist<T, E: Display>(
+    stop: &CancellationToken,
+    trouble: &TroubleSender,
+    mut work: impl FnMut() -> Result<T, E>,
+) -> Result<T, SinkError> {
+    let mut delay = DELAY.0;
+    loop {
+        match work() {
+            Ok(done) => {
+                let was_in_trouble = trouble.send_if_modified(|trouble| trouble.take().is_some());
+                if was_in_trouble {
+                    tracing::info!("the disk takes what is written again");
+                }
+                return Ok(done);
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "trying again");
+                trouble.send_replace(Some(error.to_string()));
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Err(SinkError::Stopped),
+            () = tokio::time::sleep(delay) => delay = (delay * 2).min(DELAY.1),
+        }
+    }
+}
+
+/// A `redb` file. After an error it is opened anew before it is used again: `redb` takes nothing more from a handle through
+/// which a write has failed. A panic inside `redb`, which it may answer to damage with, is an error like any other.
+#[derive(Debug)]
+pub(crate) struct Reopened {
+    path: PathBuf,
+    database: Option<Database>,
+}
+
+impl Reopened {
+    /// Opens the file, or makes an empty one; every page is looked at.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let mut opened = Self { path: path.into(), database: None };
+        opened.with(|_| Ok(()))?;
+        Ok(opened)
+    }
+
+    /// Reads through the handle of the last opening or write.
+    pub(crate) fn read<T>(
+        &self,
+        work: impl FnOnce(&Database) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        guarded(|| match &self.database {
+            Some(database) => work(database),
+            None => Err(anyhow::anyhow!("the last write failed")),
+        })
+    }
+
+    /// Reads and writes.
+    pub(crate) fn with<T>(
+        &mut self,
+        work: impl FnOnce(&Database) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let Self { path, database } = self;
+        let done = guarded(|| {
+            let opened = match database.take() {
+                Some(opened) => opened,
+                None => Database::builder().set_check_integrity_on_open(true).create(path)?,
+            };
+            let done = work(&opened)?;
+            *database = Some(opened);
+            Ok(done)
+        });
+        done.map_err(|error| if is_full(&error) { error.context(FULL) } else { error })
+    }
+}
+
+impl Drop for Reopened {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        // Closing writes. What it fails at is done by the next opening.
+        let _closed = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+    }
+}
+
+const FULL: &str = "the disk is full; free space";
+
+fn guarded<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let reason = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(anyhow::anyhow!(
+            "the file is damaged: {}",
+            reason.unwrap_or("its content makes no sense")
+        ))
+    })
+}
+
+/// Whether a file system without room is the reason. `redb` does not tell the sources of its errors.
+pub(crate) fn is_full(error: &anyhow::Error) -> bool {
+    use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
+    let storage = match error.downcast_ref::<DatabaseError>() {
+        Some(DatabaseError::Storage(error)) => Some(error),
+        _ => match error.downcast_ref::<CommitError>() {
+            Some(CommitError::Storage(error)) => Some(error),
+            _ => match error.downcast_ref::<TableError>() {
+                Some(TableError::Storage(error)) => Some(error),
+                _ => match error.downcast_ref::<TransactionError>() {
+                    Some(TransactionError::Storage(error)) => Some(error),
+                    _ => error.downcast_ref::<StorageError>(),
+                },
+            },
+        },
+    };
+    matches!(storage, Some(StorageError::Io(error)) if matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    ))
+}
+
+/// Ends the process at once, as `kill -9` would, where the environment names this point: `CALLSCOPE_KILL_POINT=name:count`
+/// ends it when the point is reached for the `count`-th time. Only tests have it.
+#[cfg(debug_assertions)]
+pub(crate) fn kill_point(name: &str) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static CHOSEN: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+    #[expect(clippy::disallowed_methods, reason = "no setting: tests only")]
+    let chosen = CHOSEN.get_or_init(|| {
+        let chosen = std::env::var("CALLSCOPE_KILL_POINT").ok()?;
+        let (name, count) = chosen.split_once(':')?;
+        Some((name.to_owned(), count.parse().ok()?))
+    });
+    if let Some((chosen, count)) = chosen
+        && chosen == name
+        && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *count
+    {
+        std::process::abort();
+    }
+}
+
+/// Nothing: only tests have it.
+#[cfg(not(debug_assertions))]
+pub(crate) const fn kill_point(_name: &str) {}
+
+#[cfg(test)]
+#[path = "../../tests/support/small_disk.rs"]
+pub(crate) mod small_disk;
