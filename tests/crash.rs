@@ -111,7 +111,7 @@ impl Serve {
     /// Looks until `path` answers with `text` in it. Without an end, what never comes would show as a test that hangs.
     async fn wait_for(&self, path: &str, text: &str) {
         let mut answer = String::new();
-        for _ in 0..50_000 {
+        for _ in 0..10_000 {
             answer = self.get(path).await;
             if answer.contains(text) {
                 return;
@@ -125,6 +125,14 @@ impl Serve {
     async fn settled(&self, events: usize) {
         self.wait_for("/metrics", "callscope_journal_records_waiting 0\n").await;
         self.wait_for("/api/search?type=cdr&limit=0", &format!("\"total\":{events}}}")).await;
+    }
+}
+
+impl Drop for Serve {
+    /// A test that fails leaves no process behind.
+    fn drop(&mut self) {
+        let _ended = self.process.kill();
+        let _reaped = self.process.wait();
     }
 }
 
@@ -422,7 +430,7 @@ async fn a_journal_that_fills_up_is_said_once() {
     ];
     let serve = Serve::with(folder.path(), &environment);
     let bodies: Vec<String> = (0..100).map(|number| format!("{number:1000}")).collect();
-    let mut sent = Load::start(&[bodies.clone()], serve.address);
+    let mut sent = Load::start(std::slice::from_ref(&bodies), serve.address);
     sent.acknowledged(100).await;
     assert!(!serve.has_told("filling up"));
     let mut sent = Load::start(&[bodies], serve.address);
