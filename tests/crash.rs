@@ -465,7 +465,6 @@ async fn a_full_disk_is_waited_for_and_nothing_is_lost() {
 
 /// Each of the two files on a disk of its own, which is full.
 #[tokio::test]
-#[ignore = "passes once Lane::cycle saves through checkpoint::persist"]
 async fn checkpoint_and_dead_letters_wait_for_room() {
     for file in ["checkpoint.redb", "dead-letters.redb"] {
         let Some(disk) = small_disk::SmallDisk::mount(4) else { return };

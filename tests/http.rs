@@ -378,6 +378,7 @@ async fn indexed(folder: &std::path::Path, fixture: &str) -> AnyIndex {
             other => panic!("{other:?}"),
         }
     }
+    folder.sessions.finish();
     while folder.sessions.documents_of_one(&mut documents) {}
     index.write(&documents).await.unwrap();
     AnyIndex::Embedded(Arc::new(index))
