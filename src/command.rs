@@ -166,9 +166,14 @@ fn tell(line: &str) {
     let _gone = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Writes a line of a command's output.
+/// Writes a line of a command's output. A reader that wants no more (`| head`) ends the command quietly.
 fn print(line: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{line}").map_err(Failure::with(ExitCode::Internal))
+    let mut output = std::io::stdout();
+    let written = writeln!(output, "{line}").and_then(|()| output.flush());
+    written.map_err(|error| {
+        let is_gone = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Failure::new(if is_gone { ExitCode::Ok } else { ExitCode::Internal }, error)
+    })
 }
 
 /// How the process ends when the sink gave up.

@@ -27,6 +27,10 @@ pub(super) async fn run(config: Config, command: DeadLettersCommand) -> Result<E
         }
         DeadLettersCommand::Discard { keys, all } => {
             let keys = chosen(&letters, keys, all)?;
+            for key in &keys {
+                let known = letters.get(key).map_err(Failure::with(ExitCode::Internal))?;
+                known.ok_or_else(|| missing(key))?;
+            }
             let removed = letters.remove(&keys).map_err(Failure::with(ExitCode::Internal))?;
             print(&format!("{removed} discarded"))?;
             Ok(ExitCode::Ok)
