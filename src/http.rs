@@ -238,9 +238,13 @@ async fn answer(router: Router, request: Request) -> Response {
 fn router(app: Arc<App>, reading: Arc<api::Reading>, config: &HttpConfig) -> Router {
     let counted = Arc::clone(&app);
     let access = Arc::new(Access::new(config));
-    Router::new()
+    let scripts = page::SCRIPTS.into_iter().fold(Router::new(), |router, (path, content)| {
+        let script =
+            move |headers: axum::http::HeaderMap| async move { page::script(&headers, content) };
+        router.route(path, get(script))
+    });
+    scripts
         .route("/", get(page::index))
-        .route("/app.js", get(page::script))
         .route("/style.css", get(page::style))
         .route("/webhook", post(webhook::default_source))
         .route("/webhook/", post(webhook::default_source))
@@ -280,7 +284,8 @@ fn router(app: Arc<App>, reading: Arc<api::Reading>, config: &HttpConfig) -> Rou
 /// Counts a request, and says what a browser may do with the answer.
 async fn count(metrics: &Metrics, request: Request, next: axum::middleware::Next) -> Response {
     let path = match request.uri().path() {
-        "/" | "/app.js" | "/style.css" => "page",
+        "/" | "/style.css" => "page",
+        path if path.ends_with(".js") => "page",
         "/metrics" => "metrics",
         "/healthz" => "healthz",
         "/readyz" => "readyz",

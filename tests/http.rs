@@ -246,7 +246,9 @@ async fn the_api_answers_in_json_and_the_page_from_itself() {
         page.contains("content-security-policy: default-src 'self'") && page.contains("/app.js"),
         "{page}"
     );
-    assert_eq!(server.status("GET", "/app.js", "", b"").await, 200);
+    for script in ["/app.js", "/session.js", "/text.js", "/style.css"] {
+        assert_eq!(server.status("GET", script, "", b"").await, 200, "{script}");
+    }
     let tag = page.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
     assert_eq!(server.status("GET", "/", &format!("if-none-match: {tag}\r\n"), b"").await, 304);
     assert_eq!(server.status("GET", "/api/search?limit=5000", "", b"").await, 400);

@@ -166,7 +166,8 @@ impl Teller<'_> {
         let levels: &[i64] = match own.network {
             Network::Good if own.rng.below(4) > 0 => &[],
             Network::Good => &[4, 5],
-            Network::Poor => &[3, 4, 2, 4],
+            Network::Poor if own.rng.below(3) == 0 => &[3, 4, 2, 4],
+            Network::Poor => &[3, 4],
             Network::Bad => &[2, 3, 1],
         };
         let mut before = 5;
