@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test test-quick lint crash bench fmt
+.PHONY: help demo test ready test-quick lint crash bench fmt
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -12,12 +12,14 @@ demo: ## Run with a simulated OpenVidu cluster; prints the address of the page
 	$(CARGO) build --release --locked
 	./target/release/callscope demo
 
-test: lint ## Everything: format, lints, docs, all tests
-	tests/servers/server.sh ready
+test: ready lint ## Everything: format, lints, docs, all tests
 	tests/servers/server.sh fetch elasticsearch
 	tests/servers/server.sh fetch opensearch
 	$(CARGO) test --locked
 	$(CARGO) test --locked --test real_servers -- --test-threads 1
+
+ready: # The JDK and Maven are asked for before anything that takes long
+	tests/servers/server.sh ready
 
 test-quick: lint ## The same without real servers: no JDK and Maven needed
 	$(CARGO) test --locked

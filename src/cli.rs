@@ -136,7 +136,8 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
-/// Why a command failed, and how the process ends because of it.
+/// Why a command failed, and how the process ends because of it. With [`ExitCode::Ok`] nothing is said: the reader of its
+/// output has gone.
 #[derive(Debug)]
 pub struct Failure {
     /// How the process ends.

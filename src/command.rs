@@ -11,6 +11,7 @@ use crate::cli::{Cli, Command, ExitCode, Failure};
 use crate::config::{Config, Loaded, SinkKind};
 use crate::document::Document;
 use crate::enrich::place::GeoIp;
+use crate::metrics::Metrics;
 use crate::search::{Page, Search, SearchError};
 use crate::sink::elasticsearch::ElasticsearchSink;
 use crate::sink::embedded::EmbeddedIndex;
@@ -126,6 +127,7 @@ fn open_sink(
     config: &Config,
     kind: SinkKind,
     stop: &CancellationToken,
+    metrics: &Arc<Metrics>,
 ) -> Result<(AnySink, AnyIndex, watch::Receiver<SinkStatus>), Failure> {
     let status = StatusSender::default();
     let watched = status.subscribe();
@@ -140,7 +142,7 @@ fn open_sink(
         SinkKind::Elasticsearch => {
             let sink = ElasticsearchSink::new(&config.elasticsearch, stop.clone(), status)
                 .map_err(Failure::with(ExitCode::Misconfigured))?;
-            let sink = Arc::new(sink);
+            let sink = Arc::new(sink.with_metrics(Arc::clone(metrics)));
             (AnySink::Elasticsearch(Arc::clone(&sink)), AnyIndex::Elasticsearch(sink))
         }
         SinkKind::Stdout => (
@@ -166,9 +168,14 @@ fn tell(line: &str) {
     let _gone = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Writes a line of a command's output.
+/// Writes a line of a command's output. A reader that wants no more (`| head`) ends the command quietly.
 fn print(line: &str) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{line}").map_err(Failure::with(ExitCode::Internal))
+    let mut output = std::io::stdout();
+    let written = writeln!(output, "{line}").and_then(|()| output.flush());
+    written.map_err(|error| {
+        let is_gone = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Failure::new(if is_gone { ExitCode::Ok } else { ExitCode::Internal }, error)
+    })
 }
 
 /// How the process ends when the sink gave up.

@@ -70,6 +70,8 @@ pub enum LogFormat {
 #[expect(missing_docs, reason = "config.default.toml says what each setting means")]
 pub struct HttpConfig {
     pub listen: SocketAddr,
+    #[serde(deserialize_with = "secrets")]
+    pub read_secrets: Vec<Secret>,
     pub allow_without_secret: bool,
     pub body_bytes_max: NonZeroUsize,
     pub head_bytes_max: NonZeroUsize,

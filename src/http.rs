@@ -9,7 +9,9 @@
 //!   an event after a broken connection, up to 5 times, but never after an answer, whatever its status; its time-out is 10 s.
 //! * Bodies take turns: those that are read or held at once have a bound in bytes. While it is used up, others are not read,
 //!   and their connections are broken after the same hold.
-//! * Unknown sources are answered like wrong secrets, so that nobody can find out names.
+//! * Unknown sources are answered like wrong secrets, so that nobody can find out names; so is whatever else stands behind
+//!   `/webhook/`, because OpenVidu never repeats what was answered, and 401 is what an operator looks for.
+//! * Beyond loopback nothing is shown without `http.read_secrets`, unless asked for by name.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -37,9 +39,14 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::sink::SinkStatus;
 
+mod access;
 mod api;
 mod page;
+mod patience;
 mod webhook;
+
+use access::Access;
+use patience::Patience;
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +70,14 @@ pub enum HttpError {
         address: SocketAddr,
         /// A source without a secret.
         name: String,
+    },
+    /// Everybody could read everything.
+    #[error(
+        "http.listen is {address}, which others can reach, and there is no secret to read with: set http.read_secrets, listen on 127.0.0.1, or set http.allow_without_secret"
+    )]
+    Readable {
+        /// The address.
+        address: SocketAddr,
     },
 }
 
@@ -124,13 +139,16 @@ impl Bound {
     ///
     /// # Errors
     ///
-    /// If it cannot be had, or would let everybody write.
+    /// If it cannot be had, or would let everybody write or read.
     pub async fn bind(config: &Config) -> Result<Self, HttpError> {
         let address = config.http.listen;
         if !address.ip().is_loopback() && !config.http.allow_without_secret {
             let open = config.sources.iter().find(|(_, source)| source.secrets.is_empty());
             if let Some((name, _)) = open {
                 return Err(HttpError::Open { address, name: name.clone() });
+            }
+            if config.http.read_secrets.is_empty() {
+                return Err(HttpError::Readable { address });
             }
         }
         let listen = |source| HttpError::Listen { address, source };
@@ -147,9 +165,11 @@ impl Bound {
 
     /// Serves until `stop`, then lets requests under way finish.
     pub async fn serve(self, app: Arc<App>, stop: CancellationToken) {
-        let router = router(Arc::clone(&app));
+        let reading = Arc::new(api::Reading::default());
+        let router = router(Arc::clone(&app), Arc::clone(&reading), &self.config);
         let connections = Arc::new(Semaphore::new(self.config.connections_max.get()));
         let tasks = TaskTracker::new();
+        tasks.spawn(reading.watch(app.sink.clone(), stop.clone()));
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -210,6 +230,7 @@ async fn connection(
     http.timer(TokioTimer::new())
         .header_read_timeout(config.idle_after)
         .max_buf_size(config.head_bytes_max.get().max(8192));
+    let stream = Patience::new(stream, config.idle_after);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -232,14 +253,22 @@ async fn answer(router: Router, request: Request) -> Response {
     response
 }
 
-fn router(app: Arc<App>) -> Router {
+fn router(app: Arc<App>, reading: Arc<api::Reading>, config: &HttpConfig) -> Router {
     let counted = Arc::clone(&app);
-    Router::new()
+    let access = Arc::new(Access::new(config));
+    let scripts = page::SCRIPTS.into_iter().fold(Router::new(), |router, (path, content)| {
+        let script =
+            move |headers: axum::http::HeaderMap| async move { page::script(&headers, content) };
+        router.route(path, get(script))
+    });
+    scripts
         .route("/", get(page::index))
-        .route("/app.js", get(page::script))
         .route("/style.css", get(page::style))
         .route("/webhook", post(webhook::default_source))
+        .route("/webhook/", post(webhook::default_source))
         .route("/webhook/{source}", post(webhook::named_source))
+        .route("/webhook/{source}/", post(webhook::named_source))
+        .route("/webhook/{source}/{*more}", post(|| async { webhook::refused() }))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -254,6 +283,16 @@ fn router(app: Arc<App>) -> Router {
             )
         })
         .with_state(app)
+        .layer(axum::Extension(reading))
+        .layer(axum::middleware::from_fn(move |request: Request, next: axum::middleware::Next| {
+            let access = Arc::clone(&access);
+            async move {
+                match access.refusal(&request) {
+                    Some(refused) => refused,
+                    None => next.run(request).await,
+                }
+            }
+        }))
         .layer(axum::middleware::from_fn(move |request: Request, next: axum::middleware::Next| {
             let app = Arc::clone(&counted);
             async move { count(&app.metrics, request, next).await }
@@ -263,7 +302,8 @@ fn router(app: Arc<App>) -> Router {
 /// Counts a request, and says what a browser may do with the answer.
 async fn count(metrics: &Metrics, request: Request, next: axum::middleware::Next) -> Response {
     let path = match request.uri().path() {
-        "/" | "/app.js" | "/style.css" => "page",
+        "/" | "/style.css" => "page",
+        path if path.ends_with(".js") => "page",
         "/metrics" => "metrics",
         "/healthz" => "healthz",
         "/readyz" => "readyz",

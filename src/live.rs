@@ -3,8 +3,14 @@
 
 use serde::Serialize;
 
+use crate::search::words;
+
 /// Sessions listed in one picture, those with the newest events; the totals count all.
 pub const SESSIONS_MAX: usize = 500;
+/// People of one session who are found by name.
+pub const PEOPLE_MAX: usize = 200;
+/// Participants of a session up to which the sizes of sessions are told apart.
+pub const SIZES: [u64; 12] = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256];
 
 /// The open sessions after a cycle.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -16,6 +22,9 @@ pub struct Live {
     pub totals: Totals,
     /// Newest event first.
     pub sessions: Vec<LiveSession>,
+    /// The same totals by source and cluster, for the gauges.
+    #[serde(skip)]
+    pub shares: Vec<Share>,
 }
 
 /// How many are open.
@@ -34,8 +43,21 @@ pub struct Totals {
     pub recordings: u64,
 }
 
+/// What one source tells of one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Share {
+    /// A `[sources.NAME]`.
+    pub source: String,
+    /// Empty if none is known.
+    pub cluster_id: String,
+    /// Open sessions and what is in them.
+    pub totals: Totals,
+    /// Sessions with at most so many connections as [`SIZES`] says; the last: with more.
+    pub sizes: [u64; SIZES.len() + 1],
+}
+
 /// One open session.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LiveSession {
     /// The application's name for it.
@@ -55,4 +77,86 @@ pub struct LiveSession {
     pub open: Totals,
     /// Codes as in `sessionSummary.problems`.
     pub problems: Vec<&'static str>,
+    /// By what each connection is found: its user and what the client said about itself. At most [`PEOPLE_MAX`].
+    #[serde(skip)]
+    pub people: Vec<String>,
+}
+
+impl Live {
+    /// Counts one open session in the totals and in those of its source and cluster.
+    pub fn count(&mut self, source: &str, cluster_id: &str, own: Totals) {
+        let at = self
+            .shares
+            .iter()
+            .position(|share| share.source == source && share.cluster_id == cluster_id);
+        let at = at.unwrap_or_else(|| {
+            let (source, cluster_id) = (source.to_owned(), cluster_id.to_owned());
+            self.shares.push(Share { source, cluster_id, ..Share::default() });
+            self.shares.len() - 1
+        });
+        self.totals.add(own);
+        if let Some(share) = self.shares.get_mut(at) {
+            share.totals.add(own);
+            let size = SIZES.iter().position(|most| own.connections <= *most);
+            if let Some(count) = share.sizes.get_mut(size.unwrap_or(SIZES.len())) {
+                *count += 1;
+            }
+        }
+    }
+}
+
+impl Totals {
+    /// Adds `other`.
+    pub fn add(&mut self, other: Self) {
+        self.sessions += other.sessions;
+        self.connections += other.connections;
+        self.publishers += other.publishers;
+        self.subscribers += other.subscribers;
+        self.recordings += other.recordings;
+    }
+}
+
+impl LiveSession {
+    /// Whether every word of `text` is the beginning of one by which the session or somebody in it is found.
+    #[must_use]
+    pub fn is_found_by(&self, text: &str) -> bool {
+        let names = [&self.session_id, &self.unique_session_id];
+        let known: Vec<String> =
+            names.into_iter().chain(&self.people).flat_map(|name| words(name)).collect();
+        words(text).iter().all(|word| known.iter().any(|known| known.starts_with(word)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_session_is_found_by_its_name_and_by_its_people() {
+        let session = LiveSession {
+            session_id: "daily-standup".into(),
+            unique_session_id: "daily-standup_17".into(),
+            people: vec!["u7 {\"clientData\":\"Zoë Quinn\"}".into()],
+            ..LiveSession::default()
+        };
+        for text in ["", "daily", "STAND", "quinn", "zoë daily", "u7"] {
+            assert!(session.is_found_by(text), "{text}");
+        }
+        for text in ["ily", "zoe", "quinn nobody"] {
+            assert!(!session.is_found_by(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_add_up_to_the_totals() {
+        let mut live = Live::default();
+        let own = |connections| Totals { sessions: 1, connections, ..Totals::default() };
+        live.count("a", "", own(2));
+        live.count("a", "", own(1000));
+        live.count("b", "x", own(0));
+        assert_eq!(live.totals, Totals { sessions: 3, connections: 1002, ..Totals::default() });
+        assert_eq!((live.shares.len(), live.shares[0].totals.connections), (2, 1002));
+        let sizes = &live.shares[0].sizes;
+        assert_eq!((sizes[1], sizes[SIZES.len()], sizes.iter().sum::<u64>()), (1, 1, 2));
+    }
 }

@@ -15,7 +15,10 @@ fn main() -> ExitCode {
     match callscope::command::run(cli, std::env::vars()) {
         Ok(code) => code.into(),
         Err(failure) => {
-            let _gone = writeln!(std::io::stderr(), "callscope: {:#}", failure.error);
+            if failure.code != callscope::cli::ExitCode::Ok {
+                let told = callscope::logging::chain(&failure.error);
+                let _gone = writeln!(std::io::stderr(), "callscope: {told}");
+            }
             failure.code.into()
         }
     }

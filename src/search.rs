@@ -54,6 +54,13 @@ impl Search {
     }
 }
 
+/// The words that are looked for in a text: letters and digits, in lower case.
+#[must_use]
+pub fn words(text: &str) -> Vec<String> {
+    let words = text.split(|character: char| !character.is_alphanumeric());
+    words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+}
+
 /// By `timestamp`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Order {
@@ -89,6 +96,6 @@ pub enum SearchError {
     #[error("{0}")]
     Refused(String),
     /// The index cannot be asked at the moment.
-    #[error("the index does not answer: {0:#}")]
+    #[error("the index does not answer: {}", crate::logging::chain(.0))]
     Unavailable(anyhow::Error),
 }

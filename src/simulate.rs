@@ -5,6 +5,10 @@
 //! webhook bodies of OpenVidu 2.22, field for field and in the order of its cascades, each with the time at which it is
 //! sent. The same seed gives the same bytes. Beside the events stands the [`Truth`], counted by the script itself.
 //!
+//! [`telemetry`] tells what OpenVidu's own indexer would have written beside them: what the media server saw of every endpoint,
+//! with networks that lose packets, stop media or never connect. It is told apart, because no webhook of OpenVidu carries it;
+//! that it names users makes people of connections.
+//!
 //! With a `pace` above 1 everything takes that much less time, while identities and times stay those of the clock.
 
 use std::fmt::Write;
@@ -13,6 +17,7 @@ use crate::json::Object;
 
 pub mod rng;
 pub mod send;
+mod telemetry;
 
 use rng::Rng;
 
@@ -97,7 +102,18 @@ pub fn session(seed: u64, start: i64, pace: i64) -> (Vec<Emitted>, Truth) {
     (events, script.truth)
 }
 
+/// What the media server tells of the session that [`session`] plays with the same arguments: `kms`, `webrtcStats` (every
+/// `stats_every` milliseconds) and `networkQualityStats`.
+#[must_use]
+pub fn telemetry(seed: u64, start: i64, pace: i64, stats_every: i64) -> Vec<Emitted> {
+    let mut script = Script::new(seed, start, pace.max(1));
+    script.play();
+    telemetry::tell(&script, &mut Rng::new(!seed), stats_every.max(1000))
+}
+
 struct Person {
+    /// Empty for a camera.
+    name: &'static str,
     connection: String,
     client_data: String,
     platform: &'static str,
@@ -116,6 +132,17 @@ struct Stream {
     from: i64,
 }
 
+/// One end of a stream in the media server.
+struct Endpoint {
+    user: &'static str,
+    connection: String,
+    /// As the media server calls it.
+    name: String,
+    is_publisher: bool,
+    from: i64,
+    to: i64,
+}
+
 struct Script {
     rng: Rng,
     pace: i64,
@@ -123,6 +150,7 @@ struct Script {
     id: String,
     unique_id: String,
     events: Vec<Emitted>,
+    endpoints: Vec<Endpoint>,
     truth: Truth,
 }
 
@@ -142,7 +170,7 @@ impl Script {
         };
         let unique_id = format!("{id}_{start}");
         let truth = Truth { unique_session_id: unique_id.clone(), ..Truth::default() };
-        Self { rng, pace, start, id, unique_id, events: Vec::new(), truth }
+        Self { rng, pace, start, id, unique_id, events: Vec::new(), endpoints: Vec::new(), truth }
     }
 
     /// So many seconds of the story.
@@ -159,8 +187,8 @@ impl Script {
             return;
         }
         let length = self.seconds(180, 3000);
-        let most = if self.rng.below(20) == 0 { 20 } else { 8 };
-        let count = 1 + self.rng.below(most);
+        let is_talk = self.rng.below(20) == 0;
+        let count = 1 + self.rng.below(if is_talk { 2 } else { 8 });
         let crashes = self.rng.below(50) == 0;
         let closes = self.rng.below(6) == 0;
         let planned_end = self.start + length;
@@ -205,7 +233,11 @@ impl Script {
 
     /// Somebody comes, perhaps loses the network and comes back, perhaps shares a screen.
     fn person(&mut self, planned_end: i64, reason: &'static str, people: &mut Vec<Person>) {
-        let name = *self.rng.pick(PEOPLE);
+        // Nobody is there twice; drawn once, so that what follows does not depend on who came before.
+        let drawn = usize::try_from(self.rng.below(PEOPLE.len() as u64)).unwrap_or(0);
+        let is_new = |name: &&&str| people.iter().all(|person| person.name != **name);
+        let mut names = PEOPLE.iter().cycle().skip(drawn).take(PEOPLE.len());
+        let name = *names.find(is_new).unwrap_or(&PEOPLE[0]);
         let (place, address) = *self.rng.pick(PLACES);
         let platform = *self.rng.pick(PLATFORMS);
         let late = self.seconds(1, 120);
@@ -233,6 +265,7 @@ impl Script {
             });
             let client_data = format!("{{\"clientData\":\"{name}\"}}");
             let person = Person {
+                name,
                 connection,
                 client_data,
                 platform,
@@ -270,6 +303,7 @@ impl Script {
             from: joined,
         };
         let person = Person {
+            name: "",
             connection,
             client_data: String::new(),
             platform: "IPCAM",
@@ -358,6 +392,18 @@ impl Script {
             json.flag("audioEnabled", true);
             json.flag("videoEnabled", true);
         };
+        let name = match from {
+            Some(_) => format!("{}_{}", owner.connection, stream.id),
+            None => stream.id.clone(),
+        };
+        self.endpoints.push(Endpoint {
+            user: owner.name,
+            connection: owner.connection.clone(),
+            name,
+            is_publisher: from.is_none(),
+            from: start,
+            to: end,
+        });
         self.emit(start, "webrtcConnectionCreated", start, media);
         self.emit(end, "webrtcConnectionDestroyed", end, |json| {
             ended(json, start, end, Some(reason));
@@ -376,7 +422,7 @@ impl Script {
         let lost = session_reason == "nodeCrashed" && !by_hand;
         let wait = if late { self.seconds(200, 900) } else { self.seconds(2, 15) };
         let id = self.id.clone();
-        let seconds = (stop - start) as f64 * self.pace as f64 / 1000.0;
+        let seconds = (stop - start) as f64 / 1000.0;
         let status = |script: &mut Self, at: i64, status: &'static str| {
             let is_final = status == "ready";
             script.emit(at, "recordingStatusChanged", at, |json| {
@@ -481,3 +527,6 @@ pub fn arrivals(seed: u64, from: i64, to: i64) -> Vec<i64> {
     starts.sort_unstable();
     starts
 }
+
+#[cfg(test)]
+mod tests;

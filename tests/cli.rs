@@ -164,3 +164,35 @@ fn config_prints_every_setting() {
     assert_eq!(code, 0);
     assert!(output.contains("listen") && output.contains("CALLSCOPE__DATA_DIR"), "{output}");
 }
+
+#[test]
+fn a_reader_that_wants_no_more_ends_a_command_quietly() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = callscope(folder.path(), &["config"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let (code, _, told) = ended(&child.wait_with_output().unwrap());
+    assert_eq!((code, told.as_str()), (0, ""));
+}
+
+#[test]
+fn a_dead_letter_that_is_not_there_cannot_be_discarded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, output, told) = run(folder.path(), &["dead-letters", "discard", "nope"]);
+    assert_eq!((code, output.as_str()), (2, ""), "{told}");
+    assert!(told.contains("there is no dead letter nope"), "{told}");
+}
+
+#[test]
+fn a_message_tells_its_cause_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output =
+        callscope(folder.path(), &["serve"]).env("CALLSCOPE__HTTP__LISTEN", &address).output();
+    let (code, _, told) = ended(&output.unwrap());
+    assert_eq!((code, told.matches("in use").count()), (3, 1), "{told}");
+}

@@ -13,6 +13,7 @@ use std::time::Duration;
 use callscope::command::AnyIndex;
 use callscope::config::{Config, Secret};
 use callscope::dead_letters::{Content, DeadLetter, DeadLetters};
+use callscope::document::Document;
 use callscope::enrich::place::GeoIp;
 use callscope::http::{App, Bound, HttpError};
 use callscope::journal::{Bounds, Item, Journal, Writer};
@@ -71,8 +72,9 @@ impl Server {
             users: 1,
             open: Totals { sessions: 1, connections: 3, ..Totals::default() },
             problems: vec!["iceFailed"],
+            people: vec!["u7 {\"clientData\":\"Zelda\"}".into()],
         };
-        let live = Live { at: 7, totals: open.open, sessions: vec![open] };
+        let live = Live { at: 7, totals: open.open, sessions: vec![open], ..Live::default() };
         let app = App {
             secrets: config
                 .sources
@@ -119,10 +121,18 @@ impl Server {
 
     async fn request(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
             body.len()
         );
         self.raw(&[head.as_bytes(), body].concat()).await
+    }
+
+    /// The body of an answer, as JSON.
+    async fn json(&self, path: &str) -> serde_json::Value {
+        let answer = self.request("GET", path, "", b"").await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 
     async fn status(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> u16 {
@@ -346,7 +356,9 @@ async fn the_api_answers_in_json_and_the_page_from_itself() {
         page.contains("content-security-policy: default-src 'self'") && page.contains("/app.js"),
         "{page}"
     );
-    assert_eq!(server.status("GET", "/app.js", "", b"").await, 200);
+    for script in ["/app.js", "/session.js", "/text.js", "/style.css"] {
+        assert_eq!(server.status("GET", script, "", b"").await, 200, "{script}");
+    }
     let tag = page.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap().to_owned();
     assert_eq!(server.status("GET", "/", &format!("if-none-match: {tag}\r\n"), b"").await, 304);
     assert_eq!(server.status("GET", "/api/search?limit=5000", "", b"").await, 400);
@@ -459,7 +471,240 @@ async fn listening_for_everybody_needs_a_secret() {
         "{error}"
     );
     SECRETS(&mut config);
+    let error = Bound::bind(&config).await.unwrap_err();
+    assert!(
+        matches!(error, HttpError::Readable { .. })
+            && error.to_string().contains("http.read_secrets"),
+        "{error}"
+    );
+    config.http.read_secrets = vec![Secret::new("reader-secret")];
     let bound = Bound::bind(&config).await.unwrap();
     config.http.listen = bound.address();
     assert!(matches!(Bound::bind(&config).await, Err(HttpError::Listen { .. })));
+}
+
+#[tokio::test]
+async fn whoever_never_reads_gives_the_place_free() {
+    let server = Server::start(1 << 30, |config| {
+        config.http.connections_max = 1.try_into().unwrap();
+        config.http.idle_after = Duration::from_millis(100);
+    })
+    .await;
+    let mut greedy = TcpStream::connect(server.address).await.unwrap();
+    // Far more answers than the buffers of both sides hold, and none of them is read.
+    let asked = "GET /app.js HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(2000);
+    let _broken_off = greedy.write_all(asked.as_bytes()).await;
+    assert_eq!(server.status("POST", "/webhook", "", b"{}").await, 200);
+    assert_eq!(server.journalled(), [b"{}"]);
+    drop(greedy);
+    server.end().await;
+}
+
+/// The other side of the bargain: slow is not dead.
+#[tokio::test]
+async fn whoever_reads_slowly_gets_everything() {
+    let server =
+        Server::start(1 << 30, |config| config.http.idle_after = Duration::from_millis(200)).await;
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    let asked = "GET /app.js HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(300);
+    let asked = format!("{asked}GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let (mut read, mut write) = slow.split();
+    let reading = async {
+        let (mut all, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+        loop {
+            match read.read(&mut piece).await.unwrap() {
+                0 => return all,
+                count => all.extend_from_slice(&piece[..count]),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (sent, all) = tokio::join!(write.write_all(asked.as_bytes()), reading);
+    sent.unwrap();
+    assert!(all.ends_with(b"ok\n"), "{}", all.len());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn every_path_of_the_webhook_takes_the_event_or_says_401() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    for (path, status) in [
+        ("/webhook", 200),
+        ("/webhook/", 200),
+        ("/webhook/default", 200),
+        ("/webhook/%FF", 401),
+        ("/webhook/nobody", 401),
+        ("/webhook/default/", 200),
+        ("/webhook/default/more/of/it", 401),
+    ] {
+        assert_eq!(server.status("POST", path, "", b"{}").await, status, "{path}");
+    }
+    for header in ["origin: http://evil.example\r\n", "sec-fetch-site: cross-site\r\n"] {
+        assert_eq!(server.status("POST", "/webhook", header, b"{}").await, 401, "{header}");
+    }
+    assert_eq!(server.journalled().len(), 4);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn reading_needs_a_secret_where_there_is_one() {
+    let server = Server::start(1 << 30, |config| {
+        config.http.read_secrets = vec![Secret::new("reader-secret"), Secret::new("the-next-one")];
+    })
+    .await;
+    // "any:reader-secret"
+    let basic = "authorization: Basic YW55OnJlYWRlci1zZWNyZXQ=\r\n";
+    for path in ["/", "/app.js", "/api/sessions", "/api/sessions/x_1", "/metrics", "/nowhere"] {
+        let answer = server.request("GET", path, "", b"").await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
+        assert!(answer.contains("www-authenticate: Basic"), "a browser must ask: {answer}");
+        assert_ne!(server.status("GET", path, basic, b"").await, 401, "{path}");
+    }
+    for (headers, status) in [
+        ("authorization: Bearer the-next-one\r\n", 200),
+        ("x-callscope-secret: reader-secret\r\n", 200),
+        ("authorization: Bearer other-secret\r\n", 401),
+        ("host: evil.example\r\nauthorization: Bearer the-next-one\r\n", 200),
+    ] {
+        assert_eq!(server.status("GET", "/metrics", headers, b"").await, status, "{headers}");
+    }
+    assert_eq!(server.status("GET", "/metrics?secret=reader-secret", "", b"").await, 401);
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(server.status("GET", path, "", b"").await, 200, "{path}");
+    }
+    assert_eq!(server.status("POST", "/webhook", "", b"{}").await, 200, "it has its own");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn without_a_secret_only_this_machine_s_names_are_answered() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    let status = async |host: &str| {
+        let asked =
+            format!("GET /api/sessions HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        server.raw(asked.as_bytes()).await.get(9..12).unwrap().to_owned()
+    };
+    for host in ["localhost", "localhost:7300", "127.0.0.1:7300", "[::1]:7300", "a.localhost:1"] {
+        assert_eq!(status(host).await, "200", "{host}");
+    }
+    for host in ["evil.example:7300", "evil.example", "localhost.evil.example", "127.0.0.1.nip.io"]
+    {
+        assert_eq!(status(host).await, "403", "{host}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_head_above_the_limit_is_refused_whatever_the_buffer_held() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    for (bytes, status) in [(31_000, 200), (33_000, 431), (48_000, 431)] {
+        let long = format!("x-long: {}\r\n", "x".repeat(bytes));
+        assert_eq!(server.status("GET", "/healthz", &long, b"").await, status, "{bytes}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn parameters_that_cannot_be_taken_are_named_with_what_would_be_right() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    for (path, told) in [
+        ("/api/sessions?limit=-1", "whole number"),
+        ("/api/search?offset=99999", "0 to 10000"),
+        ("/api/search?order=odd", "newest or oldest"),
+        ("/api/sessions?from=monday", "milliseconds"),
+        ("/api/sessions?user=Ana", "no parameter user"),
+    ] {
+        let answer = server.request("GET", path, "", b"").await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(told), "{path}: {answer}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn open_sessions_obey_what_was_asked_for() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    for (query, count) in [("", 1), ("?q=img", 1), ("?q=zelda", 1), ("?q=u7", 1), ("?q=link", 0)] {
+        let body = server.json(&format!("/api/sessions{query}")).await;
+        assert_eq!(body["live"]["sessions"].as_array().unwrap().len(), count, "{query}");
+        assert_eq!(body["live"]["totals"]["sessions"], count, "{query}");
+    }
+    let body = server.json("/api/sessions?from=1").await;
+    assert!(body.get("live").is_none(), "times are those of ended sessions: {body}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn sessions_are_found_by_who_was_in_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = indexed(folder.path(), "2.17-session.jsonl").await;
+    let server = Server::over(index, 1 << 30, |_| {}).await;
+    for (text, count) in
+        [("TestSession", 1), ("publisherclient", 1), ("subscriberCl", 1), ("nobody", 0)]
+    {
+        let body = server.json(&format!("/api/sessions?q={text}")).await;
+        assert_eq!(body["total"], count, "{text}: {body}");
+        assert_eq!(body["ended"].as_array().unwrap().len(), count, "{text}");
+    }
+    server.end().await;
+}
+
+/// An index of `count` documents of `bytes` each.
+async fn large(folder: &std::path::Path, count: usize, bytes: usize) -> AnyIndex {
+    let config = Config::load(None, std::iter::empty()).unwrap().config;
+    let (stop, status) = (CancellationToken::new(), StatusSender::default());
+    let index = EmbeddedIndex::open(folder, &config.embedded, stop, status).unwrap();
+    let documents: Vec<Document> = (0..count)
+        .map(|number| Document {
+            id: format!("{number:05}").into(),
+            index_time: 0,
+            elastic_type: "cdr".into(),
+            version: None,
+            json: format!(
+                "{{\"elastic_type\":\"cdr\",\"timestamp\":{number},\"content\":\"{}\"}}",
+                "x".repeat(bytes)
+            )
+            .into(),
+        })
+        .collect();
+    index.write(&documents).await.unwrap();
+    AnyIndex::Embedded(Arc::new(index))
+}
+
+#[tokio::test]
+async fn an_answer_is_cut_by_bytes_and_goes_on_where_it_was_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = large(folder.path(), 100, 200_000).await;
+    let server = Server::over(index, 1 << 30, |_| {}).await;
+    let (mut seen, mut offset, mut answers) = (Vec::new(), 0, 0);
+    loop {
+        let path = format!("/api/search?order=oldest&limit=1000&offset={offset}");
+        let body = server.json(&path).await;
+        assert!(body.to_string().len() <= 9 << 20, "{}", body.to_string().len());
+        let documents = body["documents"].as_array().unwrap();
+        seen.extend(documents.iter().map(|hit| hit["_id"].as_str().unwrap().to_owned()));
+        answers += 1;
+        assert_eq!(body["total"], 100);
+        match body["nextOffset"].as_u64() {
+            Some(next) => {
+                assert_eq!(body["truncated"], true);
+                offset = next;
+            }
+            None => break,
+        }
+    }
+    let expected: Vec<String> = (0..100).map(|number| format!("{number:05}")).collect();
+    assert_eq!((seen, answers), (expected, 3));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn many_large_answers_at_once_wait_for_room_and_all_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = large(folder.path(), 30, 100_000).await;
+    let server = Server::over(index, 1 << 30, |_| {}).await;
+    let all = (0..40).map(|_| server.json("/api/search?limit=1000"));
+    for body in futures_util::future::join_all(all).await {
+        assert_eq!(body["documents"].as_array().unwrap().len(), 30);
+    }
+    server.end().await;
 }

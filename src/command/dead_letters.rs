@@ -1,5 +1,7 @@
 //! `dead-letters`: look at what could not be stored, try it again, throw it away.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{open_sink, print, sink_failure, stop_on_signal, wall};
@@ -10,6 +12,7 @@ use crate::dead_letters::{Content, DeadLetter, DeadLetters};
 use crate::document::Document;
 use crate::journal::lock::DataDirLock;
 use crate::journal::{Bounds, Journal};
+use crate::metrics::Metrics;
 use crate::sink::{Sink, Written};
 
 /// Letters read at once.
@@ -28,6 +31,10 @@ pub(super) async fn run(config: Config, command: DeadLettersCommand) -> Result<E
         }
         DeadLettersCommand::Discard { keys, all } => {
             let keys = chosen(&letters, keys, all)?;
+            for key in &keys {
+                let known = letters.get(key).map_err(Failure::with(ExitCode::Internal))?;
+                known.ok_or_else(|| missing(key))?;
+            }
             let removed = letters.remove(&keys).map_err(Failure::with(ExitCode::Internal))?;
             print(&format!("{removed} discarded"))?;
             Ok(ExitCode::Ok)
@@ -139,7 +146,7 @@ async fn retry(
     writer.join();
     let mut refused = 0;
     if !documents.is_empty() {
-        let (sink, _, _) = open_sink(config, config.sink.kind, &stop)?;
+        let (sink, _, _) = open_sink(config, config.sink.kind, &stop, &Arc::new(Metrics::new()))?;
         let (keys, documents): (Vec<String>, Vec<Document>) = documents.into_iter().unzip();
         let written = sink.write(&documents).await.map_err(sink_failure)?;
         for (key, written) in keys.into_iter().zip(written) {

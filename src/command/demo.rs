@@ -1,5 +1,5 @@
 //! `demo`: serve, beside a simulated cluster that sends real events to the webhook, first a month of history and then time
-//! lapse for as long as it runs.
+//! lapse for as long as it runs. How far it got is kept beside the data, so that a later start goes on there.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,45 +7,56 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{serve, tell, wall};
 use crate::cli::{ExitCode, Failure};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::simulate::rng::Rng;
 use crate::simulate::send::Sender;
-use crate::simulate::{Emitted, arrivals, session};
+use crate::simulate::{Emitted, arrivals, session, telemetry};
 
 /// How many times faster than in life sessions pass once the history is told.
 const PACE: i64 = 20;
-/// Span between two live sessions, milliseconds.
-const LIVE_EVERY: u64 = 2_500;
-/// How often the history's progress is told.
+/// Mean span between two live sessions, milliseconds.
+const LIVE_EVERY: u64 = 5_000;
+/// Sessions under way when one looks for the first time.
+const LIVE_AT_FIRST: usize = 8;
+/// After so long a live session has nothing more to tell, not even of its recording; milliseconds.
+const LIVE_FOR: i64 = 600_000;
+/// Live events are sent together this often: every batch costs the index one commit.
+const SENT_EVERY: Duration = Duration::from_secs(1);
+/// How often progress is told and kept.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
+/// Span between two samples of an endpoint, milliseconds: in the history, and live as OpenVidu does.
+const STATS_EVERY: (i64, i64) = (300_000, 30_000);
+/// Connections over which events are sent. A session keeps to one of them.
+const SENDERS: usize = 16;
+/// How much of the past is told at once. Within it, sessions do not wait for each other.
+const WINDOW: i64 = 3_600_000;
 
 /// A folder of its own, and what the simulation needs.
 pub(super) fn prepare(config: &mut Config) -> Result<(), Failure> {
     if config.data_dir == Path::new("callscope-data") {
         config.data_dir = PathBuf::from("callscope-demo");
     }
-    if let Some(source) = config.sources.get_mut("default")
-        && source.cluster_id.as_deref() == Some("")
-    {
-        source.cluster_id = Some("demo".to_owned());
+    if let Some(source) = config.sources.get_mut("default") {
+        source.cluster_id.get_or_insert_with(|| "demo".to_owned());
     }
     Ok(())
 }
 
 pub(super) async fn run(config: Config, history: Duration, seed: u64) -> Result<ExitCode, Failure> {
-    // Without this, a second start would tell the same month again, some minutes later.
-    let is_new = !config.data_dir.join("checkpoint.redb").exists();
-    let history = if is_new { history } else { Duration::ZERO };
+    let progress = Progress::load(&config.data_dir, history, seed);
+    let secret = config.sources.get("default").and_then(|source| source.secrets.first()).cloned();
     serve::run(
         config,
         Some(Box::new(move |address, stop| {
             tokio::spawn(async move {
                 tell(&format!("\n  open http://{address}/ in a browser; Ctrl-C ends the demo\n"));
-                if let Err(error) = drive(address, history, seed, &stop).await
+                let cluster = Cluster::new(address, secret.as_ref());
+                if let Err(error) = drive(cluster, progress, &stop).await
                     && !stop.is_cancelled()
                 {
                     tracing::error!(error = %error, "the simulated cluster has stopped");
@@ -56,35 +67,111 @@ pub(super) async fn run(config: Config, history: Duration, seed: u64) -> Result<
     .await
 }
 
-async fn drive(
-    address: SocketAddr,
-    history: Duration,
+/// How far the story is told. It is the same story after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Progress {
     seed: u64,
+    /// The history lies between these, milliseconds since 1970.
+    from: i64,
+    to: i64,
+    /// Everything before this was sent.
+    told: i64,
+    /// Seed and start of the live sessions that may be under way.
+    live: Vec<(u64, i64)>,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+impl Progress {
+    /// What an earlier run left in `data_dir`, or the beginning of a story.
+    fn load(data_dir: &Path, history: Duration, seed: u64) -> Self {
+        let path = data_dir.join("demo.json");
+        let known = std::fs::read(&path).ok();
+        if let Some(known) = known.and_then(|json| serde_json::from_slice::<Self>(&json).ok()) {
+            return Self { path, ..known };
+        }
+        let to = wall();
+        // Data of which nobody knows how they came are not told a second time.
+        let is_new = !data_dir.join("checkpoint.redb").exists();
+        let history = if is_new { history } else { Duration::ZERO };
+        let from = to - i64::try_from(history.as_millis()).unwrap_or(0);
+        Self { seed, from, to, told: from, live: Vec::new(), path }
+    }
+
+    /// Keeps it. What cannot be kept is told again after a restart, which changes nothing.
+    fn save(&mut self) {
+        self.live.retain(|(_, start)| self.told - start < LIVE_FOR);
+        let Ok(json) = serde_json::to_vec(self) else { return };
+        let new = self.path.with_extension("new");
+        let saved = std::fs::write(&new, json).and_then(|()| std::fs::rename(&new, &self.path));
+        if let Err(error) = saved {
+            tracing::warn!(error = %error, "the demo's progress cannot be kept");
+        }
+    }
+}
+
+async fn drive(
+    mut cluster: Cluster,
+    mut progress: Progress,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut sender = Sender::new(address, "/webhook");
-    let now = wall();
-    let mut rng = Rng::new(seed ^ u64::try_from(now).unwrap_or(0));
-    let from = now - i64::try_from(history.as_millis()).unwrap_or(0);
-    // What of the past lies in the future still comes, at its own time.
-    let mut waiting = tell_history(address, seed, from, now, stop).await?;
-    // Some sessions are under way already when one looks.
-    for _ in 0..12 {
-        waiting.push(session(rng.number(), wall(), PACE).0);
+    cluster.plan_history(&progress);
+    for (seed, start) in progress.live.clone() {
+        cluster.plan(seed, start, PACE, STATS_EVERY.1);
     }
+    cluster.forget_before(progress.told);
+    progress.save();
+    let ended = tell_story(&mut cluster, &mut progress, stop).await;
+    progress.save();
+    ended
+}
+
+async fn tell_story(
+    cluster: &mut Cluster,
+    progress: &mut Progress,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let (mut told, mut count) = (Instant::now(), 0);
+    while progress.told < progress.to && !stop.is_cancelled() {
+        let window = (progress.told + WINDOW).min(progress.to);
+        count += cluster.send_before(window).await?;
+        progress.told = window;
+        if told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            progress.save();
+            let day = chrono::DateTime::from_timestamp_millis(window).unwrap_or_default();
+            tell(&format!("  history: {} at {count} events", day.format("%Y-%m-%d")));
+        }
+    }
+    if count > 0 && !stop.is_cancelled() {
+        tell(&format!("  history: {count} events sent; live sessions follow"));
+    }
+    let mut rng = Rng::new(progress.seed ^ u64::try_from(wall()).unwrap_or(0));
     let mut next = wall();
+    let begin = |cluster: &mut Cluster, progress: &mut Progress, rng: &mut Rng| {
+        let (seed, start) = (rng.number(), wall());
+        cluster.plan(seed, start, PACE, STATS_EVERY.1);
+        progress.live.push((seed, start));
+    };
+    if progress.live.is_empty() {
+        (0..LIVE_AT_FIRST).for_each(|_| begin(cluster, progress, &mut rng));
+    }
     while !stop.is_cancelled() {
         let now = wall();
         if now >= next {
-            waiting.push(session(rng.number(), now, PACE).0);
+            begin(cluster, progress, &mut rng);
             next = now + i64::try_from(rng.below(2 * LIVE_EVERY)).unwrap_or(0);
         }
-        while let Some(event) = waiting.pop_before(now + 1) {
-            sender.send(&event.json).await?;
+        // What of the history lay in the future comes at its own time, too.
+        cluster.send_before(now + 1).await?;
+        progress.told = now;
+        if told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            progress.save();
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            () = tokio::time::sleep(SENT_EVERY) => {}
         }
     }
     Ok(())
@@ -105,64 +192,110 @@ impl Waiting {
         }
     }
 
-    fn earliest(&self) -> Option<i64> {
-        self.heap.peek().map(|Reverse((at, _, _))| *at)
-    }
-
-    fn pop_before(&mut self, time: i64) -> Option<Emitted> {
-        self.earliest().filter(|at| *at < time)?;
-        self.heap.pop().map(|Reverse((at, _, json))| Emitted { at, json })
+    fn pop_before(&mut self, time: i64) -> Option<String> {
+        self.heap.peek().filter(|Reverse((at, _, _))| *at < time)?;
+        self.heap.pop().map(|Reverse((_, _, json))| json)
     }
 }
 
-/// Connections over which the past is told.
-const SENDERS: usize = 16;
-/// How much of the past is told at once. Within it, sessions do not wait for each other.
-const WINDOW: i64 = 3_600_000;
+/// The sending side: sessions side by side, each in its own order.
+struct Cluster {
+    lanes: Vec<(Sender, Waiting)>,
+    planned: usize,
+}
 
-/// Sends the past, hour by hour: sessions side by side, each in its own order. Gives what of them lies after `to`.
-async fn tell_history(
-    address: SocketAddr,
-    seed: u64,
-    from: i64,
-    to: i64,
-    stop: &CancellationToken,
-) -> anyhow::Result<Waiting> {
-    let mut rng = Rng::new(seed);
-    let mut lanes: Vec<(Sender, Waiting)> =
-        (0..SENDERS).map(|_| (Sender::new(address, "/webhook"), Waiting::default())).collect();
-    for (index, start) in arrivals(seed, from, to).into_iter().enumerate() {
-        if let Some((_, waiting)) = lanes.get_mut(index % SENDERS) {
-            waiting.push(session(rng.number(), start, 1).0);
+impl Cluster {
+    fn new(address: SocketAddr, secret: Option<&Secret>) -> Self {
+        let sender = || {
+            let sender = Sender::new(address, "/webhook");
+            match secret {
+                Some(secret) => sender.with_secret(secret),
+                None => sender,
+            }
+        };
+        let lanes = (0..SENDERS).map(|_| (sender(), Waiting::default())).collect();
+        Self { lanes, planned: 0 }
+    }
+
+    fn plan_history(&mut self, progress: &Progress) {
+        let mut rng = Rng::new(progress.seed);
+        for start in arrivals(progress.seed, progress.from, progress.to) {
+            self.plan(rng.number(), start, 1, STATS_EVERY.0);
         }
     }
-    let (mut window, mut count) = (from, 0);
-    let mut told = Instant::now();
-    while window < to && !stop.is_cancelled() {
-        window = (window + WINDOW).min(to);
-        let sent = lanes.iter_mut().map(async |(sender, waiting)| {
+
+    fn plan(&mut self, seed: u64, start: i64, pace: i64, stats_every: i64) {
+        let lane = self.planned % SENDERS;
+        self.planned += 1;
+        if let Some((_, waiting)) = self.lanes.get_mut(lane) {
+            waiting.push(session(seed, start, pace).0);
+            waiting.push(telemetry(seed, start, pace, stats_every));
+        }
+    }
+
+    fn forget_before(&mut self, time: i64) {
+        for (_, waiting) in &mut self.lanes {
+            while waiting.pop_before(time).is_some() {}
+        }
+    }
+
+    /// Sends what lies before `time`, and says how much that was.
+    async fn send_before(&mut self, time: i64) -> anyhow::Result<u64> {
+        let sent = self.lanes.iter_mut().map(async |(sender, waiting)| {
             let mut count = 0_u64;
-            while let Some(event) = waiting.pop_before(window) {
-                sender.send(&event.json).await?;
+            while let Some(json) = waiting.pop_before(time) {
+                sender.send(&json).await?;
                 count += 1;
             }
             anyhow::Ok(count)
         });
-        count += futures_util::future::try_join_all(sent).await?.into_iter().sum::<u64>();
-        if told.elapsed() >= TOLD_EVERY {
-            told = Instant::now();
-            let day = chrono::DateTime::from_timestamp_millis(window).unwrap_or_default();
-            tell(&format!("  history: {} at {count} events", day.format("%Y-%m-%d")));
+        Ok(futures_util::future::try_join_all(sent).await?.into_iter().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(progress: &Progress) -> Cluster {
+        let mut cluster = Cluster::new("127.0.0.1:1".parse().unwrap(), None);
+        cluster.plan_history(progress);
+        cluster.forget_before(progress.told);
+        cluster
+    }
+
+    fn events(mut cluster: Cluster) -> Vec<String> {
+        let mut events = Vec::new();
+        for (_, waiting) in &mut cluster.lanes {
+            while let Some(json) = waiting.pop_before(i64::MAX) {
+                events.push(json);
+            }
         }
+        events.sort_unstable();
+        events
     }
-    if count > 0 {
-        tell(&format!("  history: {count} events sent; live sessions follow"));
-    }
-    let mut rest = Waiting::default();
-    for (_, mut waiting) in lanes {
-        while let Some(event) = waiting.pop_before(i64::MAX) {
-            rest.push(vec![event]);
+
+    #[test]
+    fn a_story_that_was_broken_off_goes_on_where_it_stood() {
+        let folder = tempfile::tempdir().unwrap();
+        let day = Duration::from_secs(86_400);
+        let mut progress = Progress::load(folder.path(), day, 7);
+        let whole = events(planned(&progress));
+        assert!(whole.len() > 100);
+        let mut cluster = planned(&progress);
+        progress.told = progress.from + 10 * WINDOW;
+        let mut told = Vec::new();
+        for (_, waiting) in &mut cluster.lanes {
+            while let Some(json) = waiting.pop_before(progress.told) {
+                told.push(json);
+            }
         }
+        progress.live.push((1, progress.told));
+        progress.save();
+        let again = Progress::load(folder.path(), Duration::ZERO, 99);
+        assert_eq!(again, progress);
+        told.extend(events(planned(&again)));
+        told.sort_unstable();
+        assert_eq!(told, whole);
     }
-    Ok(rest)
 }

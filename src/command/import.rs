@@ -64,7 +64,8 @@ pub(super) async fn run(
     })?;
     let inputs = in_order(&files)?;
     let stop = stop_on_signal()?;
-    let (sink, _index, _status) = open_sink(&config, kind, &stop)?;
+    let metrics = Arc::new(Metrics::new());
+    let (sink, _index, _status) = open_sink(&config, kind, &stop, &metrics)?;
     if config.sink.setup {
         set_up(&sink).await?;
     }
@@ -83,7 +84,7 @@ pub(super) async fn run(
         outlet: Arc::new(Outlet {
             sink,
             dead_letters: letters,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             disk: Disk { stop: stop.clone(), ..Disk::default() },
         }),
         checkpoint: None,

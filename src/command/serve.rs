@@ -53,8 +53,8 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     )
     .map_err(Failure::with(ExitCode::Misconfigured))?;
     report(&recovered);
-    let (sink, index, sink_status) = open_sink(&config, config.sink.kind, &stop)?;
     let metrics = Arc::new(Metrics::new());
+    let (sink, index, sink_status) = open_sink(&config, config.sink.kind, &stop, &metrics)?;
     let (live, watched) = watch::channel(Arc::new(Live::default()));
     let dead_letters = Arc::clone(&kept.dead_letters);
     let disk = TroubleSender::default();
@@ -295,12 +295,16 @@ impl Running {
         let mut items: Vec<Item> = Vec::with_capacity(read.len());
         let mut bytes = 0;
         let mut next = from;
+        let mut oldest = None;
         for item in read {
             let numbers = next..item.next();
             next = numbers.end;
             bytes += item.len();
             match item {
-                journal::Item::Record(record, _) => items.push(Item::Record(record)),
+                journal::Item::Record(record, received_at) => {
+                    oldest.get_or_insert(received_at);
+                    items.push(Item::Record(record));
+                }
                 journal::Item::Damaged(record) => {
                     self.report_lost(numbers.start + 1..numbers.end);
                     items.push(Item::Damaged(record, "the journal is damaged here"));
@@ -317,6 +321,7 @@ impl Running {
         if items.is_empty() {
             self.lane.progress.positions.advance(&input, next);
         }
+        self.lane.outlet.metrics.waits_since(oldest);
         let end = *self.end.borrow_and_update();
         self.lane.behind.clear();
         if next < end {

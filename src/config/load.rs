@@ -22,6 +22,7 @@ pub const FILE_NAME: &str = "callscope.toml";
 
 /// Settings whose values are never printed. The types say the same (`Secret`); a test compares the two.
 const SECRETS: &[&str] = &[
+    "http.read_secrets",
     "sources.default.secrets",
     "privacy.user_hash_key",
     "elasticsearch.password",

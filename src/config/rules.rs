@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, ElasticsearchConfig, Period, SinkKind, SourceConfig};
+use super::{Config, ElasticsearchConfig, Period, Secret, SinkKind, SourceConfig};
 use crate::enrich::fields::DataPath;
 
 /// Most secrets of one source: the one in use, and the one that replaces it.
@@ -44,6 +44,7 @@ pub(super) fn violations(config: &Config) -> Vec<(String, String)> {
     for (name, source) in &config.sources {
         found.source(name, source);
     }
+    found.secrets("http.read_secrets", &config.http.read_secrets);
     found.sizes(config);
     found.spans(config);
     found.data(config);
@@ -61,19 +62,23 @@ impl Violations {
     }
 
     fn source(&mut self, name: &str, source: &SourceConfig) {
-        let key = format!("sources.{name}.secrets");
-        let count = source.secrets.len();
+        self.secrets(&format!("sources.{name}.secrets"), &source.secrets);
+    }
+
+    fn secrets(&mut self, key: &str, secrets: &[Secret]) {
+        let count = secrets.len();
         let message = format!(
             "has {count} secrets; at most {SECRETS_MAX} are valid at a time, the old one and the new one"
         );
-        self.check(&key, count <= SECRETS_MAX, &message);
+        self.check(key, count <= SECRETS_MAX, &message);
         let long = |secret: &str| secret.chars().count() >= SECRET_CHARACTERS_MIN;
         let message = format!("has a secret of fewer than {SECRET_CHARACTERS_MIN} characters");
-        self.check(&key, source.secrets.iter().all(|secret| long(secret.expose())), &message);
-        let distinct = source.secrets.iter().enumerate().all(|(index, secret)| {
-            source.secrets.iter().take(index).all(|earlier| earlier != secret)
-        });
-        self.check(&key, distinct, "has the same secret twice");
+        self.check(key, secrets.iter().all(|secret| long(secret.expose())), &message);
+        let distinct = secrets
+            .iter()
+            .enumerate()
+            .all(|(index, secret)| secrets.iter().take(index).all(|earlier| earlier != secret));
+        self.check(key, distinct, "has the same secret twice");
     }
 
     fn sizes(&mut self, config: &Config) {

@@ -1,20 +1,50 @@
 //! The API: sessions, open and ended, one session in full, and a search over everything.
+//!
+//! Documents pass through as they were stored. An answer holds at most [`ANSWER_BYTES_MAX`] of them and says where it was
+//! cut; answers being made or sent hold at most [`ROOM_BYTES`] together, and more requests wait for room.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
+use axum::Extension;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::{App, troubles};
-use crate::search::{Found, LIMIT_MAX, Order, Page, Search, SearchError};
+use crate::command::AnyIndex;
+use crate::live::{Live, LiveSession};
+use crate::search::{Found, LIMIT_MAX, Order, REACH_MAX, Search, SearchError};
+use crate::sink::SinkStatus;
 
 /// Query parameters, as they come.
 type Parameters = Query<Vec<(String, String)>>;
+/// A document, or a part of one, as it was stored.
+type Json = Box<RawValue>;
 
+/// Most bytes of documents in one answer.
+pub(super) const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Most bytes of answers that are being made or sent.
+const ROOM_BYTES: usize = 96 << 20;
+/// In what steps room is given back.
+const STEP: usize = 64 << 10;
+/// How long a request waits for room.
+const WAIT: Duration = Duration::from_secs(10);
+/// Documents asked for at first, and at most at once: how large they are is seen when they have come.
+const AT_ONCE: (usize, usize) = (32, 250);
 /// Most events of one session that are shown.
 const EVENTS_MAX: usize = 1000;
+/// Most users and connections that are looked through for the sessions they were in.
+const PEOPLE_MAX: usize = 500;
 
 /// An error as JSON: what is wrong, and what to do.
 pub(super) fn failure(status: StatusCode, error: &str, hint: &str) -> Response {
@@ -30,191 +60,516 @@ fn search_failure(error: &SearchError) -> Response {
     }
 }
 
-/// `GET /api/sessions?q=&from=&to=&limit=&offset=`: the open sessions, and those that ended, newest first.
-pub(super) async fn sessions(
-    State(app): State<Arc<App>>,
-    Query(parameters): Parameters,
-) -> Response {
-    let mut search = match read_search(&parameters) {
-        Ok(search) => search,
-        Err(reason) => {
-            return failure(StatusCode::BAD_REQUEST, &reason, "times are milliseconds since 1970");
-        }
-    };
-    search.filters.push(("elastic_type".to_owned(), vec!["sessionSummary".to_owned()]));
-    let live = Arc::clone(&app.live.borrow());
-    let (page, error) = match app.index.search(search).await {
-        Ok(page) => (page, None),
-        Err(error @ SearchError::Refused(_)) => return search_failure(&error),
-        // What is open is known without the index.
-        Err(error) => (Page::default(), Some(error.to_string())),
-    };
-    let ended: Vec<Value> = page.documents.iter().map(without_content).collect();
-    let body = json!({
-        "now": chrono::Utc::now().timestamp_millis(),
-        "live": *live,
-        "total": page.total,
-        "ended": ended,
-        "error": error,
-        "troubles": troubles(&app),
-    });
-    axum::Json(body).into_response()
+/// What all readers share.
+#[derive(Debug)]
+pub(super) struct Reading {
+    room: Arc<Semaphore>,
+    /// Since when the sink does not take documents, milliseconds since 1970; 0: it does.
+    troubled_since: AtomicI64,
 }
 
-/// A session summary without what is nested in it.
-fn without_content(found: &Found) -> Value {
-    let mut json: Value = serde_json::from_str(found.source.get()).unwrap_or_default();
-    for name in ["users", "recordings"] {
-        if let Some(container) = json.get_mut(name).and_then(Value::as_object_mut) {
-            container.remove("content");
+impl Default for Reading {
+    fn default() -> Self {
+        let room = Arc::new(Semaphore::new(ROOM_BYTES / STEP));
+        Self { room, troubled_since: AtomicI64::new(0) }
+    }
+}
+
+impl Reading {
+    /// Notes when the sink begins and ends to refuse, until `stop`.
+    pub(super) fn watch(
+        self: &Arc<Self>,
+        mut sink: watch::Receiver<SinkStatus>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
+        let reading = Arc::clone(self);
+        async move {
+            loop {
+                let is_taken = *sink.borrow_and_update() == SinkStatus::Accepting;
+                let since = &reading.troubled_since;
+                if is_taken {
+                    since.store(0, Ordering::Relaxed);
+                } else if since.load(Ordering::Relaxed) == 0 {
+                    since.store(now(), Ordering::Relaxed);
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = sink.changed() => if changed.is_err() { return },
+                }
+            }
         }
     }
-    json
+
+    /// Room for one answer.
+    async fn take(&self) -> Result<Room, Response> {
+        let steps = u32::try_from(ANSWER_BYTES_MAX / STEP).unwrap_or(u32::MAX);
+        let taken = Arc::clone(&self.room).acquire_many_owned(steps);
+        match tokio::time::timeout(WAIT, taken).await {
+            Ok(Ok(room)) => Ok(Room(room)),
+            Ok(Err(_)) | Err(_) => Err(failure(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many requests at once",
+                "try again, with a smaller limit",
+            )),
+        }
+    }
+}
+
+/// Room that an answer takes until it is sent.
+struct Room(OwnedSemaphorePermit);
+
+impl Room {
+    /// Sends `body`, and keeps so much room as it needs until it has gone.
+    fn answer(mut self, body: &impl Serialize) -> Response {
+        let Ok(json) = serde_json::to_vec(body) else {
+            return failure(StatusCode::INTERNAL_SERVER_ERROR, "no answer", "try again");
+        };
+        let length = json.len();
+        // Whatever is not split off goes back at once.
+        let kept = self.0.split(length.div_ceil(STEP).min(ANSWER_BYTES_MAX / STEP));
+        drop(self.0);
+        let pieces =
+            futures_util::stream::unfold((Bytes::from(json), kept), async |(mut rest, kept)| {
+                if rest.is_empty() {
+                    return None;
+                }
+                let piece = rest.split_to(rest.len().min(STEP));
+                Some((Ok::<_, std::convert::Infallible>(piece), (rest, kept)))
+            });
+        let head = [
+            (header::CONTENT_TYPE, "application/json".to_owned()),
+            (header::CONTENT_LENGTH, length.to_string()),
+            (header::CACHE_CONTROL, "no-store".to_owned()),
+        ];
+        (head, Body::from_stream(pieces)).into_response()
+    }
+}
+
+/// What an index gave, as far as there was room.
+struct Collected<T> {
+    total: u64,
+    things: Vec<T>,
+    /// How many documents were dealt with.
+    reached: usize,
+    is_cut: bool,
+}
+
+/// Asks for documents in portions and keeps what `keep` makes of each, with its size, up to `bytes_max` together.
+async fn collect<T>(
+    index: &AnyIndex,
+    mut search: Search,
+    bytes_max: usize,
+    mut keep: impl FnMut(Found) -> Option<(T, usize)>,
+) -> Result<Collected<T>, SearchError> {
+    search.check()?;
+    let wanted = search.limit;
+    let mut collected = Collected { total: 0, things: Vec::new(), reached: 0, is_cut: false };
+    // What is stored meanwhile moves places: a document may come twice then.
+    let mut known = BTreeSet::new();
+    let (mut at_once, mut bytes, mut bytes_read) = (AT_ONCE.0, 0, 0);
+    loop {
+        search.limit = at_once.min(wanted - collected.reached);
+        let page = index.search(search.clone()).await?;
+        let count = page.documents.len();
+        collected.total = page.total;
+        for found in page.documents {
+            bytes_read += found.source.get().len();
+            let is_known = wanted > AT_ONCE.0 && !known.insert(found.id.clone());
+            if let Some((thing, size)) = keep(found).filter(|_| !is_known) {
+                if bytes + size > bytes_max && !collected.things.is_empty() {
+                    collected.is_cut = true;
+                    return Ok(collected);
+                }
+                bytes += size;
+                collected.things.push(thing);
+            }
+            collected.reached += 1;
+        }
+        if count < search.limit || collected.reached >= wanted {
+            return Ok(collected);
+        }
+        search.offset += count;
+        let size = (bytes_read / collected.reached.max(1)).max(1);
+        at_once = (ANSWER_BYTES_MAX / 2 / size).clamp(1, AT_ONCE.1);
+    }
+}
+
+/// Whole documents.
+fn whole(found: Found) -> Option<(Json, usize)> {
+    let size = found.source.get().len();
+    Some((found.source, size))
+}
+
+fn now() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sessions {
+    now: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<Live>,
+    total: u64,
+    ended: Vec<Json>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_offset: Option<usize>,
+    error: Option<String>,
+    troubles: Vec<String>,
+    troubled_since: Option<i64>,
+    events: u64,
+}
+
+/// `GET /api/sessions?q=&from=&to=&limit=&offset=`: the open sessions, and those that ended, newest first. `q` finds sessions
+/// by their own names and by who was in them. `from` and `to` ask for ended ones only.
+pub(super) async fn sessions(
+    State(app): State<Arc<App>>,
+    Extension(reading): Extension<Arc<Reading>>,
+    Query(parameters): Parameters,
+) -> Response {
+    const KNOWN: [&str; 5] = ["q", "from", "to", "limit", "offset"];
+    if let Some((name, _)) = parameters.iter().find(|(name, _)| !KNOWN.contains(&name.as_str())) {
+        let error = format!("there is no parameter {name}");
+        let hint = "use q, from, to, limit and offset; /api/search filters by any field";
+        return failure(StatusCode::BAD_REQUEST, &error, hint);
+    }
+    let search = match read_search(&parameters) {
+        Ok(search) => search,
+        Err(wrong) => return wrong.answer(),
+    };
+    let room = match reading.take().await {
+        Ok(room) => room,
+        Err(busy) => return busy,
+    };
+    let live = live(&app, &search);
+    let offset = search.offset;
+    let (found, error) = match ended(&app.index, search).await {
+        Ok(found) => (found, None),
+        Err(error @ SearchError::Refused(_)) if !matches!(app.index, AnyIndex::None) => {
+            return search_failure(&error);
+        }
+        // What is open is known without the index.
+        Err(error) => {
+            let nothing = Collected { total: 0, things: Vec::new(), reached: 0, is_cut: false };
+            (nothing, Some(error.to_string()))
+        }
+    };
+    let since = reading.troubled_since.load(Ordering::Relaxed);
+    room.answer(&Sessions {
+        now: now(),
+        live,
+        total: found.total,
+        next_offset: next_offset(&found, offset),
+        truncated: found.is_cut,
+        ended: found.things,
+        error,
+        troubles: troubles(&app),
+        troubled_since: Some(since).filter(|since| *since > 0),
+        events: *app.journal.end().borrow(),
+    })
+}
+
+/// The open sessions that `search` asks for; none if it asks for times, which only ended ones have.
+fn live(app: &App, search: &Search) -> Option<Live> {
+    if search.from.is_some() || search.to.is_some() {
+        return None;
+    }
+    let mut live = Live::clone(&app.live.borrow());
+    if !search.text.is_empty() {
+        live.sessions.retain(|session| session.is_found_by(&search.text));
+        live.totals = Default::default();
+        live.sessions.iter().for_each(|session| live.totals.add(session.open));
+    }
+    Some(live)
+}
+
+/// Where to go on, if there is more within reach.
+fn next_offset<T>(found: &Collected<T>, offset: usize) -> Option<usize> {
+    let next = offset + found.reached;
+    let is_more = u64::try_from(next).is_ok_and(|next| next < found.total);
+    (is_more && found.reached > 0 && next < REACH_MAX).then_some(next)
+}
+
+/// Summaries of sessions, without what is nested in them.
+async fn ended(index: &AnyIndex, mut search: Search) -> Result<Collected<Json>, SearchError> {
+    let of = |types: &[&str]| {
+        let types = types.iter().map(|name| (*name).to_owned()).collect();
+        ("elastic_type".to_owned(), types)
+    };
+    search.check()?;
+    if !search.text.is_empty() {
+        // By the session's own names, then by everybody who was in one.
+        let reach = (search.offset + search.limit).clamp(1, LIMIT_MAX);
+        let mut ids = BTreeSet::new();
+        for (types, limit) in [
+            (&["sessionSummary"][..], reach),
+            (&["userSummary", "connectionSummary"][..], PEOPLE_MAX),
+        ] {
+            let mut asked = Search { limit, offset: 0, ..search.clone() };
+            if types.len() > 1 {
+                // People have times of their own; those of the session are asked for below.
+                (asked.from, asked.to) = (None, None);
+            }
+            asked.filters.push(of(types));
+            let found = collect(index, asked, usize::MAX, |found| {
+                let id =
+                    serde_json::from_str::<Named>(found.source.get()).ok()?.unique_session_id?;
+                Some((id, 0))
+            });
+            ids.extend(found.await?.things);
+        }
+        if ids.is_empty() {
+            return Ok(Collected { total: 0, things: Vec::new(), reached: 0, is_cut: false });
+        }
+        search.text.clear();
+        search.filters.push(("uniqueSessionId".to_owned(), ids.into_iter().collect()));
+    }
+    search.filters.push(of(&["sessionSummary"]));
+    let keep = |found: Found| whole(Found { source: strip(&found.source), ..found });
+    collect(index, search, ANSWER_BYTES_MAX, keep).await
+}
+
+/// What a summary is of.
+#[derive(Deserialize)]
+struct Named {
+    elastic_type: String,
+    #[serde(rename = "uniqueSessionId")]
+    unique_session_id: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Session<'a> {
+    now: i64,
+    open: Option<&'a LiveSession>,
+    summary: Option<Json>,
+    users: Vec<Json>,
+    connections: Vec<Json>,
+    publishers: Vec<Json>,
+    subscribers: Vec<Json>,
+    recordings: Vec<Json>,
+    events: Vec<Json>,
+    total_events: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
 }
 
 /// `GET /api/sessions/{uniqueSessionId}`: everything that is known of one session.
-pub(super) async fn session(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
-    let of = |types: &[&str], limit: usize| Search {
-        filters: vec![
-            ("uniqueSessionId".to_owned(), vec![id.clone()]),
-            ("elastic_type".to_owned(), types.iter().map(|name| (*name).to_owned()).collect()),
-        ],
-        order: Order::Oldest,
-        limit,
-        ..Search::default()
+pub(super) async fn session(
+    State(app): State<Arc<App>>,
+    Extension(reading): Extension<Arc<Reading>>,
+    Path(id): Path<String>,
+) -> Response {
+    let room = match reading.take().await {
+        Ok(room) => room,
+        Err(busy) => return busy,
     };
-    let summaries = [
+    let live = Arc::clone(&app.live.borrow());
+    let open = live.sessions.iter().find(|open| open.unique_session_id == id);
+    match one(&app.index, &id).await {
+        Ok(one) if one.summary.is_none() && open.is_none() && one.events.is_empty() => failure(
+            StatusCode::NOT_FOUND,
+            "no such session",
+            "use the uniqueSessionId that /api/sessions gives",
+        ),
+        Ok(one) => room.answer(&Session { open, ..one }),
+        Err(error) => search_failure(&error),
+    }
+}
+
+async fn one<'a>(index: &AnyIndex, id: &str) -> Result<Session<'a>, SearchError> {
+    const ENTITIES: [&str; 5] = [
         "connectionSummary",
         "publisherSummary",
         "subscriberSummary",
         "userSummary",
         "recordingSummary",
     ];
-    let mut pages = Vec::new();
-    for search in [of(&["sessionSummary"], 1), of(&summaries, LIMIT_MAX)] {
-        match app.index.search(search).await {
-            Ok(page) => pages.push(page),
-            Err(error) => return search_failure(&error),
-        }
-    }
-    let summary = pages.first().and_then(|page| page.documents.first());
-    let events = old_events(summary).unwrap_or_else(|| of(&EVENTS, EVENTS_MAX));
-    match app.index.search(events).await {
-        Ok(page) => pages.push(page),
-        Err(error) => return search_failure(&error),
-    }
-    let parse = |page: &Page| -> Vec<Value> {
-        page.documents
-            .iter()
-            .filter_map(|found| serde_json::from_str(found.source.get()).ok())
-            .collect()
+    let of = |types: &[&str], limit: usize| Search {
+        filters: vec![
+            ("uniqueSessionId".to_owned(), vec![id.to_owned()]),
+            ("elastic_type".to_owned(), types.iter().map(|name| (*name).to_owned()).collect()),
+        ],
+        order: Order::Oldest,
+        limit,
+        ..Search::default()
     };
-    let parsed: Vec<Vec<Value>> = pages.iter().map(parse).collect();
-    let [summary, entities, events] = parsed.as_slice() else {
-        return failure(StatusCode::INTERNAL_SERVER_ERROR, "incomplete answer", "try again");
+    let summary = collect(index, of(&["sessionSummary"], 1), ANSWER_BYTES_MAX, whole).await?;
+    let summary = summary.things.into_iter().next();
+    let keep = |found: Found| {
+        let kind = serde_json::from_str::<Named>(found.source.get()).ok()?.elastic_type;
+        let json = strip(&found.source);
+        let size = json.get().len();
+        Some(((kind, json), size))
     };
-    let live = Arc::clone(&app.live.borrow());
-    let open = live.sessions.iter().find(|open| open.unique_session_id == id);
-    if summary.is_empty() && open.is_none() && events.is_empty() {
-        return failure(
-            StatusCode::NOT_FOUND,
-            "no such session",
-            "use the uniqueSessionId that /api/sessions gives",
-        );
+    let entities = collect(index, of(&ENTITIES, LIMIT_MAX), ANSWER_BYTES_MAX / 2, keep).await?;
+    let events = old_events(summary.as_deref()).unwrap_or_else(|| of(&EVENTS, EVENTS_MAX));
+    let events = collect(index, events, ANSWER_BYTES_MAX / 4, whole).await?;
+    let mut by_kind: BTreeMap<String, Vec<Json>> = BTreeMap::new();
+    for (kind, json) in entities.things {
+        by_kind.entry(kind).or_default().push(json);
     }
-    let of_type = |name: &str| -> Vec<&Value> {
-        entities.iter().filter(|json| json["elastic_type"] == name).collect()
-    };
-    let body = json!({
-        "now": chrono::Utc::now().timestamp_millis(),
-        "open": open,
-        "summary": summary.first().map(strip),
-        "users": of_type("userSummary").into_iter().map(strip).collect::<Vec<_>>(),
-        "connections": of_type("connectionSummary").into_iter().map(strip).collect::<Vec<_>>(),
-        "publishers": of_type("publisherSummary"),
-        "subscribers": of_type("subscriberSummary"),
-        "recordings": of_type("recordingSummary"),
-        "events": events,
-        "totalEvents": pages.get(2).map_or(0, |page| page.total),
-    });
-    axum::Json(body).into_response()
+    let mut of_kind = |kind: &str| by_kind.remove(kind).unwrap_or_default();
+    Ok(Session {
+        now: now(),
+        open: None,
+        summary: summary.map(|json| strip(&json)),
+        users: of_kind("userSummary"),
+        connections: of_kind("connectionSummary"),
+        publishers: of_kind("publisherSummary"),
+        subscribers: of_kind("subscriberSummary"),
+        recordings: of_kind("recordingSummary"),
+        total_events: events.total,
+        events: events.things,
+        truncated: entities.is_cut || events.is_cut,
+    })
 }
 
 /// Kinds of documents that are a session's events.
 const EVENTS: [&str; 4] = ["cdr", "kms", "networkQualityStats", "webrtcDebug"];
 
 /// How to find the events of a session before OpenVidu 2.17, which name no `uniqueSessionId`: by its name and its time.
-fn old_events(summary: Option<&Found>) -> Option<Search> {
-    let json: Value = serde_json::from_str(summary?.source.get()).ok()?;
-    json.pointer("/users/content/0/session")?;
+fn old_events(summary: Option<&RawValue>) -> Option<Search> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Old {
+        session_id: String,
+        created_at: i64,
+        destroyed_at: i64,
+        users: Users,
+    }
+    #[derive(Deserialize)]
+    struct Users {
+        #[serde(default)]
+        content: Vec<User>,
+    }
+    #[derive(Deserialize)]
+    struct User {
+        session: Option<String>,
+    }
+    let old: Old = serde_json::from_str(summary?.get()).ok()?;
+    old.users.content.first()?.session.as_ref()?;
     Some(Search {
         filters: vec![
-            ("sessionId".to_owned(), vec![json.get("sessionId")?.as_str()?.to_owned()]),
+            ("sessionId".to_owned(), vec![old.session_id]),
             ("elastic_type".to_owned(), EVENTS.map(str::to_owned).to_vec()),
         ],
-        from: json.get("createdAt")?.as_i64(),
-        to: json.get("destroyedAt")?.as_i64().map(|end| end + 1),
+        from: Some(old.created_at),
+        to: Some(old.destroyed_at + 1),
         order: Order::Oldest,
         limit: EVENTS_MAX,
         ..Search::default()
     })
 }
 
-/// A summary whose nested lists stand beside it in the same answer.
-fn strip(json: &Value) -> Value {
-    let mut json = json.clone();
-    if let Some(members) = json.as_object_mut() {
-        for name in ["users", "recordings", "connections", "publishers", "subscribers"] {
-            if let Some(container) = members.get_mut(name).and_then(Value::as_object_mut) {
-                container.remove("content");
+/// A summary without what is nested in it: that stands beside it, or was not asked for.
+fn strip(json: &RawValue) -> Json {
+    const CONTAINERS: [&str; 5] =
+        ["users", "recordings", "connections", "publishers", "subscribers"];
+    let stripped = || -> serde_json::Result<Json> {
+        let mut members: BTreeMap<String, Json> = serde_json::from_str(json.get())?;
+        for name in CONTAINERS {
+            if let Some(container) = members.get_mut(name) {
+                let mut inner: BTreeMap<String, &RawValue> = serde_json::from_str(container.get())?;
+                inner.remove("content");
+                *container = serde_json::value::to_raw_value(&inner)?;
             }
         }
-    }
-    json
+        serde_json::value::to_raw_value(&members)
+    };
+    stripped().unwrap_or_else(|_| json.to_owned())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    total: u64,
+    documents: Vec<Hit>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_offset: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Hit {
+    _id: String,
+    _source: Json,
 }
 
 /// `GET /api/search?type=&FIELD=VALUE&q=&from=&to=&order=&limit=&offset=`: documents of any kind.
-pub(super) async fn search(State(app): State<Arc<App>>, Query(parameters): Parameters) -> Response {
+pub(super) async fn search(
+    State(app): State<Arc<App>>,
+    Extension(reading): Extension<Arc<Reading>>,
+    Query(parameters): Parameters,
+) -> Response {
     let search = match read_search(&parameters) {
         Ok(search) => search,
-        Err(reason) => {
-            return failure(StatusCode::BAD_REQUEST, &reason, "times are milliseconds since 1970");
-        }
+        Err(wrong) => return wrong.answer(),
     };
-    match app.index.search(search).await {
-        Ok(page) => {
-            let documents: Vec<Value> = page
-                .documents
-                .iter()
-                .map(|found| json!({ "_id": found.id, "_source": found.source }))
-                .collect();
-            axum::Json(json!({ "total": page.total, "documents": documents })).into_response()
-        }
+    let room = match reading.take().await {
+        Ok(room) => room,
+        Err(busy) => return busy,
+    };
+    let offset = search.offset;
+    let keep = |found: Found| {
+        let size = found.source.get().len() + found.id.len();
+        Some((Hit { _id: found.id, _source: found.source }, size))
+    };
+    match collect(&app.index, search, ANSWER_BYTES_MAX, keep).await {
+        Ok(found) => room.answer(&Answer {
+            total: found.total,
+            next_offset: next_offset(&found, offset),
+            truncated: found.is_cut,
+            documents: found.things,
+        }),
         Err(error) => search_failure(&error),
     }
 }
 
-fn read_search(parameters: &[(String, String)]) -> Result<Search, String> {
+/// A parameter that cannot be taken.
+struct Wrong {
+    error: String,
+    hint: String,
+}
+
+impl Wrong {
+    fn answer(&self) -> Response {
+        failure(StatusCode::BAD_REQUEST, &self.error, &self.hint)
+    }
+}
+
+fn read_search(parameters: &[(String, String)]) -> Result<Search, Wrong> {
     let mut search = Search { limit: 50, ..Search::default() };
     for (name, value) in parameters.iter().filter(|(_, value)| !value.is_empty()) {
-        let wrong = || format!("{name}={value} is no number within its bounds");
+        let time = || Wrong {
+            error: format!("{name}={value} is no time"),
+            hint: "times are milliseconds since 1970".to_owned(),
+        };
+        let number = |most: usize| {
+            value.parse().ok().filter(|number| *number <= most).ok_or_else(|| Wrong {
+                error: format!("{name}={value} is no number of documents"),
+                hint: format!("{name} is a whole number from 0 to {most}"),
+            })
+        };
         match name.as_str() {
             "q" => search.text.clone_from(value),
-            "from" => search.from = Some(value.parse().map_err(|_| wrong())?),
-            "to" => search.to = Some(value.parse().map_err(|_| wrong())?),
-            "limit" => {
-                search.limit =
-                    value.parse().ok().filter(|limit| *limit <= LIMIT_MAX).ok_or_else(wrong)?
-            }
-            "offset" => {
-                search.offset =
-                    value.parse().ok().filter(|offset| *offset <= 10_000).ok_or_else(wrong)?
-            }
+            "from" => search.from = Some(value.parse().map_err(|_| time())?),
+            "to" => search.to = Some(value.parse().map_err(|_| time())?),
+            "limit" => search.limit = number(LIMIT_MAX)?,
+            "offset" => search.offset = number(REACH_MAX)?,
             "order" => {
                 search.order = match value.as_str() {
                     "newest" => Order::Newest,
                     "oldest" => Order::Oldest,
-                    _ => return Err(format!("order={value} is neither newest nor oldest")),
+                    _ => {
+                        return Err(Wrong {
+                            error: format!("order={value} is no order"),
+                            hint: "order is newest or oldest, by timestamp".to_owned(),
+                        });
+                    }
                 }
             }
             field => {

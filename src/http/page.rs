@@ -1,18 +1,24 @@
-//! The page: three files, compiled in, working without any other host.
+//! The page: a handful of files, compiled in, working without any other host.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 const INDEX: &str = include_str!("page/index.html");
 const SCRIPT: &str = include_str!("page/app.js");
+const SESSION: &str = include_str!("page/session.js");
+const TEXT: &str = include_str!("page/text.js");
 const STYLE: &str = include_str!("page/style.css");
 
 pub(super) async fn index(headers: HeaderMap) -> Response {
     asset(&headers, "text/html; charset=utf-8", INDEX)
 }
 
-pub(super) async fn script(headers: HeaderMap) -> Response {
-    asset(&headers, "text/javascript; charset=utf-8", SCRIPT)
+/// The scripts, each under its name.
+pub(super) const SCRIPTS: [(&str, &str); 3] =
+    [("/app.js", SCRIPT), ("/session.js", SESSION), ("/text.js", TEXT)];
+
+pub(super) fn script(headers: &HeaderMap, content: &'static str) -> Response {
+    asset(headers, "text/javascript; charset=utf-8", content)
 }
 
 pub(super) async fn style(headers: HeaderMap) -> Response {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +16,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::{App, Broken, api};
+use crate::config::Secret;
 use crate::journal::AppendError;
 
 pub(super) async fn default_source(
@@ -28,12 +30,28 @@ pub(super) async fn default_source(
 
 pub(super) async fn named_source(
     State(app): State<Arc<App>>,
-    Path(source): Path<String>,
+    source: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    // What cannot be read is no source's name.
+    let Ok(Path(source)) = source else { return refused() };
     receive(&app, &source, query.as_deref(), &headers, body).await
+}
+
+/// The answer to whom no event is taken from.
+pub(super) fn refused() -> Response {
+    let mut refused = api::failure(
+        StatusCode::UNAUTHORIZED,
+        "wrong or missing secret, or no such source",
+        "send one of sources.NAME.secrets, for example in OPENVIDU_WEBHOOK_HEADERS as \"Authorization: Bearer SECRET\"",
+    );
+    refused.headers_mut().insert(
+        header::WWW_AUTHENTICATE,
+        header::HeaderValue::from_static("Basic realm=\"callscope\""),
+    );
+    refused
 }
 
 async fn receive(
@@ -44,16 +62,7 @@ async fn receive(
     body: Body,
 ) -> Response {
     if !is_allowed(app, source, query, headers) {
-        let mut refused = api::failure(
-            StatusCode::UNAUTHORIZED,
-            "wrong or missing secret, or no such source",
-            "send one of sources.NAME.secrets, for example in OPENVIDU_WEBHOOK_HEADERS as \"Authorization: Bearer SECRET\"",
-        );
-        refused.headers_mut().insert(
-            header::WWW_AUTHENTICATE,
-            header::HeaderValue::from_static("Basic realm=\"callscope\""),
-        );
-        return refused;
+        return refused();
     }
     let deadline = Instant::now() + app.hold;
     let Some(_bytes) = take_turn(app, headers, deadline).await else {
@@ -140,13 +149,14 @@ fn is_too_long(error: &axum::Error) -> bool {
 /// Whether one of the source's secrets was shown. A source without secrets is open.
 fn is_allowed(app: &App, source: &str, query: Option<&str>, headers: &HeaderMap) -> bool {
     let Some(secrets) = app.secrets.get(source) else { return false };
-    if secrets.is_empty() {
-        return true;
-    }
-    let shown = shown(query, headers);
+    secrets.is_empty() || matches(secrets, &shown(query, headers))
+}
+
+/// Whether one of `shown` is one of `secrets`; how long it takes tells nothing.
+pub(super) fn matches(secrets: &[Secret], shown: &[Vec<u8>]) -> bool {
     let mut is_allowed = subtle::Choice::from(0);
     for secret in secrets {
-        for shown in &shown {
+        for shown in shown {
             // Hashes have one length, so the time does not tell that of the secret either.
             is_allowed |= Sha256::digest(shown).ct_eq(&Sha256::digest(secret.expose().as_bytes()));
         }
@@ -155,7 +165,7 @@ fn is_allowed(app: &App, source: &str, query: Option<&str>, headers: &HeaderMap)
 }
 
 /// Everything that may be a secret: password of basic authentication, bearer token, our header, query key.
-fn shown(query: Option<&str>, headers: &HeaderMap) -> Vec<Vec<u8>> {
+pub(super) fn shown(query: Option<&str>, headers: &HeaderMap) -> Vec<Vec<u8>> {
     let mut shown = Vec::new();
     if let Some(header) = headers.get("x-callscope-secret") {
         shown.push(header.as_bytes().to_vec());

@@ -171,11 +171,15 @@ impl<S: Sink> Lane<S> {
         match folded {
             Folded::Event(outcome, document) => {
                 batch.tally.outcome(outcome);
+                if outcome == Outcome::Duplicate {
+                    self.outlet.metrics.deduplicated(&record.source);
+                }
                 batch.documents.push(document);
             }
             Folded::Skipped => batch.tally.skipped += 1,
             Folded::Dead(reason) => {
                 batch.tally.dead += 1;
+                self.outlet.metrics.rejected(&record.source, &reason);
                 batch.letters.push(DeadLetter::record(&record, reason, wall));
             }
         }

@@ -62,7 +62,7 @@ impl<S: Sink> Outlet<S> {
                     }
                 }
             }
-            self.metrics.documents(&batch.documents);
+            self.metrics.written(&batch.documents, &written);
         }
         if let Some(dead_letters) = &self.dead_letters {
             self.disk.persist(|| dead_letters.put(&batch.letters)).await?;

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::Sessions;
-use super::incarnation::{self, Incarnation};
+use super::incarnation::{self, Incarnation, Person};
 use super::state::{Session, SessionKey};
-use crate::live::{Live, LiveSession, SESSIONS_MAX, Totals};
+use crate::json::prefix;
+use crate::live::{Live, LiveSession, PEOPLE_MAX, SESSIONS_MAX, Totals};
 use crate::summary;
 
 pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
-    let mut totals = Totals::default();
+    let mut live = Live { at: clock, ..Live::default() };
     let mut open: Vec<(i64, &SessionKey, &Session)> = Vec::new();
     for (key, session) in &sessions.open {
         if key.unique && session.ends() > 0 || !session.is_real() {
@@ -21,18 +22,17 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
         };
         let incarnations = incarnation::cut(session, key);
         let Some(current) = incarnations.last().filter(|last| is_open(last)) else { continue };
-        let own = count(current);
-        totals.sessions += 1;
-        totals.connections += own.connections;
-        totals.publishers += own.publishers;
-        totals.subscribers += own.subscribers;
-        totals.recordings += own.recordings;
+        let sources = session.head.sources.iter().enumerate();
+        let told = sources.filter(|(place, _)| current.told_by.has(*place));
+        let source = told.map(|(_, (name, _))| name.as_ref()).min().unwrap_or_default();
+        live.count(source, &key.cluster_id, count(current));
         open.push((current.newest, key, session));
     }
     open.sort_by_key(|(newest, key, _)| (std::cmp::Reverse(*newest), *key));
     open.truncate(SESSIONS_MAX);
-    let sessions = open.into_iter().filter_map(|(_, key, session)| picture(key, session)).collect();
-    Live { at: clock, totals, sessions }
+    live.sessions =
+        open.into_iter().filter_map(|(_, key, session)| picture(key, session)).collect();
+    live
 }
 
 fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
@@ -49,7 +49,31 @@ fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
         users: users.len() as u64,
         open: count(current),
         problems: summary::problems(current).into_iter().collect(),
+        people: current
+            .connections
+            .iter()
+            .filter(|person| person.is_open())
+            .take(PEOPLE_MAX)
+            .map(found_by)
+            .collect(),
     })
+}
+
+/// The user, and what the client said about itself.
+fn found_by(person: &Person<'_>) -> String {
+    #[derive(serde::Deserialize)]
+    struct Data {
+        #[serde(default, rename = "clientData")]
+        client_data: String,
+    }
+    let joined = person.connection.joined.as_ref();
+    let data = joined
+        .and_then(|joined| serde_json::from_str::<Data>(&format!("{{{}}}", joined.data)).ok());
+    let user = person.user().0;
+    data.map_or_else(
+        || user.to_owned(),
+        |data| format!("{user} {}", prefix(&data.client_data, 300)),
+    )
 }
 
 fn count(current: &Incarnation<'_>) -> Totals {

@@ -9,6 +9,8 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::config::Secret;
+
 /// Tries of one event.
 const TRIES: usize = 5;
 
@@ -28,6 +30,7 @@ pub enum SendError {
 pub struct Sender {
     address: SocketAddr,
     path: String,
+    secret: Option<Secret>,
     connection: Option<SendRequest<Body>>,
     tasks: tokio::task::JoinSet<()>,
 }
@@ -39,9 +42,17 @@ impl Sender {
         Self {
             address,
             path: path.to_owned(),
+            secret: None,
             connection: None,
             tasks: tokio::task::JoinSet::new(),
         }
+    }
+
+    /// Shows `secret`, as `OPENVIDU_WEBHOOK_HEADERS` makes OpenVidu do.
+    #[must_use]
+    pub fn with_secret(mut self, secret: &Secret) -> Self {
+        self.secret = Some(secret.clone());
+        self
     }
 
     /// Sends one event and waits for the answer.
@@ -80,10 +91,13 @@ impl Sender {
             }
         };
         connection.ready().await?;
-        let request = Request::post(&self.path)
+        let mut request = Request::post(&self.path)
             .header(header::HOST, self.address.to_string())
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(body.to_owned()))?;
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(secret) = &self.secret {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", secret.expose()));
+        }
+        let request = request.body(Body::from(body.to_owned()))?;
         let response = connection.send_request(request).await?;
         let status = response.status();
         axum::body::to_bytes(Body::new(response.into_body()), 1 << 20).await?;

@@ -9,6 +9,7 @@
 //! Of the `elasticsearch` crate only the transport is used: its clients neither repeat nor time out by themselves.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use crate::config::ElasticsearchConfig;
 use crate::document::Document;
+use crate::metrics::Metrics;
 
 pub mod answer;
 mod bulk;
@@ -56,6 +58,7 @@ pub struct ElasticsearchSink {
     status: StatusSender,
     /// Indices for whose making the template was there.
     seen: Mutex<BTreeSet<String>>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 #[derive(Debug)]
@@ -98,7 +101,14 @@ impl ElasticsearchSink {
             stop,
             status,
             seen: Mutex::default(),
+            metrics: None,
         })
+    }
+
+    /// Counts requests, and documents that are sent again, in `metrics`.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// Sends one request to a node that is not resting. Ends at once when the service stops.

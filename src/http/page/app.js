@@ -1,327 +1,213 @@
-// The page: two views, no framework. Everything shown is text that somebody sent, so it only ever becomes a text node.
+// The page: the list of sessions, and the wiring of both views. No framework, no other host.
+
+import { clock, count, el, once, problem, span, thousands, when, why } from "./text.js";
+import { show as session } from "./session.js";
 
 const view = document.getElementById("view");
 const age = document.getElementById("age");
-let timer = 0;
-let shown = "";
-
-/** An element: attributes, then children; texts become text nodes. */
-function el(name, attributes, ...children) {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes || {})) {
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-    else if (value !== undefined && value !== null && value !== false) node.setAttribute(key, value);
-  }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
-  return node;
-}
-
-export const two = (n) => String(n).padStart(2, "0");
-export function clock(ms) { const t = new Date(ms); return `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`; }
-const day = (ms) => new Date(ms).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" });
-/** Seconds as people say them: 41 s, 12 min, 2 h 05. */
-export function span(seconds) {
-  if (!Number.isFinite(seconds) || seconds < 0) return "–";
-  if (seconds < 60) return `${Math.round(seconds)} s`;
-  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
-  const minutes = Math.round(seconds / 60);
-  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${two(minutes % 60)}`;
-  return `${Math.round(minutes / 1440)} days`;
-}
-export function bytes(n) {
-  if (!n) return "–";
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  const power = Math.min(4, Math.floor(Math.log10(n) / 3));
-  return `${Number((n / 1000 ** power).toPrecision(3))} ${units[power]}`;
-}
-const count = (n, one, many) => `${n} ${n === 1 ? one : many}`;
-
-const REASONS = {
-  lastParticipantLeft: "last participant left", sessionClosedByServer: "closed by the application", networkDisconnect: "network lost",
-  nodeCrashed: "node crashed", openviduServerStopped: "server stopped", mediaServerDisconnect: "media server lost", mediaServerReconnect: "media server restarted",
-  automaticStop: "stopped by itself", recordingStoppedByServer: "recording stopped", disconnect: "left", forceDisconnectByUser: "removed by a moderator",
-  forceDisconnectByServer: "removed by the application", unpublish: "stopped sending", unsubscribe: "stopped receiving",
-  forceUnpublishByUser: "muted by a moderator", forceUnpublishByServer: "muted by the application", NULL: "no reason given",
-};
-const why = (reason) => REASONS[reason] || reason || "";
-const BAD = new Set(["networkDisconnect", "mediaServerDisconnect", "mediaServerReconnect", "nodeCrashed", "openviduServerStopped"]);
-const PROBLEMS = {
-  abnormalEnd: "a connection was lost", iceFailed: "no media connection", mediaGap: "media was interrupted",
-  mediaLost: "media stopped before the end", lowNetworkQuality: "poor network", recordingFailed: "a recording failed",
-};
-
-function name(connection) {
-  const data = connection.clientData || "";
-  try {
-    const parsed = JSON.parse(data.split("%/%")[0]);
-    for (const key of ["clientData", "name", "userName", "nickname", "user"]) if (typeof parsed[key] === "string" && parsed[key]) return parsed[key];
-  } catch { /* free text */ }
-  if (data && data.length < 60 && !data.startsWith("{")) return data;
-  return connection.user || connection.connectionId;
-}
+/** How often open sessions are asked for, and one open session; a failed request is tried again after as long. */
+const EVERY = { now: 3000, session: 5000, failed: 5000 };
+/** Cards shown at first: three rows, or a screen of a phone. */
+const CARDS = () => (innerWidth <= 720 ? 4 : innerWidth < 1100 ? 6 : 8);
 
 async function ask(path) {
   const response = await fetch(path);
-  const body = await response.json().catch(() => ({ error: `status ${response.status}` }));
+  const text = await response.text();
+  let body;
+  try { body = JSON.parse(text); } catch { body = { error: `status ${response.status}` }; }
   if (!response.ok) throw Object.assign(new Error(body.error || `status ${response.status}`), { hint: body.hint });
-  return body;
+  return { body, text };
 }
 
-function notice(error, since) {
-  return el("div", { class: "notice bad", role: "alert" }, el("p", {}, `${error.message}${since ? ` since ${clock(since)}` : ""}. ${error.hint || "Trying again."}`));
-}
-
-// Now ---------------------------------------------------------------------------------------------------------------
+// Now ------------------------------------------------------------------------------------------------------------------
 
 let limit = 30;
-async function now(query) {
+let allCards = false;
+
+function now(body, query) {
   const q = query.get("q") || "";
-  const body = await ask(`/api/sessions?limit=${limit}&q=${encodeURIComponent(q)}`);
   const live = body.live;
-  const open = live.sessions.filter((s) => !q || s.sessionId.toLowerCase().includes(q.toLowerCase()))
-    .sort((a, b) => b.problems.length - a.problems.length || b.connections - a.connections);
-  const parts = [];
-  for (const trouble of body.troubles) parts.push(el("div", { class: "notice bad", role: "alert" }, el("p", {}, trouble)));
-  if (body.error) parts.push(el("div", { class: "notice" }, el("p", {}, body.error)));
-  if (!q) {
-    parts.push(el("div", { class: "numbers" },
-      number(live.totals.sessions, "sessions open"), number(live.totals.connections, "people connected"),
-      number(live.totals.publishers, "streams sent"), number(live.totals.recordings, "recordings running")));
+  const open = [...live.sessions].sort((a, b) => b.problems.length - a.problems.length || b.users - a.users || a.sessionId.localeCompare(b.sessionId));
+  const parts = [trouble(body)];
+  // The totals count all sessions, the list holds at most 500.
+  const people = live.sessions.length < live.totals.sessions ? live.totals.connections : live.sessions.reduce((sum, s) => sum + s.users, 0);
+  if (q) {
+    parts.push(el("header", { class: "title" }, el("h1", {}, `“${q}”`), el("p", { class: "lead" },
+      `${count(open.length, "open session", "open sessions")}, ${count(body.total, "ended one", "ended ones")} · `, el("a", { href: "#/", class: "chip" }, "× show everything"))));
   } else {
-    parts.push(el("h1", {}, `“${q}”`), el("p", { class: "lead" }, el("a", { href: "#/" }, "× show everything")));
+    parts.push(el("section", { class: "numbers", "aria-label": "At this moment" },
+      number(live.totals.sessions, "sessions open"), number(people, "people connected"),
+      number(live.totals.publishers, "streams sent"), number(live.totals.recordings, "recordings running")));
   }
   if (open.length) {
-    parts.push(el("h2", {}, "Open now"), el("div", { class: "cards" }, open.slice(0, 60).map((s) => card(s, live.at))));
-    if (open.length > 60) parts.push(el("p", { class: "quiet" }, `and ${open.length - 60} more`));
+    const most = allCards ? 200 : CARDS();
+    const bad = open.filter((s) => s.problems.length).length;
+    parts.push(el("h2", {}, "Open now", el("small", {}, bad ? `${thousands(bad)} of ${thousands(open.length)} with problems` : "")),
+      el("div", { class: "cards" }, open.slice(0, most).map((s) => card(s, live.at))));
+    if (open.length > CARDS()) {
+      parts.push(el("button", { class: "more", "data-key": "cards", "aria-expanded": String(allCards), onclick: () => { allCards = !allCards; route(true); } },
+        allCards ? "Show fewer" : `Show all ${thousands(Math.min(200, open.length))}`));
+    }
   }
   if (body.ended.length) {
-    parts.push(el("h2", {}, "Ended", el("small", {}, body.total >= 10000 ? "more than 10 000" : String(body.total))), endedTable(body.ended));
-    if (body.total > body.ended.length && limit < 1000) parts.push(el("button", { class: "more", onclick: () => { limit = Math.min(1000, limit * 3); route(); } }, "Show more"));
+    parts.push(el("h2", {}, "Ended", el("small", {}, body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total))), ended(body.ended, body.now));
+    if (body.total > body.ended.length && limit < 1000) parts.push(el("button", { class: "more", "data-key": "more", onclick: () => { limit = Math.min(1000, limit * 3); route(true); } }, "Show more"));
   }
-  if (!open.length && !body.ended.length) parts.push(q ? el("p", { class: "empty" }, "Nothing is called like that. Whole words and their beginnings are looked for.") : welcome());
-  return parts;
+  if (!open.length && !body.ended.length) parts.push(nothing(body, q));
+  return parts.filter(Boolean);
 }
 
-const number = (n, label) => el("div", { class: "number" }, el("b", {}, n.toLocaleString("en").replaceAll(",", "\u2009")), el("span", {}, label));
+const number = (n, label) => el("div", { class: "number" }, el("b", {}, thousands(n)), el("span", {}, label));
+
+/** One clear line: what is wrong, since when, what still works, what to do. The technical reason is one click away. */
+function trouble(body) {
+  const told = [...body.troubles, body.error].filter(Boolean).map(once);
+  if (!told.length) return null;
+  const [first] = told;
+  const since = body.troubledSince ? ` since ${when(body.troubledSince, body.now)}` : "";
+  const isAway = first.startsWith("the sink is away");
+  const isPaused = first.startsWith("the sink refuses");
+  const line = isAway ? `The store does not answer${since}. Events are still taken and wait in the journal; nothing is lost. Check that it runs; callscope goes on by itself.`
+    : isPaused ? `The store refuses documents${since}. Events are still taken and wait in the journal; nothing is lost. Cure what the reason says; callscope goes on by itself.`
+    : `${first[0].toUpperCase()}${first.slice(1)}.`;
+  const reasons = isAway || isPaused ? told : told.slice(1);
+  return el("div", { class: body.troubles.length ? "notice bad" : "notice", role: "alert" }, el("p", {}, line),
+    reasons.length ? el("details", { "data-key": "reason" }, el("summary", {}, "Reason"), reasons.map((text) => el("p", {}, text))) : null);
+}
 
 function card(s, at) {
-  const bad = s.problems.length > 0;
-  const streams = [count(s.publishers, "stream", "streams"), s.recordings ? "recording" : ""].filter(Boolean).join(" · ");
-  return el("a", { class: bad ? "card bad" : "card", href: `#/s/${encodeURIComponent(s.uniqueSessionId)}` },
-    el("b", {}, s.sessionId),
-    el("p", {}, `${count(s.connections, "person", "people")} · ${streams}${s.createdAt ? ` · ${span((Math.max(at, s.lastEventAt) - s.createdAt) / 1000)}` : ""}`),
-    bad ? el("p", {}, s.problems.map((p) => PROBLEMS[p] || p).join(", ")) : null,
-    el("div", { class: "dots", "aria-hidden": "true" }, Array.from({ length: Math.min(s.connections, 24) }, () => el("i"))));
+  const isBad = s.problems.length > 0;
+  const facts = [count(s.users, "person", "people"), count(s.publishers, "stream", "streams"), s.createdAt ? span((Math.max(at, s.lastEventAt) - s.createdAt) / 1000) : ""].filter(Boolean).join(" · ");
+  return el("a", { class: isBad ? "card bad" : "card", href: `#/s/${encodeURIComponent(s.uniqueSessionId)}` },
+    el("span", { class: "head" }, el("b", { title: s.sessionId }, s.sessionId), s.recordings ? el("span", { class: "rec", title: "being recorded" }, "● rec") : null),
+    el("span", { class: "facts" }, facts),
+    isBad ? el("span", { class: "wrong" }, `⚠ ${s.problems.map(problem).join(", ")}`) : null,
+    el("span", { class: "dots", "aria-hidden": "true" }, Array.from({ length: Math.min(s.users, 20) }, () => el("i"))));
 }
 
 function health(s) {
-  if (s.problems && s.problems.length) return el("span", { class: "tag bad", title: s.problems.map((p) => PROBLEMS[p] || p).join(", ") }, count(s.problems.length, "problem", "problems"));
-  if (s.closedBy === "silence") return el("span", { class: "tag warn" }, "end unknown");
-  if (s.health === "healthy") return el("span", { class: "tag" }, "healthy");
-  return el("span", { class: "tag plain" }, "–");
+  if (s.problems && s.problems.length) return el("span", { class: "state bad" }, s.problems.map(problem).join(", "));
+  if (s.closedBy === "silence") return el("span", { class: "state warn" }, "end unknown");
+  if (s.health === "healthy") return el("span", { class: "state good" }, "healthy");
+  return el("span", { class: "state", title: "no telemetry came with its events" }, "unknown");
 }
 
-function endedTable(sessions) {
-  const row = (s) => el("tr", {},
-    el("td", {}, el("a", { href: `#/s/${encodeURIComponent(s.uniqueSessionId)}` }, s.sessionId)),
-    el("td", {}, `${day(s.createdAt)} ${clock(s.createdAt).slice(0, 5)}`),
-    el("td", { class: "n" }, span(s.duration)),
-    el("td", { class: "n" }, String(s.users.numberOfElements)),
-    el("td", { class: "n wide" }, s.recordings.numberOfElements ? String(s.recordings.numberOfElements) : ""),
-    el("td", { class: "wide" }, why(s.reason)),
-    el("td", {}, health(s)));
-  return el("div", { class: "scroll" }, el("table", {},
-    el("thead", {}, el("tr", {}, el("th", {}, "Session"), el("th", {}, "Started"), el("th", { class: "n" }, "Length"), el("th", { class: "n" }, "People"), el("th", { class: "n wide" }, "Recordings"), el("th", { class: "wide" }, "Why it ended"), el("th", {}, "Health"))),
-    el("tbody", {}, sessions.map(row))));
+function ended(sessions, at) {
+  const head = (text, kind) => el("th", { scope: "col", class: kind }, text);
+  const row = (s) => {
+    const people = s.users.numberOfElements;
+    const recordings = s.recordings.numberOfElements;
+    return el("tr", {},
+      el("td", { class: "name" }, el("a", { href: `#/s/${encodeURIComponent(s.uniqueSessionId)}`, title: s.sessionId }, s.sessionId)),
+      el("td", { class: "health" }, health(s)),
+      el("td", { class: "at" }, when(s.createdAt, at)),
+      el("td", { class: "n" }, span(s.duration)),
+      el("td", { class: "n", "data-unit": people === 1 ? "person" : "people" }, thousands(people)),
+      el("td", { class: "n", "data-unit": recordings === 1 ? "recording" : "recordings" }, recordings ? thousands(recordings) : ""),
+      el("td", { class: "why", title: why(s.reason) }, why(s.reason)));
+  };
+  return el("table", { class: "list" },
+    el("thead", {}, el("tr", {}, head("Session", "name"), head("Health", "health"), head("Started", "at"), head("Length", "n"), head("People", "n"), head("Rec.", "n"), head("Why it ended", "why"))),
+    el("tbody", {}, sessions.map(row)));
 }
 
-function welcome() {
+/** Why there is nothing, and what would change that. */
+function nothing(body, q) {
+  if (q) return el("p", { class: "empty" }, "Nobody and nothing is called like that. Words and their beginnings are looked for: names of sessions, users, connections, places and reasons.");
+  if (body.events || body.troubles.length || body.error) {
+    return el("p", { class: "empty" }, body.events ? `${count(body.events, "event has", "events have")} come, but there is no open session among them and no ended one can be shown.` : "Nothing can be shown until the store answers.");
+  }
   return el("div", { class: "empty" },
     el("p", {}, "No events yet. Point your OpenVidu server here, in its .env file, and restart it:"),
     el("pre", {}, `OPENVIDU_WEBHOOK=true\nOPENVIDU_WEBHOOK_ENDPOINT=${location.origin}/webhook\nOPENVIDU_WEBHOOK_HEADERS=["Authorization: Bearer YOUR-SECRET"]`),
-    el("p", {}, "The secret is one of sources.default.secrets. Old CDR files come in with callscope import."));
+    el("p", {}, "The secret is one of sources.default.secrets. Old CDR files come in with callscope import; callscope demo shows what it looks like."));
 }
 
-// One session --------------------------------------------------------------------------------------------------------
+// Wiring ---------------------------------------------------------------------------------------------------------------
 
-let tab = "people";
-async function session(id) {
-  const s = await ask(`/api/sessions/${encodeURIComponent(id)}`);
-  const model = s.summary ? fromSummaries(s) : fromEvents(s, id);
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const lead = [`${day(model.start)} ${clock(model.start)} – ${model.open ? "now" : clock(model.end)} (${zone})`, span((model.end - model.start) / 1000),
-    count(model.users, "person", "people"), model.open ? "" : model.silent ? "no end was told" : model.reason ? `ended: ${why(model.reason)}` : ""].filter(Boolean).join(" · ");
-  const parts = [el("h1", {}, model.name), el("p", { class: "lead" }, lead, model.open ? el("span", { class: "tag" }, "open") : null)];
-  const problems = model.problems.concat(model.sentences);
-  if (problems.length) parts.push(el("ul", { class: "problems" }, [...new Set(problems)].map((p) => el("li", {}, p))));
-  parts.push(timeline(model), tabs(s, model));
-  return parts;
-}
-
-function fromSummaries(s) {
-  const people = s.connections.map((c) => ({
-    name: name(c), id: c.connectionId, from: c.createdAt, to: c.destroyedAt, reason: c.reason, where: where(c),
-    streams: s.publishers.filter((p) => p.connectionId === c.connectionId).map(stream),
-    receives: s.subscribers.filter((p) => p.connectionId === c.connectionId).length,
-  })).sort((a, b) => a.from - b.from);
-  const recordings = s.recordings.map((r) => ({ name: r.name, from: r.startTime, to: r.timestamp, status: r.finalStatus, size: r.size, seconds: r.duration }));
-  const sentences = people.filter((p) => BAD.has(p.reason)).map((p) => `${p.name}: ${why(p.reason)} at ${clock(p.to)}`)
-    .concat(recordings.filter((r) => r.status === "failed").map((r) => `recording ${r.name} failed`));
-  const plain = (s.summary.problems || []).filter((p) => !(sentences.length && (p === "abnormalEnd" || p === "recordingFailed"))).map((p) => PROBLEMS[p] || p);
-  return { name: s.summary.sessionId, start: s.summary.createdAt, end: s.summary.destroyedAt, reason: s.summary.reason, silent: s.summary.closedBy === "silence",
-    users: s.summary.users.numberOfElements, people, recordings, problems: plain, sentences, open: false };
-}
-
-function fromEvents(s, id) {
-  const people = new Map();
-  const recordings = new Map();
-  const end = Math.max(s.open ? s.open.lastEventAt : 0, ...s.events.map((e) => e.timestamp));
-  for (const e of s.events) {
-    const key = e.connectionId;
-    if (e.event === "participantJoined") people.set(key, { name: name(e), id: key, from: e.timestamp, to: end, where: where(e), streams: [], receives: 0, open: true });
-    const person = people.get(key);
-    if (e.event === "participantLeft" && person) Object.assign(person, { to: e.timestamp, reason: e.reason, open: false });
-    if (e.event === "webrtcConnectionCreated" && person) {
-      if (e.connection === "OUTBOUND") person.streams.push({ id: e.streamId, from: e.timestamp, to: end, source: e.videoSource, open: true });
-      else person.receives += 1;
-    }
-    if (e.event === "webrtcConnectionDestroyed" && person && e.connection === "OUTBOUND") {
-      const sent = person.streams.find((p) => p.id === e.streamId && p.open);
-      if (sent) Object.assign(sent, { to: e.timestamp, open: false });
-    }
-    if (e.event === "recordingStatusChanged") {
-      const known = recordings.get(e.id) || { name: e.name, from: e.startTime, to: end, status: "started", open: true };
-      if (e.status !== "started") Object.assign(known, { to: Math.min(known.open ? e.timestamp : known.to, e.timestamp), status: e.status, open: false, size: e.size, seconds: e.duration });
-      recordings.set(e.id, known);
-    }
-  }
-  const list = [...people.values()];
-  const sentences = list.filter((p) => BAD.has(p.reason)).map((p) => `${p.name}: ${why(p.reason)} at ${clock(p.to)}`);
-  const start = (s.open && s.open.createdAt) || Math.min(end, ...s.events.map((e) => e.startTime || e.timestamp));
-  return { name: s.open ? s.open.sessionId : s.events[0]?.sessionId || id, start, end, users: new Set(list.map((p) => p.id)).size, people: list, recordings: [...recordings.values()],
-    problems: (s.open ? s.open.problems : []).filter((p) => p !== "abnormalEnd").map((p) => PROBLEMS[p] || p), sentences, open: Boolean(s.open) };
-}
-
-const stream = (p) => ({ id: p.streamId, from: p.startTime, to: p.timestamp, source: p.videoSource, reason: p.reason, size: p.videoWidth ? `${p.videoWidth} × ${p.videoHeight}` : "" });
-function where(c) {
-  const client = c.client ? [c.client.browser, c.client.version, "·", c.client.os].filter(Boolean).join(" ") : "";
-  return [client, c.location && c.location !== "unknown" ? c.location : ""].filter(Boolean).join(" · ");
-}
-
-function timeline(model) {
-  const length = Math.max(1, model.end - model.start);
-  const percent = (ms) => Math.max(0, Math.min(100, ((ms - model.start) / length) * 100));
-  const bar = (from, to, kind, title, open) => {
-    const node = el("i", { class: `span ${kind}${open ? " open" : ""}`, title });
-    node.style.left = `${percent(from)}%`;
-    node.style.width = `${Math.max(0, percent(to) - percent(from))}%`;
-    return node;
-  };
-  const row = (kind, label, track, note) => el("div", { class: `row ${kind}` }, el("span", { title: label }, label), el("div", { class: "track" }, track), el("span", { title: note }, note || ""));
-  const steps = 4;
-  const ticks = Array.from({ length: steps + 1 }, (_, i) => {
-    const tick = el("i", {}, clock(model.start + (length * i) / steps).slice(0, length < 600000 ? 8 : 5));
-    tick.style.left = `${(100 * i) / steps}%`;
-    return tick;
-  });
-  const rows = [row("axis", "", ticks, "")];
-  for (const p of model.people.slice(0, 100)) {
-    const track = [bar(p.from, p.to, "", `${p.name}: ${clock(p.from)} – ${p.open ? "now" : clock(p.to)}`, p.open)];
-    if (BAD.has(p.reason)) { const mark = el("b", { class: "mark", title: why(p.reason) }, "✕"); mark.style.left = `${percent(p.to)}%`; track.push(mark); }
-    rows.push(row("", p.name, track, p.where));
-    for (const s of p.streams) {
-      const screen = s.source === "SCREEN";
-      rows.push(row("stream", screen ? "screen" : (s.source || "audio").toLowerCase(), bar(s.from, s.to, screen ? "screen" : "video", `${clock(s.from)} – ${s.open ? "now" : clock(s.to)}`, s.open), s.size));
-    }
-  }
-  for (const r of model.recordings) {
-    const note = { ready: `ready · ${span(r.seconds)} · ${bytes(r.size)}`, failed: "failed", stopped: "being processed", started: "running", none: "never became ready" }[r.status] || r.status;
-    rows.push(row("stream", "recording", bar(r.from, r.to, "rec", r.name, r.open), note));
-  }
-  if (model.people.length > 100) rows.push(el("p", { class: "quiet" }, `and ${model.people.length - 100} more people`));
-  const cross = el("div", { id: "cross", "aria-hidden": "true" }, el("b"));
-  const box = el("div", { class: "time", role: "img", "aria-label": `Time line of ${count(model.people.length, "connection", "connections")}; the tables below have the same data` }, rows, cross);
-  box.addEventListener("pointermove", (event) => {
-    const track = box.querySelector(".axis .track").getBoundingClientRect();
-    const x = event.clientX - track.left;
-    cross.style.display = x >= 0 && x <= track.width ? "block" : "none";
-    cross.style.left = `${track.left - box.getBoundingClientRect().left + x}px`;
-    cross.firstChild.textContent = clock(model.start + (length * x) / track.width);
-  });
-  box.addEventListener("pointerleave", () => { cross.style.display = "none"; });
-  return box;
-}
-
-function tabs(s, model) {
-  const contents = {
-    people: () => table(["Person", "Joined", "Left", "Length", "Why", "Client and place"], model.people.map((p) => [p.name, clock(p.from), p.open ? "still here" : clock(p.to), span((p.to - p.from) / 1000), why(p.reason), p.where])),
-    streams: () => table(["From", "Source", "Size", "Started", "Length", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", clock(t.from), span((t.to - t.from) / 1000), t.open ? "still sent" : why(t.reason)]))),
-    recordings: () => table(["Recording", "Started", "Stopped", "Length", "Size", "Result"], model.recordings.map((r) => [r.name, clock(r.from), r.open ? "running" : clock(r.to), r.seconds ? span(r.seconds) : "–", bytes(r.size), r.status === "none" ? "never became ready" : r.status])),
-    events: () => table(["Time", "Event", "Who", "What"], s.events.map((e) => [clock(e.timestamp), e.event || e.type || e.elastic_type, e.connectionId || "", [e.connection, e.streamId, e.status, e.state, e.newValue !== undefined ? `${e.oldValue} → ${e.newValue}` : "", why(e.reason)].filter(Boolean).join(" · ")])),
-    "raw JSON": () => el("pre", { class: "json", tabindex: "0" }, JSON.stringify(s, null, 2)),
-  };
-  const counts = { people: model.people.length, recordings: model.recordings.length, events: s.totalEvents };
-  const panel = el("div", { role: "tabpanel" }, contents[tab]());
-  const buttons = Object.keys(contents).map((key) => el("button", { role: "tab", "aria-selected": String(key === tab), onclick: (event) => {
-    tab = key;
-    for (const other of event.target.parentNode.children) other.setAttribute("aria-selected", String(other === event.target));
-    panel.replaceChildren(contents[key]());
-  } }, counts[key] === undefined ? key : `${key} ${counts[key]}`));
-  return el("div", {}, el("div", { class: "tabs", role: "tablist" }, buttons), panel);
-}
-
-function table(heads, rows) {
-  if (!rows.length) return el("p", { class: "empty" }, "None in this session.");
-  return el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, heads.map((h) => el("th", {}, h)))),
-    el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((c) => el("td", { title: c }, c)))))));
-}
-
-// Wiring -------------------------------------------------------------------------------------------------------------
-
+let timer = 0;
+let shown = "";
+let shownText = "";
 let failedSince = 0;
 let asked = 0;
-async function route() {
+
+/** Puts `parts` in place of what is shown, and keeps focus and opened details where they were. */
+function replace(parts) {
+  const key = (node) => node?.getAttribute?.("href") || node?.dataset?.key;
+  const focused = view.contains(document.activeElement) ? key(document.activeElement) : "";
+  const opened = new Set([...view.querySelectorAll("details[open]")].map(key));
+  view.replaceChildren(...parts);
+  for (const details of view.querySelectorAll("details")) details.open = opened.has(key(details));
+  if (focused) [...view.querySelectorAll("a, button, summary")].find((node) => key(node) === focused)?.focus({ preventScroll: true });
+}
+
+async function route(isForced) {
   clearTimeout(timer);
   const mine = ++asked;
   const [path, query] = location.hash.replace(/^#/, "").split("?");
-  const id = path.startsWith("/s/") ? decodeURIComponent(path.slice(3)) : "";
   const key = path + (query || "");
-  let again = 2000;
+  let again = EVERY.now;
   try {
-    const parts = id ? await session(id) : await now(new URLSearchParams(query || ""));
+    const id = path.startsWith("/s/") ? decodeURIComponent(path.slice(3)) : "";
+    const parameters = new URLSearchParams(query || "");
+    const { body, text } = await ask(id ? `/api/sessions/${encodeURIComponent(id)}` : `/api/sessions?limit=${limit}&q=${encodeURIComponent(parameters.get("q") || "")}`);
     if (mine !== asked) return;
-    document.title = id ? `${parts[0].textContent} – callscope` : "callscope";
-    const selecting = String(getSelection()).length > 0;
-    if (shown !== key || !selecting) view.replaceChildren(...parts);
-    if (shown !== key) scrollTo(0, 0);
+    // Nothing moves unless something has changed.
+    const news = text.replace(/"now":\d+,/, "");
+    const isNew = shown !== key;
+    if (isForced === true || isNew || failedSince || (news !== shownText && !String(getSelection()))) {
+      replace(id ? session(body, id) : now(body, parameters));
+      shownText = news;
+    }
+    document.title = id ? `${view.querySelector("h1").firstChild.textContent} – callscope` : "callscope";
+    if (isNew) { scrollTo(0, 0); document.querySelector("#search input").value = parameters.get("q") || ""; }
     shown = key;
     failedSince = 0;
     age.textContent = clock(Date.now());
-    if (id) again = view.querySelector(".lead .tag") ? 3000 : 0;
+    age.title = "when this was asked for";
+    if (id) again = document.getElementById("open") ? EVERY.session : 0;
   } catch (error) {
     if (mine !== asked) return;
     failedSince = failedSince || Date.now();
+    const isLost = error instanceof TypeError;
+    const box = el("div", { class: "notice bad failed", role: "alert" }, el("p", {}, isLost
+      ? `callscope does not answer since ${clock(failedSince)}. What is shown is from before. Trying again.`
+      : `${error.message[0].toUpperCase()}${error.message.slice(1)}. ${error.hint ? `${error.hint[0].toUpperCase()}${error.hint.slice(1)}.` : ""}`),
+    el("a", { href: "#/" }, "All sessions"));
     const old = view.querySelector(".notice.failed");
-    const box = notice(error, failedSince);
-    box.classList.add("failed");
     if (old) old.replaceWith(box);
     else if (shown === key) view.prepend(box);
     else { view.replaceChildren(box); shown = key; }
-    again = 5000;
+    again = EVERY.failed;
   }
-  if (again) timer = setTimeout(() => (document.hidden ? undefined : route()), again);
+  if (again) timer = setTimeout(() => { if (!document.hidden) route(); }, again);
 }
 
-addEventListener("hashchange", route);
+/** Moves the focus through the sessions of the list. */
+function step(by) {
+  const links = [...view.querySelectorAll(".card, td.name a")];
+  if (links.length) links[Math.max(0, Math.min(links.length - 1, links.indexOf(document.activeElement) + by))].focus();
+}
+
+addEventListener("hashchange", () => route());
 document.addEventListener("visibilitychange", () => { if (!document.hidden) route(); });
 document.getElementById("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const q = new FormData(event.target).get("q").trim();
   location.hash = q ? `#/?q=${encodeURIComponent(q)}` : "#/";
 });
+const help = document.getElementById("help");
+document.getElementById("keys").addEventListener("click", () => help.showModal());
 addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input");
-  if (event.key === "/" && !typing) { event.preventDefault(); document.querySelector("#search input").focus(); }
-  if (event.key === "Escape") { if (typing) event.target.blur(); else if (location.hash.length > 2) location.hash = "#/"; }
+  if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+  const isTyping = event.target.matches("input");
+  if (event.key === "Escape") {
+    if (isTyping) event.target.blur();
+    else if (location.hash.length > 2) location.hash = "#/";
+  } else if (isTyping) return;
+  else if (event.key === "/") { event.preventDefault(); document.querySelector("#search input").focus(); }
+  else if (event.key === "?") help.showModal();
+  else if (event.key === "j") step(1);
+  else if (event.key === "k") step(-1);
 });
 route();

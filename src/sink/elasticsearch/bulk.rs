@@ -40,11 +40,28 @@ impl ElasticsearchSink {
         }
         let probes = if batch.has_probe() { indices } else { BTreeSet::new() };
         let count = chosen.len() + probes.len();
-        let reply = match self.bulk(encode(&chosen, &probes), count).await {
+        let started = tokio::time::Instant::now();
+        let reply = self.bulk(encode(&chosen, &probes), count).await;
+        let seconds = started.elapsed().as_secs_f64();
+        let reply = match reply {
             Reply::Items(verdicts) => Reply::Items(self.settle(&chosen, &probes, verdicts).await),
             reply @ (Reply::Halve(_) | Reply::All(_)) => reply,
         };
+        self.count(&chosen, &reply, seconds);
         (batch, reply)
+    }
+
+    fn count(&self, chosen: &[(String, &Document)], reply: &Reply, seconds: f64) {
+        let Some(metrics) = &self.metrics else { return };
+        let Reply::Items(verdicts) = reply else { return metrics.bulk("failed", seconds) };
+        let mut outcome = "ok";
+        for ((_, document), verdict) in chosen.iter().zip(verdicts) {
+            if !matches!(verdict, Verdict::Done(_)) {
+                outcome = "retried";
+                metrics.index_failure(&document.elastic_type, "retried");
+            }
+        }
+        metrics.bulk(outcome, seconds);
     }
 
     /// Sends `body`, which makes `count` items.

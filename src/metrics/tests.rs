@@ -1,0 +1,293 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::decode::{self, Decoded};
+use crate::live::Totals;
+use crate::simulate;
+
+const START: i64 = 1_700_000_000_000;
+
+/// Counts events as a lane does.
+fn observe(metrics: &Metrics, source: &str, json: &str) {
+    match decode::decode(json) {
+        Ok(Decoded::Event(event)) => metrics.event(source, &event, event.time + 250),
+        other => panic!("{other:?}: {json}"),
+    }
+}
+
+/// The value of a sample, written as on the page.
+fn sample(page: &str, name: &str) -> f64 {
+    let line =
+        page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    let line = line.unwrap_or_else(|| panic!("no {name} in\n{page}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// The sum over all samples of a metric.
+fn total(page: &str, name: &str) -> f64 {
+    let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    page.lines()
+        .filter(of)
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
+}
+
+/// Names, types and labels that dashboards rely on.
+const PROMISED: &[(&str, &str, &[&str])] = &[
+    ("sessions_active", "gauge", &["source", "cluster"]),
+    ("connections_active", "gauge", &["source", "cluster"]),
+    ("recordings_active", "gauge", &["source", "cluster"]),
+    ("streams_active", "gauge", &["source", "cluster", "direction"]),
+    ("room_participants_bucket", "gauge", &["source", "le"]),
+    ("room_participants_gcount", "gauge", &["source"]),
+    ("room_participants_gsum", "gauge", &["source"]),
+    ("joins", "counter", &["source"]),
+    ("leaves", "counter", &["source", "reason"]),
+    ("sessions_closed", "counter", &["source", "reason"]),
+    ("session_duration_seconds", "histogram", &["source"]),
+    ("streamed_seconds", "counter", &["source", "direction"]),
+    ("recordings", "counter", &["source", "status", "output_mode"]),
+    ("recording_bytes", "counter", &["source", "output_mode"]),
+    ("recording_seconds", "counter", &["source", "output_mode"]),
+    ("recordings_stuck", "gauge", &["source"]),
+    ("ice_components", "counter", &["source", "state", "direction"]),
+    ("selected_pairs", "counter", &["source", "local_type", "remote_type", "transport"]),
+    ("ice_gathering_seconds", "histogram", &["source", "direction"]),
+    ("pair_selected_seconds", "histogram", &["source", "direction"]),
+    ("first_media_seconds", "histogram", &["source", "direction"]),
+    ("network_quality_changes", "counter", &["source", "level"]),
+    ("packets", "counter", &["source", "direction", "kind"]),
+    ("packets_lost", "counter", &["source", "direction", "kind"]),
+    ("jitter_seconds", "histogram", &["source", "direction"]),
+    ("rtt_seconds", "histogram", &["source", "direction"]),
+    ("node_status", "gauge", &["cluster", "node", "status"]),
+    ("node_crashes", "counter", &["cluster"]),
+    ("events_received", "counter", &["source", "type"]),
+    ("events_rejected", "counter", &["source", "reason"]),
+    ("events_deduplicated", "counter", &["source"]),
+    ("documents_indexed", "counter", &["elastic_type"]),
+    ("index_failures", "counter", &["elastic_type", "kind"]),
+    ("event_lag_seconds", "histogram", &["source"]),
+    ("queue_depth", "gauge", &[]),
+    ("queue_oldest_seconds", "gauge", &[]),
+    ("spool_bytes", "gauge", &[]),
+    ("es_bulk_seconds", "histogram", &["outcome"]),
+    ("http_requests", "counter", &["path", "code"]),
+    ("http_request_seconds", "histogram", &["path", "code"]),
+    ("source_last_event_timestamp_seconds", "gauge", &["source"]),
+    ("log_lines", "counter", &["level"]),
+    ("build", "info", &["version", "revision"]),
+];
+
+#[test]
+fn every_promised_metric_is_there_with_its_type_and_labels() {
+    let metrics = Metrics::new();
+    let crash =
+        r#"{"event":"nodeCrashed","timestamp":1700000000000,"id":"media_1","clusterId":"c"}"#;
+    let node = r#"{"event":"mediaNodeStatusChanged","timestamp":1700000000000,"id":"media_2","newStatus":"running","clusterId":"c"}"#;
+    observe(&metrics, "default", crash);
+    observe(&metrics, "default", node);
+    for event in simulate::telemetry(1, START, 1, 30_000) {
+        observe(&metrics, "default", &event.json);
+    }
+    metrics.index_failure("cdr", "refused");
+    metrics.bulk("ok", 0.1);
+    metrics.http_request("api", 200, 0.1);
+    let page = metrics.encode();
+    assert!(page.ends_with("# EOF\n"));
+    for (name, kind, labels) in PROMISED {
+        assert!(
+            page.contains(&format!("# TYPE callscope_{name} {kind}\n")),
+            "{name} {kind}\n{page}"
+        );
+        let suffix = match *kind {
+            "counter" => "_total",
+            "histogram" => "_count",
+            "info" => "_info",
+            _ => "",
+        };
+        let begin = format!("callscope_{name}{suffix}");
+        let line = page.lines().find(|line| {
+            line.strip_prefix(&begin).is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        let line = line.unwrap_or_else(|| panic!("no sample of {name}\n{page}"));
+        let shown: BTreeSet<&str> = match line.split_once('{') {
+            Some((_, rest)) => rest
+                .split("\",")
+                .filter_map(|pair| pair.split_once('='))
+                .map(|(label, _)| label)
+                .collect(),
+            None => BTreeSet::new(),
+        };
+        assert_eq!(shown, labels.iter().copied().collect(), "{line}");
+    }
+}
+
+#[test]
+fn counts_are_those_of_the_story() {
+    let metrics = Metrics::new();
+    let (events, truth) = simulate::session(5, START, 1);
+    for event in &events {
+        observe(&metrics, "one", &event.json);
+    }
+    let page = metrics.encode();
+    let count = |number: usize| number as f64;
+    assert_eq!(sample(&page, "callscope_joins_total{source=\"one\"}"), count(truth.connections));
+    assert_eq!(total(&page, "callscope_leaves_total"), count(truth.connections));
+    assert_eq!(total(&page, "callscope_events_received_total"), count(events.len()));
+    let closed =
+        format!("callscope_sessions_closed_total{{source=\"one\",reason=\"{}\"}}", truth.reason);
+    assert_eq!(sample(&page, &closed), 1.0);
+    assert_eq!(sample(&page, "callscope_joins_total{source=\"default\"}"), 0.0);
+    let streamed: f64 = events
+        .iter()
+        .map(|event| serde_json::from_str::<serde_json::Value>(&event.json).unwrap())
+        .filter(|event| {
+            event["event"] == "webrtcConnectionDestroyed" && event["connection"] == "INBOUND"
+        })
+        .map(|event| {
+            (event["timestamp"].as_f64().unwrap() - event["startTime"].as_f64().unwrap()) / 1000.0
+        })
+        .sum();
+    let shown =
+        sample(&page, "callscope_streamed_seconds_total{source=\"one\",direction=\"inbound\"}");
+    assert!((shown - streamed).abs() < 0.01, "{shown} {streamed}");
+    assert_eq!(
+        sample(&page, "callscope_source_last_event_timestamp_seconds{source=\"one\"}"),
+        count(usize::try_from(truth.end / 1000).unwrap())
+    );
+}
+
+#[test]
+fn packets_are_counted_by_growth_and_first_media_once() {
+    let metrics = Metrics::new();
+    let stats = |received: i64, lost: i64| {
+        format!(
+            "{{\"timestamp\":{START},\"sessionId\":\"s\",\"connectionId\":\"con_A\",\"endpoint\":\"str_CAM_x_con_A\",\"mediaType\":\"audio\",\"jitter\":0.004,\"bytesReceived\":1,\"packetsReceived\":{received},\"packetsLost\":{lost}}}"
+        )
+    };
+    for (received, lost) in [(100, 1), (150, 3), (20, 0)] {
+        observe(&metrics, "default", &stats(received, lost));
+    }
+    let flow = |state: &str, since: i64| {
+        format!(
+            "{{\"timestamp\":{START},\"sessionId\":\"s\",\"connectionId\":\"con_A\",\"endpoint\":\"con_A_str_CAM_y_con_B\",\"type\":\"MediaFlowOutStateChange\",\"state\":\"{state}\",\"mediaType\":\"VIDEO\",\"msSinceEndpointCreation\":{since}}}"
+        )
+    };
+    for (state, since) in [("FLOWING", 700), ("NOT_FLOWING", 900), ("FLOWING", 5000)] {
+        observe(&metrics, "default", &flow(state, since));
+    }
+    let page = metrics.encode();
+    let labels = "{source=\"default\",direction=\"outbound\",kind=\"audio\"}";
+    assert_eq!(sample(&page, &format!("callscope_packets_total{labels}")), 70.0);
+    assert_eq!(sample(&page, &format!("callscope_packets_lost_total{labels}")), 2.0);
+    let labels = "{source=\"default\",direction=\"inbound\"}";
+    assert_eq!(sample(&page, &format!("callscope_first_media_seconds_count{labels}")), 1.0);
+    assert_eq!(sample(&page, &format!("callscope_first_media_seconds_sum{labels}")), 0.7);
+    assert_eq!(
+        sample(&page, "callscope_jitter_seconds_count{source=\"default\",direction=\"outbound\"}"),
+        3.0
+    );
+}
+
+#[test]
+fn a_recording_without_a_final_status_is_stuck_until_it_has_one() {
+    let metrics = Metrics::new();
+    let told = |status: &str| {
+        format!(
+            "{{\"event\":\"recordingStatusChanged\",\"timestamp\":{START},\"startTime\":1,\"sessionId\":\"s\",\"id\":\"r\",\"status\":\"{status}\"}}"
+        )
+    };
+    let stuck = |clock: i64| {
+        metrics.live(&Live { at: clock, ..Live::default() });
+        sample(&metrics.encode(), "callscope_recordings_stuck{source=\"default\"}")
+    };
+    observe(&metrics, "default", &told("stopped"));
+    assert_eq!((stuck(START + 600_000), stuck(START + 600_001)), (0.0, 1.0));
+    observe(&metrics, "default", &told("ready"));
+    assert_eq!(stuck(START + 700_000), 0.0);
+}
+
+#[test]
+fn a_node_has_one_status_and_none_once_it_is_gone() {
+    let metrics = Metrics::new();
+    let told = |status: &str| {
+        observe(
+            &metrics,
+            "default",
+            &format!(
+                "{{\"event\":\"mediaNodeStatusChanged\",\"timestamp\":{START},\"id\":\"n\",\"newStatus\":\"{status}\",\"clusterId\":\"c\"}}"
+            ),
+        );
+        let page = metrics.encode();
+        page.lines()
+            .filter(|line| line.starts_with("callscope_node_status{"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told("launching"),
+        ["callscope_node_status{cluster=\"c\",node=\"n\",status=\"launching\"} 1"]
+    );
+    assert_eq!(
+        told("running"),
+        ["callscope_node_status{cluster=\"c\",node=\"n\",status=\"running\"} 1"]
+    );
+    assert!(told("terminated").is_empty());
+}
+
+#[test]
+fn gauges_of_what_is_open_fall_back_to_zero() {
+    let metrics = Metrics::new();
+    let mut live = Live::default();
+    for connections in [2, 2, 300] {
+        live.count(
+            "a",
+            "c",
+            Totals { sessions: 1, connections, publishers: 1, ..Totals::default() },
+        );
+    }
+    metrics.live(&live);
+    let page = metrics.encode();
+    for (name, value) in [
+        ("sessions_active{source=\"a\",cluster=\"c\"}", 3.0),
+        ("streams_active{source=\"a\",cluster=\"c\",direction=\"outbound\"}", 3.0),
+        ("room_participants_bucket{source=\"a\",le=\"1.0\"}", 0.0),
+        ("room_participants_bucket{source=\"a\",le=\"2.0\"}", 2.0),
+        ("room_participants_bucket{source=\"a\",le=\"+Inf\"}", 3.0),
+        ("room_participants_gcount{source=\"a\"}", 3.0),
+        ("room_participants_gsum{source=\"a\"}", 304.0),
+    ] {
+        assert_eq!(sample(&page, &format!("callscope_{name}")), value, "{name}");
+    }
+    metrics.live(&Live::default());
+    let page = metrics.encode();
+    assert_eq!(sample(&page, "callscope_sessions_active{source=\"a\",cluster=\"c\"}"), 0.0);
+    assert_eq!(sample(&page, "callscope_room_participants_gcount{source=\"a\"}"), 0.0);
+}
+
+#[test]
+fn the_sizes_of_sessions_are_those_of_the_picture() {
+    for (word, size) in SIZE_WORDS.iter().zip(SIZES) {
+        assert_eq!(*word, format!("{size}.0"));
+    }
+}
+
+#[test]
+fn every_reason_for_a_dead_letter_has_a_word() {
+    let metrics = Metrics::new();
+    for (text, word) in [
+        ("", "not_json"),
+        ("7", "not_an_object"),
+        ("{\"a\":1,\"b\":2}", "not_an_event"),
+        ("{\"event\":\"x\"}", "no_time"),
+        ("{\"event\":\"x\",\"timestamp\":1}", "bad_time"),
+        ("{\"event\":\"participantJoined\",\"timestamp\":1700000000000}", "missing_field"),
+    ] {
+        let error = decode::decode(text).unwrap_err().to_string();
+        metrics.rejected("default", &error);
+        let name =
+            format!("callscope_events_rejected_total{{source=\"default\",reason=\"{word}\"}}");
+        assert_eq!(sample(&metrics.encode(), &name), 1.0, "{text}: {error}");
+    }
+}
