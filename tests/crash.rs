@@ -101,7 +101,7 @@ impl Serve {
 
     async fn get(&self, path: &str) -> String {
         let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -123,7 +123,7 @@ impl Serve {
 
     /// Until the journal is dealt with.
     async fn settled(&self, events: usize) {
-        self.wait_for("/metrics", "callscope_journal_records_waiting 0\n").await;
+        self.wait_for("/metrics", "callscope_queue_depth 0\n").await;
         self.wait_for("/api/search?type=cdr&limit=0", &format!("\"total\":{events}}}")).await;
     }
 }
@@ -348,7 +348,7 @@ async fn unread(data_dir: &Path, sessions: &[Vec<String>]) {
     Load::start(sessions, serve.address).end().await;
     let events: usize = sessions.iter().map(Vec::len).sum();
     // What waits behind a dead sink is counted although no cycle ends.
-    serve.wait_for("/metrics", &format!("callscope_journal_records_waiting {events}\n")).await;
+    serve.wait_for("/metrics", &format!("callscope_queue_depth {events}\n")).await;
     serve.kill();
     assert!(segments(data_dir).len() > 3);
 }
@@ -364,7 +364,7 @@ async fn a_missing_segment_is_told_of_and_counted() {
     let (first, next) = (number(&segments[1]), number(&segments[2]));
     fs::remove_file(&segments[1]).unwrap();
     let serve = Serve::start(folder.path());
-    serve.wait_for("/metrics", "callscope_journal_records_waiting 0\n").await;
+    serve.wait_for("/metrics", "callscope_queue_depth 0\n").await;
     let page = serve.get("/metrics").await;
     let events: usize = sessions.iter().map(Vec::len).sum();
     let records: usize = page

@@ -315,12 +315,12 @@ async fn what_waits_is_counted_when_it_is_asked_for() {
     };
     server.dead_letters.put(&[DeadLetter { at: 1, reason: "no".into(), content }]).unwrap();
     let page = server.request("GET", "/metrics", "", b"").await;
-    for line in ["callscope_journal_records_waiting 3", "callscope_dead_letters 1"] {
+    for line in ["callscope_queue_depth 3", "callscope_dead_letters 1"] {
         assert!(page.lines().any(|found| found == line), "{line}:\n{page}");
     }
     server.journal.release(2).unwrap();
     let page = server.request("GET", "/metrics", "", b"").await;
-    assert!(page.contains("callscope_journal_records_waiting 1\n"), "{page}");
+    assert!(page.contains("callscope_queue_depth 1\n"), "{page}");
     server.end().await;
 }
 
