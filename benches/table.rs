@@ -263,7 +263,9 @@ impl Serve {
 
     fn metric(&self, name: &str) -> f64 {
         let mut stream = std::net::TcpStream::connect(self.address).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
+            .unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).unwrap();
         let lines = page.lines().filter(|line| line.starts_with(name));

@@ -101,7 +101,8 @@ impl Serve {
 
     async fn get(&self, path: &str) -> String {
         let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -124,7 +125,7 @@ impl Serve {
     /// Until the journal is dealt with.
     async fn settled(&self, events: usize) {
         self.wait_for("/metrics", "callscope_queue_depth 0\n").await;
-        self.wait_for("/api/search?type=cdr&limit=0", &format!("\"total\":{events}}}")).await;
+        self.wait_for("/api/search?type=cdr&limit=0", &format!("\"total\":{events},")).await;
     }
 }
 
