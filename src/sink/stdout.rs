@@ -25,20 +25,23 @@ impl<W: Write + Send> StdoutSink<W> {
     }
 
     fn lines(&self, documents: &[Document]) -> std::io::Result<()> {
-        let mut lines = String::new();
+        let mut lines = Vec::new();
         for document in documents {
-            let mut line = Object::with_capacity(document.json.len() + 128);
+            let mut line = Object::with_capacity(128);
             line.text("_index", &index_name(&self.config, document.index_time));
             line.text("_id", &document.id);
             if let Some(version) = document.version {
                 line.json("_version", &version.to_string());
             }
-            line.json("_source", &String::from_utf8_lossy(&document.json));
-            lines.push_str(&line.finish());
-            lines.push('\n');
+            // All but the closing brace, so that the document is copied once.
+            let head = line.finish();
+            lines.extend_from_slice(head.as_bytes().get(..head.len() - 1).unwrap_or_default());
+            lines.extend_from_slice(b",\"_source\":");
+            lines.extend_from_slice(&document.json);
+            lines.extend_from_slice(b"}\n");
         }
         let mut output = self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        output.write_all(lines.as_bytes())?;
+        output.write_all(&lines)?;
         output.flush()
     }
 }

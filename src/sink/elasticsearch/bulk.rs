@@ -6,8 +6,8 @@
 //! for a blocked one of the past become dead letters and do not hold up the rest.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::sync::PoisonError;
+use std::io::BufWriter;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use elasticsearch::http::Method;
@@ -25,16 +25,26 @@ const SEEN_MAX: usize = 1024;
 /// Id that no document has, under which is asked whether an index takes documents.
 const PROBE: &str = "callscope-probe";
 
+/// Milliseconds for which the name of an index is the same in any case.
+const DAY: i64 = 86_400_000;
+
+/// A document, and the index it goes to.
+type Chosen<'d> = (Arc<str>, &'d Document);
+
 impl ElasticsearchSink {
     /// Sends some of `documents` as one request, and finds out what its answer means for each of them.
     pub(super) async fn attempt(&self, batch: Batch, documents: &[Document]) -> (Batch, Reply) {
-        let chosen: Vec<(String, &Document)> = batch
-            .documents
-            .iter()
-            .filter_map(|index| documents.get(*index))
-            .map(|document| (index_name(&self.config, document.index_time), document))
-            .collect();
-        let indices: BTreeSet<&str> = chosen.iter().map(|(name, _)| name.as_str()).collect();
+        let mut chosen: Vec<Chosen<'_>> = Vec::with_capacity(batch.documents.len());
+        let mut day = i64::MIN;
+        for document in batch.documents.iter().filter_map(|index| documents.get(*index)) {
+            // Documents that stand together are mostly of one day.
+            let known = chosen.last().filter(|_| day == document.index_time.div_euclid(DAY));
+            let name = known.map(|(name, _)| Arc::clone(name));
+            let name = name.unwrap_or_else(|| index_name(&self.config, document.index_time).into());
+            day = document.index_time.div_euclid(DAY);
+            chosen.push((name, document));
+        }
+        let indices: BTreeSet<&str> = chosen.iter().map(|(name, _)| &**name).collect();
         if let Err(verdict) = self.look_for_template(&indices).await {
             return (batch, Reply::All(verdict));
         }
@@ -51,7 +61,7 @@ impl ElasticsearchSink {
         (batch, reply)
     }
 
-    fn count(&self, chosen: &[(String, &Document)], reply: &Reply, seconds: f64) {
+    fn count(&self, chosen: &[Chosen<'_>], reply: &Reply, seconds: f64) {
         let Some(metrics) = &self.metrics else { return };
         let Reply::Items(verdicts) = reply else { return metrics.bulk("failed", seconds) };
         let mut outcome = "ok";
@@ -65,25 +75,18 @@ impl ElasticsearchSink {
     }
 
     /// Sends `body`, which makes `count` items.
-    async fn bulk(&self, body: Vec<u8>, count: usize) -> Reply {
+    async fn bulk(&self, body: Body, count: usize) -> Reply {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-        let body = if self.config.gzip {
+        let compress = self.config.gzip;
+        if compress {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            // Compression would hold up every other request on this thread.
-            let compressed = tokio::task::spawn_blocking(move || {
-                let mut encoder = flate2::write::GzEncoder::new(
-                    Vec::with_capacity(body.len() / 4),
-                    flate2::Compression::fast(),
-                );
-                encoder.write_all(&body).and_then(|()| encoder.finish())
-            });
-            match compressed.await.map_err(anyhow::Error::from).and_then(|result| Ok(result?)) {
-                Ok(body) => body,
-                Err(error) => return Reply::All(failed(&error)),
-            }
-        } else {
-            body
+        }
+        // Compression would hold up every other request on this thread.
+        let written = tokio::task::spawn_blocking(move || body.written(compress)).await;
+        let body = match written.map_err(anyhow::Error::from).and_then(|result| Ok(result?)) {
+            Ok(body) => body,
+            Err(error) => return Reply::All(failed(&error)),
         };
         // The server waits for a missing shard less long than we wait for the server, so that it can still tell.
         let timeout_ms = (self.config.request_timeout / 2).as_millis();
@@ -99,12 +102,12 @@ impl ElasticsearchSink {
     /// The verdicts on the documents `chosen`, whose items come before those of `probes`, in the light of all of them.
     async fn settle(
         &self,
-        chosen: &[(String, &Document)],
+        chosen: &[Chosen<'_>],
         probes: &BTreeSet<&str>,
         mut verdicts: Vec<Verdict>,
     ) -> Vec<Verdict> {
         let asked = verdicts.split_off(chosen.len());
-        let names = || chosen.iter().map(|(name, _)| name.as_str());
+        let names = || chosen.iter().map(|(name, _)| &**name);
         let told = names().zip(&verdicts).chain(probes.iter().copied().zip(&asked));
         let takes: BTreeSet<&str> =
             told.filter(|(_, verdict)| is_taken(verdict)).map(|(name, _)| name).collect();
@@ -180,12 +183,38 @@ impl ElasticsearchSink {
     }
 }
 
-/// Lines of a bulk request: `chosen` documents with the names of their indices, then a question to each of `probes`.
-fn encode(chosen: &[(String, &Document)], probes: &BTreeSet<&str>) -> Vec<u8> {
-    let bytes = chosen.iter().map(|(_, document)| document.json.len() + 128).sum::<usize>();
-    let mut body = Vec::with_capacity(bytes + probes.len() * 128);
+/// The lines of a bulk request: what is to be done, and the document it is to be done with.
+struct Body(Vec<(String, Bytes)>);
+
+impl Body {
+    /// All lines, compressed as they are put together: what is held at once is the compressed body, not the other one.
+    fn written(self, compress: bool) -> std::io::Result<Vec<u8>> {
+        let lines = |output: &mut dyn std::io::Write| {
+            self.0.iter().try_for_each(|(action, document)| {
+                output.write_all(action.as_bytes())?;
+                output.write_all(document)?;
+                output.write_all(b"\n")
+            })
+        };
+        let bytes: usize = self.0.iter().map(|(action, json)| action.len() + json.len() + 1).sum();
+        if !compress {
+            let mut body = Vec::with_capacity(bytes);
+            lines(&mut body)?;
+            return Ok(body);
+        }
+        let body = Vec::with_capacity(bytes / 6);
+        let encoder = flate2::write::GzEncoder::new(body, flate2::Compression::fast());
+        let mut output = BufWriter::with_capacity(1 << 16, encoder);
+        lines(&mut output)?;
+        output.into_inner().map_err(std::io::IntoInnerError::into_error)?.finish()
+    }
+}
+
+/// The request for `chosen` documents with the names of their indices, then a question to each of `probes`.
+fn encode(chosen: &[Chosen<'_>], probes: &BTreeSet<&str>) -> Body {
+    let mut lines = Vec::with_capacity(chosen.len() + probes.len());
     for (index, document) in chosen {
-        let mut action = Object::with_capacity(112);
+        let mut action = Object::with_capacity(144);
         action.text("_index", index);
         action.text("_id", &document.id);
         if let Some(version) = document.version {
@@ -193,20 +222,24 @@ fn encode(chosen: &[(String, &Document)], probes: &BTreeSet<&str>) -> Vec<u8> {
             action.text("version_type", "external_gte");
         }
         let name = if document.version.is_some() { "index" } else { "create" };
-        body.extend_from_slice(format!("{{\"{name}\":{}}}\n", action.finish()).as_bytes());
-        body.extend_from_slice(&document.json);
-        body.push(b'\n');
+        lines.push((line(name, action), document.json.clone()));
     }
     for index in probes {
-        let mut action = Object::with_capacity(112);
+        let mut action = Object::with_capacity(144);
         action.text("_index", index);
         action.text("_id", PROBE);
         // No document has this id, so none can have this place in the index's history: always a conflict.
         action.json("if_seq_no", "0");
         action.json("if_primary_term", "1");
-        body.extend_from_slice(format!("{{\"index\":{}}}\n{{}}\n", action.finish()).as_bytes());
+        lines.push((line("index", action), Bytes::from_static(b"{}")));
     }
-    body
+    Body(lines)
+}
+
+fn line(name: &str, action: Object) -> String {
+    let mut line = Object::with_capacity(160);
+    line.json(name, &action.finish());
+    line.finish() + "\n"
 }
 
 /// The store has it, or a newer one, or said that it would conflict: its index takes documents.
