@@ -5,6 +5,8 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY benches benches
 COPY tests tests
+# Shown as callscope_build_info; for example --build-arg CALLSCOPE_REVISION=$(git rev-parse --short HEAD).
+ARG CALLSCOPE_REVISION=unknown
 RUN cargo build --release --locked --bin callscope
 
 FROM debian:12-slim

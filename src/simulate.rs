@@ -237,7 +237,7 @@ impl Script {
         let drawn = usize::try_from(self.rng.below(PEOPLE.len() as u64)).unwrap_or(0);
         let is_new = |name: &&&str| people.iter().all(|person| person.name != **name);
         let mut names = PEOPLE.iter().cycle().skip(drawn).take(PEOPLE.len());
-        let name = names.find(is_new).copied().unwrap_or("Ana");
+        let name = names.find(is_new).copied().unwrap_or("Nobody");
         let (place, address) = *self.rng.pick(PLACES);
         let platform = *self.rng.pick(PLATFORMS);
         let late = self.seconds(1, 120);

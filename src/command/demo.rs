@@ -26,7 +26,7 @@ const LIVE_AT_FIRST: usize = 8;
 /// After so long a live session has nothing more to tell, not even of its recording; milliseconds.
 const LIVE_FOR: i64 = 600_000;
 /// Live events are sent together this often: every batch costs the index one commit.
-const SENT_EVERY: Duration = Duration::from_secs(1);
+const SENT_EVERY: Duration = Duration::from_secs(2);
 /// How often progress is told and kept.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
 /// Span between two samples of an endpoint, milliseconds: in the history, and live as OpenVidu does.

@@ -35,3 +35,46 @@ fn asset(headers: &HeaderMap, kind: &'static str, content: &'static str) -> Resp
     }
     (caching, [(header::CONTENT_TYPE, kind)], content).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn sources() -> Vec<&'static str> {
+        let scripts = SCRIPTS.into_iter().map(|(_, content)| content);
+        scripts.chain([INDEX, STYLE]).collect()
+    }
+
+    #[test]
+    fn the_page_asks_no_other_host_and_makes_text_of_what_was_sent() {
+        for source in sources() {
+            let own = source.replace("http://www.w3.org/2000/svg", "");
+            assert!(!own.contains("http://") && !own.contains("https://"), "{own}");
+            for sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]
+            {
+                assert!(!source.contains(sink), "{sink}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_import_is_served() {
+        for source in sources() {
+            for import in source.split("from \"./").skip(1) {
+                let name = import.split('"').next().unwrap();
+                let path = format!("/{name}");
+                assert!(SCRIPTS.iter().any(|(known, _)| *known == path), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_is_small() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        sources().iter().for_each(|source| packed.write_all(source.as_bytes()).unwrap());
+        let bytes = packed.finish().unwrap().len();
+        assert!(bytes < 100_000, "{bytes}");
+    }
+}

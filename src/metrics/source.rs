@@ -16,7 +16,6 @@ use super::words::{
 };
 use crate::enrich::fields::candidate;
 use crate::event::{Aspect, Body, Event, Field, FieldName, Kind, RecordingStatus, is_internal};
-use crate::sessions::facts::Hasher;
 
 /// Seconds and other fractions that are added up.
 pub(super) type Sum = Counter<f64, AtomicU64>;
@@ -204,10 +203,7 @@ impl SourceMetrics {
         if let Some(by_mode) = self.recordings.get(status) {
             count(by_mode, mode);
         }
-        let mut id = Hasher::new("recording");
-        id.text(&recording.id);
-        id.integer(recording.start);
-        let id = id.digest();
+        let id = hash(recording.start.cast_unsigned(), &recording.id);
         match recording.status {
             RecordingStatus::Started => {}
             RecordingStatus::Stopped => {
@@ -248,10 +244,7 @@ impl SourceMetrics {
         let since = since.map(in_seconds);
         // What happens to each endpoint and part of it once.
         let first = |what: &str, part: &str| {
-            let mut id = Hasher::new(what);
-            id.integer(endpoint.cast_signed());
-            id.text(part);
-            self.seen().once.exchange(id.digest(), ()).is_none()
+            self.seen().once.exchange(hash(hash(endpoint, what), part), ()).is_none()
         };
         let observe = |histograms: &[Histogram]| {
             if let (Some(histogram), Some(since)) = (histograms.get(direction), since) {
@@ -313,32 +306,44 @@ impl SourceMetrics {
 
     fn stats(&self, event: &Event<'_>) {
         let Some((direction, endpoint)) = endpoint(event) else { return };
-        let kind = event.field(FieldName::MediaType).and_then(Field::text).unwrap_or_default();
+        let mut kind = None;
+        let (mut packets, mut lost) = (0, 0);
+        // One way through the fields instead of one for each name.
+        for field in &event.fields {
+            let histograms = match field.known {
+                Some(FieldName::MediaType) => {
+                    kind = field.text();
+                    continue;
+                }
+                Some(FieldName::PacketsReceived | FieldName::PacketsSent) => {
+                    packets = field.integer().unwrap_or(0);
+                    continue;
+                }
+                Some(FieldName::PacketsLost) => {
+                    lost = field.integer().unwrap_or(0);
+                    continue;
+                }
+                Some(FieldName::Jitter) => &self.jitter,
+                Some(FieldName::Rtt) => &self.rtt,
+                _ => continue,
+            };
+            if let (Some(value), Some(histogram)) = (field.number(), histograms.get(direction)) {
+                histogram.observe(value);
+            }
+        }
+        let kind = kind.unwrap_or_default();
         let media = MEDIA.iter().position(|media| kind.eq_ignore_ascii_case(media));
         let media = media.unwrap_or(MEDIA.len());
-        let integer = |name: FieldName| event.field(name).and_then(Field::integer);
-        let packets =
-            integer(FieldName::PacketsReceived).or_else(|| integer(FieldName::PacketsSent));
-        let now = (packets.unwrap_or(0), integer(FieldName::PacketsLost).unwrap_or(0));
-        let mut id = Hasher::new("stats");
-        id.integer(endpoint.cast_signed());
-        id.text(&kind);
-        let before = self.seen().packets.exchange(id.digest(), now);
         // Without an earlier sample nobody knows what was counted before a restart. A counter that fell was made anew.
+        let before = self.seen().packets.exchange(hash(endpoint, &kind), (packets, lost));
+        let before = before.unwrap_or((packets, lost));
         let grown = |then: i64, now: i64| u64::try_from(if now >= then { now - then } else { now });
-        let (packets, lost) = before.unwrap_or(now);
         for (counters, then, now) in
-            [(&self.packets, packets, now.0), (&self.packets_lost, lost, now.1)]
+            [(&self.packets, before.0, packets), (&self.packets_lost, before.1, lost)]
         {
             if let Some(counter) = counters.get(direction).and_then(|by_media| by_media.get(media))
             {
                 counter.inc_by(grown(then, now).unwrap_or(0));
-            }
-        }
-        for (name, histograms) in [(FieldName::Jitter, &self.jitter), (FieldName::Rtt, &self.rtt)] {
-            let value = event.field(name).and_then(Field::number);
-            if let (Some(value), Some(histogram)) = (value, histograms.get(direction)) {
-                histogram.observe(value);
             }
         }
     }
@@ -371,6 +376,11 @@ impl SourceMetrics {
     }
 }
 
+/// `text` after what `seed` stands for. Short texts at once are much faster than a hash that is fed.
+fn hash(seed: u64, text: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(text.as_bytes(), seed)
+}
+
 pub(super) fn by(source: &str) -> BySource {
     BySource { source: source.to_owned() }
 }
@@ -384,13 +394,11 @@ fn endpoint(event: &Event<'_>) -> Option<(usize, u64)> {
         return None;
     }
     let session = event.session.as_ref();
-    let mut id = Hasher::new("endpoint");
-    id.optional(session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id)));
-    id.text(connection);
-    id.text(&endpoint);
+    let session = session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id));
+    let id = hash(hash(hash(0, session.unwrap_or_default()), connection), &endpoint);
     // `CONNECTION_STREAM` receives, `STREAM` sends.
     let receives = endpoint.strip_prefix(connection).is_some_and(|rest| rest.starts_with('_'));
-    Some((usize::from(receives), id.digest()))
+    Some((usize::from(receives), id))
 }
 
 fn cluster(event: &Event<'_>) -> String {

@@ -15,21 +15,19 @@ fn observe(metrics: &Metrics, source: &str, json: &str) {
     }
 }
 
-/// The value of a sample, written as on the page.
-fn sample(page: &str, name: &str) -> f64 {
-    let line =
-        page.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-    let line = line.unwrap_or_else(|| panic!("no {name} in\n{page}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
+/// The value of a sample as it stands on the page, whole numbers without a point.
+fn sample(page: &str, name: &str) -> String {
+    let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' '));
+    let line = page.lines().find(of).unwrap_or_else(|| panic!("no {name} in\n{page}"));
+    let value = line.rsplit(' ').next().unwrap();
+    value.strip_suffix(".0").unwrap_or(value).to_owned()
 }
 
-/// The sum over all samples of a metric.
-fn total(page: &str, name: &str) -> f64 {
+/// The sum over all samples of a metric that counts.
+fn total(page: &str, name: &str) -> usize {
     let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
-    page.lines()
-        .filter(of)
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-        .sum()
+    let value = |line: &str| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+    page.lines().filter(of).map(value).sum()
 }
 
 /// Names, types and labels that dashboards rely on.
@@ -131,14 +129,16 @@ fn counts_are_those_of_the_story() {
         observe(&metrics, "one", &event.json);
     }
     let page = metrics.encode();
-    let count = |number: usize| number as f64;
-    assert_eq!(sample(&page, "callscope_joins_total{source=\"one\"}"), count(truth.connections));
-    assert_eq!(total(&page, "callscope_leaves_total"), count(truth.connections));
-    assert_eq!(total(&page, "callscope_events_received_total"), count(events.len()));
+    assert_eq!(
+        sample(&page, "callscope_joins_total{source=\"one\"}"),
+        truth.connections.to_string()
+    );
+    assert_eq!(total(&page, "callscope_leaves_total"), truth.connections);
+    assert_eq!(total(&page, "callscope_events_received_total"), events.len());
     let closed =
         format!("callscope_sessions_closed_total{{source=\"one\",reason=\"{}\"}}", truth.reason);
-    assert_eq!(sample(&page, &closed), 1.0);
-    assert_eq!(sample(&page, "callscope_joins_total{source=\"default\"}"), 0.0);
+    assert_eq!(sample(&page, &closed), "1");
+    assert_eq!(sample(&page, "callscope_joins_total{source=\"default\"}"), "0");
     let streamed: f64 = events
         .iter()
         .map(|event| serde_json::from_str::<serde_json::Value>(&event.json).unwrap())
@@ -150,11 +150,13 @@ fn counts_are_those_of_the_story() {
         })
         .sum();
     let shown =
-        sample(&page, "callscope_streamed_seconds_total{source=\"one\",direction=\"inbound\"}");
+        sample(&page, "callscope_streamed_seconds_total{source=\"one\",direction=\"inbound\"}")
+            .parse::<f64>()
+            .unwrap();
     assert!((shown - streamed).abs() < 0.01, "{shown} {streamed}");
     assert_eq!(
         sample(&page, "callscope_source_last_event_timestamp_seconds{source=\"one\"}"),
-        count(usize::try_from(truth.end / 1000).unwrap())
+        (truth.end / 1000).to_string()
     );
 }
 
@@ -179,14 +181,14 @@ fn packets_are_counted_by_growth_and_first_media_once() {
     }
     let page = metrics.encode();
     let labels = "{source=\"default\",direction=\"outbound\",kind=\"audio\"}";
-    assert_eq!(sample(&page, &format!("callscope_packets_total{labels}")), 70.0);
-    assert_eq!(sample(&page, &format!("callscope_packets_lost_total{labels}")), 2.0);
+    assert_eq!(sample(&page, &format!("callscope_packets_total{labels}")), "70");
+    assert_eq!(sample(&page, &format!("callscope_packets_lost_total{labels}")), "2");
     let labels = "{source=\"default\",direction=\"inbound\"}";
-    assert_eq!(sample(&page, &format!("callscope_first_media_seconds_count{labels}")), 1.0);
-    assert_eq!(sample(&page, &format!("callscope_first_media_seconds_sum{labels}")), 0.7);
+    assert_eq!(sample(&page, &format!("callscope_first_media_seconds_count{labels}")), "1");
+    assert_eq!(sample(&page, &format!("callscope_first_media_seconds_sum{labels}")), "0.7");
     assert_eq!(
         sample(&page, "callscope_jitter_seconds_count{source=\"default\",direction=\"outbound\"}"),
-        3.0
+        "3"
     );
 }
 
@@ -203,9 +205,9 @@ fn a_recording_without_a_final_status_is_stuck_until_it_has_one() {
         sample(&metrics.encode(), "callscope_recordings_stuck{source=\"default\"}")
     };
     observe(&metrics, "default", &told("stopped"));
-    assert_eq!((stuck(START + 600_000), stuck(START + 600_001)), (0.0, 1.0));
+    assert_eq!((stuck(START + 600_000), stuck(START + 600_001)), ("0".to_owned(), "1".to_owned()));
     observe(&metrics, "default", &told("ready"));
-    assert_eq!(stuck(START + 700_000), 0.0);
+    assert_eq!(stuck(START + 700_000), "0");
 }
 
 #[test]
@@ -250,20 +252,20 @@ fn gauges_of_what_is_open_fall_back_to_zero() {
     metrics.live(&live);
     let page = metrics.encode();
     for (name, value) in [
-        ("sessions_active{source=\"a\",cluster=\"c\"}", 3.0),
-        ("streams_active{source=\"a\",cluster=\"c\",direction=\"outbound\"}", 3.0),
-        ("room_participants_bucket{source=\"a\",le=\"1.0\"}", 0.0),
-        ("room_participants_bucket{source=\"a\",le=\"2.0\"}", 2.0),
-        ("room_participants_bucket{source=\"a\",le=\"+Inf\"}", 3.0),
-        ("room_participants_gcount{source=\"a\"}", 3.0),
-        ("room_participants_gsum{source=\"a\"}", 304.0),
+        ("sessions_active{source=\"a\",cluster=\"c\"}", "3"),
+        ("streams_active{source=\"a\",cluster=\"c\",direction=\"outbound\"}", "3"),
+        ("room_participants_bucket{source=\"a\",le=\"1.0\"}", "0"),
+        ("room_participants_bucket{source=\"a\",le=\"2.0\"}", "2"),
+        ("room_participants_bucket{source=\"a\",le=\"+Inf\"}", "3"),
+        ("room_participants_gcount{source=\"a\"}", "3"),
+        ("room_participants_gsum{source=\"a\"}", "304"),
     ] {
         assert_eq!(sample(&page, &format!("callscope_{name}")), value, "{name}");
     }
     metrics.live(&Live::default());
     let page = metrics.encode();
-    assert_eq!(sample(&page, "callscope_sessions_active{source=\"a\",cluster=\"c\"}"), 0.0);
-    assert_eq!(sample(&page, "callscope_room_participants_gcount{source=\"a\"}"), 0.0);
+    assert_eq!(sample(&page, "callscope_sessions_active{source=\"a\",cluster=\"c\"}"), "0");
+    assert_eq!(sample(&page, "callscope_room_participants_gcount{source=\"a\"}"), "0");
 }
 
 #[test]
@@ -288,6 +290,6 @@ fn every_reason_for_a_dead_letter_has_a_word() {
         metrics.rejected("default", &error);
         let name =
             format!("callscope_events_rejected_total{{source=\"default\",reason=\"{word}\"}}");
-        assert_eq!(sample(&metrics.encode(), &name), 1.0, "{text}: {error}");
+        assert_eq!(sample(&metrics.encode(), &name), "1", "{text}: {error}");
     }
 }

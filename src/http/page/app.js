@@ -67,8 +67,8 @@ function trouble(body) {
   const since = body.troubledSince ? ` since ${when(body.troubledSince, body.now)}` : "";
   const isAway = first.startsWith("the sink is away");
   const isPaused = first.startsWith("the sink refuses");
-  const line = isAway ? `The store does not answer${since}. Events are still taken and wait in the journal; nothing is lost. Check that it runs; callscope goes on by itself.`
-    : isPaused ? `The store refuses documents${since}. Events are still taken and wait in the journal; nothing is lost. Cure what the reason says; callscope goes on by itself.`
+  const line = isAway ? `The store has not answered${since}. Events are still taken and wait in the journal; nothing is lost. Check that it runs; callscope goes on by itself.`
+    : isPaused ? `The store has refused documents${since}. Events are still taken and wait in the journal; nothing is lost. Cure what the reason says; callscope goes on by itself.`
     : `${first[0].toUpperCase()}${first.slice(1)}.`;
   const reasons = isAway || isPaused ? told : told.slice(1);
   return el("div", { class: body.troubles.length ? "notice bad" : "notice", role: "alert" }, el("p", {}, line),
@@ -115,7 +115,9 @@ function ended(sessions, at) {
 function nothing(body, q) {
   if (q) return el("p", { class: "empty" }, "Nobody and nothing is called like that. Words and their beginnings are looked for: names of sessions, users, connections, places and reasons.");
   if (body.events || body.troubles.length || body.error) {
-    return el("p", { class: "empty" }, body.events ? `${count(body.events, "event has", "events have")} come, but there is no open session among them and no ended one can be shown.` : "Nothing can be shown until the store answers.");
+    return el("p", { class: "empty" }, !body.events ? "Nothing can be shown until the store answers."
+      : body.troubles.length ? `${count(body.events, "event has", "events have")} come. What they tell is shown as soon as the store takes it.`
+      : `${count(body.events, "event has", "events have")} come, but no session is open and none that ended can be shown.`);
   }
   return el("div", { class: "empty" },
     el("p", {}, "No events yet. Point your OpenVidu server here, in its .env file, and restart it:"),
@@ -171,7 +173,7 @@ async function route(isForced) {
     failedSince = failedSince || Date.now();
     const isLost = error instanceof TypeError;
     const box = el("div", { class: "notice bad failed", role: "alert" }, el("p", {}, isLost
-      ? `callscope does not answer since ${clock(failedSince)}. What is shown is from before. Trying again.`
+      ? `callscope has not answered since ${clock(failedSince)}. What is shown is from before. Trying again.`
       : `${error.message[0].toUpperCase()}${error.message.slice(1)}. ${error.hint ? `${error.hint[0].toUpperCase()}${error.hint.slice(1)}.` : ""}`),
     el("a", { href: "#/" }, "All sessions"));
     const old = view.querySelector(".notice.failed");
