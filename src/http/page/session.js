@@ -139,7 +139,7 @@ function judge(model) {
     for (const c of person.connections) {
       if (!isBad(c.reason)) continue;
       const back = person.connections.find((other) => other.from >= c.to && other !== c);
-      tell("abnormalEnd", c.to, `${person.name}: ${why(c.reason)} at ${clock(c.to)}${back ? `, back at ${clock(back.from)}` : ""}.`);
+      tell("abnormalEnd", c.to, `${person.name}${c.reason === "networkDisconnect" ? " lost the network" : `: ${why(c.reason)}`} at ${clock(c.to)}${back ? `, back at ${clock(back.from)}` : ""}.`);
     }
     for (const stream of person.streams) {
       if (stream.ice?.state === "FAILED") tell("iceFailed", stream.ice.at, `${person.name} could not send ${stream.source === "SCREEN" ? "the screen" : "video"}: ICE failed ${span((stream.ice.at - stream.from) / 1000)} after the start, at ${clock(stream.ice.at)}.`, "A firewall, or a TURN server that is missing or wrong, is the usual cause.");
