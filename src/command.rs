@@ -181,6 +181,7 @@ fn print(line: &str) -> Result<(), Failure> {
 /// How the process ends when the sink gave up.
 fn sink_failure(error: SinkError) -> Failure {
     match error {
+        SinkError::Unread => Failure::new(ExitCode::Ok, error),
         SinkError::Stopped => Failure::new(
             ExitCode::Internal,
             anyhow::anyhow!("stopped before everything was written"),

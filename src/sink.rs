@@ -38,6 +38,9 @@ pub enum SinkError {
     /// The service is stopping. Nothing is known of the documents; they will be written again after the restart.
     #[error("stopped while writing")]
     Stopped,
+    /// Whoever read the documents wants no more of them (`| head`).
+    #[error("nobody reads what is written")]
+    Unread,
     /// No waiting helps: an operator has to change something first. The message says what.
     #[error("{0:#}")]
     Misconfigured(anyhow::Error),

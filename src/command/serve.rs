@@ -30,6 +30,8 @@ use crate::sink::{Sink, SinkError};
 
 /// How often the open sessions are shown anew at most.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
+/// The same while nothing is read: sessions fall silent.
+const SHOW_AT_REST_EVERY: Duration = Duration::from_secs(10);
 /// How often sessions are looked through for what time brings, while nothing arrives.
 const IDLE: Duration = Duration::from_secs(1);
 /// How often the GeoIP files are looked at.
@@ -215,6 +217,8 @@ struct Running {
     geoip: GeoIpFiles,
     stop: CancellationToken,
     shown: Option<Instant>,
+    /// Whether nothing was read since.
+    is_shown: bool,
     geoip_looked: Instant,
 }
 
@@ -236,6 +240,7 @@ impl Running {
             journal,
             stop,
             shown: None,
+            is_shown: false,
             geoip_looked: Instant::now(),
         }
     }
@@ -278,6 +283,7 @@ impl Running {
             let has_items = !items.is_empty();
             self.lane.cycle(items, wall()).await?;
             if has_items {
+                self.is_shown = false;
                 self.lane.outlet.metrics.cycle_seconds.observe(started.elapsed().as_secs_f64());
                 self.release();
             }
@@ -371,10 +377,13 @@ impl Running {
         }
     }
 
+    /// A picture of thousands of sessions is not worth making anew while nothing happens but time.
     fn show(&mut self) {
-        if self.shown.is_none_or(|shown| shown.elapsed() >= SHOW_EVERY) {
+        let every = if self.is_shown { SHOW_AT_REST_EVERY } else { SHOW_EVERY };
+        if self.shown.is_none_or(|shown| shown.elapsed() >= every) {
             self.lane.show();
             self.shown = Some(Instant::now());
+            self.is_shown = true;
         }
     }
 

@@ -54,6 +54,7 @@ impl<W: Write + Send> Sink for StdoutSink<W> {
     async fn write(&self, documents: &[Document]) -> Result<Vec<Written>, SinkError> {
         match self.lines(documents) {
             Ok(()) => Ok(vec![Written::Stored; documents.len()]),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(SinkError::Unread),
             Err(error) => Err(SinkError::Misconfigured(
                 anyhow::Error::from(error).context("cannot write to standard output"),
             )),
