@@ -17,6 +17,7 @@
 //! * The [`lane`] owns its open sessions by value, on one thread, without locks. Its cycle reads a batch, folds it, hands the
 //!   documents to the [`sink`], waits for an answer about every one of them, and only then saves the [`checkpoint`]: changed
 //!   entities and positions, together or not at all. A crash repeats at most one cycle, and repeating changes nothing.
+//!   Documents that are due go out before time takes a session away, however much time a batch spans.
 //! * What is no event, or what the store refuses for good, becomes a letter in [`dead_letters`].
 //! * [`http`] takes webhooks in and shows what was found: [`live`] is a picture of the open sessions made by the lane,
 //!   [`search`] asks what was stored.
