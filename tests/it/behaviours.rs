@@ -1062,3 +1062,22 @@ fn nested_values_stay_as_they_are_written() {
     bench.read(&deep);
     assert!(bench.dead[0].contains("100 deep"), "{:?}", bench.dead);
 }
+
+#[test]
+fn what_the_start_told_counts_in_any_order() {
+    let mut story = Story::new("s").of_two();
+    for event in &mut story.events {
+        let name = event["event"].as_str().unwrap().to_owned();
+        if event.get("startTime").is_some() && name != "sessionDestroyed" {
+            event["clientData"] = json!("told by the end");
+            event["audioEnabled"] = json!(false);
+        }
+    }
+    let store = fold(&story);
+    for kind in ["publisherSummary", "subscriberSummary"] {
+        assert!(store.of(kind).into_iter().all(|json| json["audioEnabled"] == true), "{kind}");
+    }
+    let told = store.of("connectionSummary").into_iter().map(|json| json["clientData"].as_str());
+    assert_eq!(told.collect::<Vec<_>>().into_iter().min(), Some(Some("I am con_A")));
+    assert!(!format!("{:?}", store.summaries()).contains("told by the end"));
+}

@@ -455,3 +455,33 @@ fn sessions_that_do_not_fit_into_memory_come_back_whole() {
     }
     assert_eq!(back, before);
 }
+
+#[test]
+fn what_is_forgotten_stays_counted() {
+    let config = config();
+    let mut served = Served::new(config.clone());
+    let mut all = Vec::new();
+    for day in 0..3 {
+        let start = START + day * DAY;
+        let story = Story::old("room").at(start).of_two();
+        let lines: Vec<String> = story
+            .lines()
+            .into_iter()
+            .map(|line| line.replace("con_", &format!("con_{day}_")))
+            .collect();
+        served.cycle(&lines);
+        all.extend(lines);
+        served.until(start + 5 * HOUR);
+        served.restart();
+    }
+    let (served, replayed) = (served.store(), replayed(&config, &all, 1000));
+    let last = format!("room_{}", START + 2 * DAY);
+    let of_last = |store: &Store| {
+        let summaries = store.summaries().into_iter();
+        let of = summaries.filter(|(_, stored)| stored.json["uniqueSessionId"] == last);
+        of.map(|(id, stored)| (id.clone(), stored.version)).collect::<Vec<_>>()
+    };
+    assert_eq!(of_last(&served).len(), 9);
+    // All documents of a name share one version: that of the last one counts what the first ones were.
+    assert_eq!(of_last(&served), of_last(&replayed));
+}
