@@ -22,7 +22,7 @@ pub use persist::Disk;
 use self::persist::{Reopened, kill_point};
 use crate::lane::clock::Clock;
 use crate::record::{Input, Positions};
-use crate::sessions::{Change, Keeping, Limits, RestoreError, Sessions};
+use crate::sessions::{Change, Keeping, Limits, Sessions};
 
 pub mod persist;
 
@@ -202,9 +202,7 @@ impl Checkpoint {
             let mut sessions = Sessions::new(limits, Keeping::Lifetimes);
             for entry in database.begin_read()?.open_table(ENTITIES)?.iter()? {
                 let (key, value) = entry?;
-                sessions
-                    .restore_one(key.value(), unseal(key.value(), value.value())?)
-                    .map_err(|error: RestoreError| anyhow::anyhow!(error))?;
+                sessions.restore_one(key.value(), unseal(key.value(), value.value())?)?;
             }
             sessions.restored();
             Ok((progress, sessions))

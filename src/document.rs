@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::enrich::Enriched;
-use crate::event::{Body, Event, Field, FieldName, Kind, RecordingStatus};
+use crate::event::{Body, Event, Field, FieldName, Kind, RecordingStatus, SessionRef};
 use crate::json::Object;
 use crate::sessions::Source;
 use crate::sessions::facts::Hasher;
@@ -157,10 +157,14 @@ fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
 fn raw_id(event: &Event<'_>) -> Box<str> {
     let mut hasher = Hasher::new(event.kind.elastic_type());
     natural_key(&mut hasher, event);
-    let hash = hasher.digest128() >> 32;
+    timed_id(event.time, &hasher)
+}
+
+/// The id of a document that is written once: time first, so that ids arrive in order.
+pub(crate) fn timed_id(time: i64, hasher: &Hasher) -> Box<str> {
     let mut id = String::with_capacity(36);
-    push_hex(&mut id, event.time.max(0).cast_unsigned().into(), 12);
-    push_hex(&mut id, hash, 24);
+    push_hex(&mut id, time.max(0).cast_unsigned().into(), 12);
+    push_hex(&mut id, hasher.digest128() >> 32, 24);
     id.into()
 }
 
@@ -174,8 +178,7 @@ pub(crate) fn push_hex(text: &mut String, number: u128, digits: u32) {
 
 /// What makes this occurrence: equal for all copies of it.
 fn natural_key(hasher: &mut Hasher, event: &Event<'_>) {
-    let session = event.session.as_ref();
-    let session = session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id));
+    let session = event.session.as_ref().map(SessionRef::name);
     let name = event.name().unwrap_or_default();
     match &event.body {
         Body::SessionCreated => hasher.text(name),

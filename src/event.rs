@@ -92,6 +92,14 @@ pub struct SessionRef<'a> {
     pub unique_id: Option<Cow<'a, str>>,
 }
 
+impl SessionRef<'_> {
+    /// The name under which its facts are kept: the one that is never used again, where there is one.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.unique_id.as_deref().unwrap_or(&self.id)
+    }
+}
+
 /// Cluster fields of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin<'a> {

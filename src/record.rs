@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// `journal/<uuid>` for the journal, `file/<device>-<inode>-<hash of the first line>` for a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Input(pub Box<str>);
+pub struct Input(pub Arc<str>);
 
 impl fmt::Display for Input {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,7 +46,7 @@ pub struct Record {
     /// The offset to go on from once this record is dealt with.
     pub next_offset: u64,
     /// The `[sources.NAME]` it came by.
-    pub source: std::sync::Arc<str>,
+    pub source: Arc<str>,
     /// Its bytes, nothing removed.
     pub payload: Bytes,
 }

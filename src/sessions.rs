@@ -31,7 +31,7 @@ mod picture;
 pub mod state;
 mod stored;
 
-pub use stored::{Change, RestoreError};
+pub use stored::{Change, StateError};
 
 use lifetimes::Wakes;
 use state::{Closed, Session, SessionKey, SessionName};
@@ -158,7 +158,7 @@ impl Sessions {
             return Outcome::Passed;
         }
         let feeds = feeds(event);
-        let fact = facts::of(event).filter(|_| feeds);
+        let fact = feeds.then(|| facts::of(event)).flatten();
         let is_named = feeds && event.connection_id.is_some() && enriched.telemetry_user.is_some();
         let user = event.user.as_deref().filter(|_| is_named);
         if fact.is_none() && user.is_none() {
@@ -297,7 +297,7 @@ pub fn name_of<'e>(event: &'e Event<'_>, source: Source<'e>) -> Option<SessionNa
     let named = event.session.as_ref()?;
     Some(SessionName {
         cluster_id: event.origin.cluster_id.as_deref().unwrap_or(source.cluster_id),
-        id: named.unique_id.as_deref().unwrap_or(&named.id),
+        id: named.name(),
         unique: named.unique_id.is_some(),
     })
 }

@@ -33,9 +33,7 @@ impl Clock {
         if self.served && !by_server {
             return;
         }
-        if by_server && !self.served {
-            self.served = true;
-        }
+        self.served |= by_server;
         self.now = self.now.max(event.time.min(wall.saturating_add(AHEAD_MAX)));
     }
 

@@ -4,7 +4,8 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::document::Context;
 use crate::event::{
-    Aspect, Body, Event, Field, FieldName, Kind, MediaState, RecordingStatus, is_internal,
+    Aspect, Body, Event, Field, FieldName, Kind, MediaState, RecordingStatus, SessionRef,
+    is_internal,
 };
 use crate::json::Object;
 use crate::sessions::facts::Hasher;
@@ -128,8 +129,7 @@ fn flowing(
 fn deltas(event: &Event<'_>, samples: &mut Samples, members: &mut Object) {
     let Some(endpoint) = event.field(FieldName::Endpoint).and_then(Field::text) else { return };
     let mut id = Hasher::new("sample");
-    let session = event.session.as_ref();
-    id.optional(session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id)));
+    id.optional(event.session.as_ref().map(SessionRef::name));
     id.optional(event.connection_id.as_deref());
     id.text(&endpoint);
     id.optional(event.field(FieldName::MediaType).and_then(Field::text).as_deref());

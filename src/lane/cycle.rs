@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::clock::Clock;
 use super::fold::{Folded, Folder, Times};
 use super::outlet::{Batch, Outlet};
 use super::overflow::OverflowError;
@@ -34,7 +33,7 @@ pub enum LaneError {
     Sink(#[from] SinkError),
     /// The state of a session could not be encoded.
     #[error(transparent)]
-    State(#[from] crate::sessions::RestoreError),
+    State(#[from] crate::sessions::StateError),
     /// Sessions that do not fit into memory cannot be reached.
     #[error(transparent)]
     Overflow(#[from] OverflowError),
@@ -157,10 +156,7 @@ impl<S: Sink> Lane<S> {
         let folded = match damage {
             Some(reason) => Folded::Dead(reason.to_owned()),
             None => {
-                if !self.progress.clocks.contains_key(input) {
-                    self.progress.clocks.insert(input.clone(), Clock::default());
-                }
-                let Some(clock) = self.progress.clocks.get_mut(input) else { return Ok(()) };
+                let clock = self.progress.clocks.entry(input.clone()).or_default();
                 let latest = if self.takes_any_time { i64::MAX / 2 } else { wall };
                 let times = Times { lane: self.progress.lane_clock, wall: latest };
                 let metrics = &self.outlet.metrics;

@@ -47,7 +47,7 @@ pub struct Folder {
 pub struct Times {
     /// The lane's clock.
     pub lane: i64,
-    /// The wall clock; `i64::MAX - 1 day` accepts any time.
+    /// The wall clock; nothing that it tells is more than a day later.
     pub wall: i64,
 }
 

@@ -40,12 +40,6 @@ impl Overflow {
         Self { folder: folder.into(), entities_max, held: HashSet::new(), database: None }
     }
 
-    /// How many sessions are not in memory.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.held.len()
-    }
-
     /// Whether all sessions are in memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {

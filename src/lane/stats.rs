@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use chrono::{Datelike, TimeZone, Timelike, Utc};
 
-use crate::document::Document;
+use crate::document::{Document, timed_id};
 use crate::json::Object;
 use crate::sessions::Sessions;
 use crate::sessions::facts::Hasher;
@@ -18,7 +18,8 @@ use crate::sessions::state::{Session, SessionKey};
 
 /// How long after its tick a document is written, in milliseconds.
 const SETTLE: i64 = 60_000;
-/// Most ticks of one call: a clock that leaps over a gap of years must not make a million documents.
+/// Most ticks of a span in which nothing changes: absurd times must not make millions of documents. All ticks that a cycle has
+/// passed are counted in it, before time takes away what was open then.
 const TICKS_MAX: i64 = 100_000;
 
 /// As many as [`NAMES`].
@@ -80,8 +81,51 @@ impl Sweep {
 
     /// Counts a session.
     pub fn add(&mut self, key: &SessionKey, session: &Session) {
-        if self.every > 0 {
-            add(&mut self.changes, key, session, self.from, self.to, self.every);
+        let (from, to, every) = (self.from, self.to, self.every);
+        if self.every == 0 || !session.is_real() {
+            return;
+        }
+        for incarnation in incarnation::cut(session, key) {
+            let end = incarnation.end.map(|end| end.time);
+            let end = end.or(incarnation.phase.silent.then_some(incarnation.newest));
+            let media_node = incarnation.media_node_id();
+            let mut count = |what: usize, start: i64, own: Option<i64>| {
+                // The first tick at or after `start`, and the first at which it was over.
+                let on = tick_at(start.max(from), every);
+                let off = own.or(end).map_or(to.saturating_add(every), |end| tick_at(end, every));
+                if on >= off || on > to {
+                    return;
+                }
+                for media_node_id in [None].into_iter().chain(media_node.map(Some)) {
+                    let media_node_id = media_node_id.map(Box::from);
+                    let scope = Scope { cluster_id: key.cluster_id.clone(), media_node_id };
+                    let scope = self.changes.entry(scope).or_default();
+                    for (tick, change) in [(on, 1), (off, -1)] {
+                        if let Some(count) = scope.entry(tick).or_default().get_mut(what) {
+                            *count += change;
+                        }
+                    }
+                }
+            };
+            if let Some(start) = incarnation.start {
+                count(0, start, None);
+            }
+            for person in &incarnation.connections {
+                let own = person.connection.end.as_ref().map(|own| own.time);
+                count(1, person.start, own);
+                for stream in &person.streams {
+                    let what = if stream.outbound { 2 } else { 3 };
+                    count(what, stream.start, stream.end.as_ref().map(|own| own.time).or(own));
+                }
+            }
+            for (key, recording) in &incarnation.recordings {
+                let stop = recording.stop.as_ref().map(|stop| stop.time);
+                count(4, key.start, stop.or(recording.last.as_ref().map(|last| last.time)));
+            }
+            // Broadcasts came long after `uniqueSessionId`: there is one incarnation.
+            for (start, end) in session.head.broadcasts.iter().filter(|_| key.unique) {
+                count(5, *start, *end);
+            }
         }
     }
 
@@ -119,61 +163,6 @@ struct Scope {
     media_node_id: Option<Box<str>>,
 }
 
-fn add(
-    changes: &mut BTreeMap<Scope, BTreeMap<i64, Counts>>,
-    key: &SessionKey,
-    session: &Session,
-    from: i64,
-    to: i64,
-    every: i64,
-) {
-    if !session.is_real() {
-        return;
-    }
-    for incarnation in incarnation::cut(session, key) {
-        let end = incarnation.end.map(|end| end.time);
-        let end = end.or(incarnation.phase.silent.then_some(incarnation.newest));
-        let media_node = incarnation.media_node_id();
-        let mut count = |what: usize, start: i64, own: Option<i64>| {
-            // The first tick at or after `start`, and the first at which it was over.
-            let on = tick_at(start.max(from), every);
-            let off = own.or(end).map_or(to.saturating_add(every), |end| tick_at(end, every));
-            if on >= off || on > to {
-                return;
-            }
-            for media_node_id in [None].into_iter().chain(media_node.map(Some)) {
-                let media_node_id = media_node_id.map(Box::from);
-                let scope = Scope { cluster_id: key.cluster_id.clone(), media_node_id };
-                let scope = changes.entry(scope).or_default();
-                for (tick, change) in [(on, 1), (off, -1)] {
-                    if let Some(count) = scope.entry(tick).or_default().get_mut(what) {
-                        *count += change;
-                    }
-                }
-            }
-        };
-        if let Some(start) = incarnation.start {
-            count(0, start, None);
-        }
-        for person in &incarnation.connections {
-            let own = person.connection.end.as_ref().map(|own| own.time);
-            count(1, person.start, own);
-            for stream in &person.streams {
-                let what = if stream.outbound { 2 } else { 3 };
-                count(what, stream.start, stream.end.as_ref().map(|own| own.time).or(own));
-            }
-        }
-        for (key, recording) in &incarnation.recordings {
-            let stop = recording.stop.as_ref().map(|stop| stop.time);
-            count(4, key.start, stop.or(recording.last.as_ref().map(|last| last.time)));
-        }
-        // Broadcasts came long after `uniqueSessionId`: there is one incarnation.
-        for (start, end) in session.head.broadcasts.iter().filter(|_| key.unique) {
-            count(5, *start, *end);
-        }
-    }
-}
-
 /// The first tick at or after `time`.
 fn tick_at(time: i64, every: i64) -> i64 {
     time.saturating_add(every - 1).div_euclid(every) * every
@@ -198,7 +187,7 @@ fn document(scope: &Scope, tick: i64, open: &Counts) -> Document {
     id.text(&scope.cluster_id);
     id.optional(scope.media_node_id.as_deref());
     Document {
-        id: format!("{tick:012x}{:024x}", id.digest128() >> 32).into(),
+        id: timed_id(tick, &id),
         index_time: tick,
         elastic_type: "platformStats".into(),
         version: None,

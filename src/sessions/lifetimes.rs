@@ -32,10 +32,12 @@ impl Limits {
             None => (incarnation.quiet_since(), self.silent_after),
         };
         let deadline = from.saturating_add(span);
-        match () {
-            () if clock < deadline => Next::Wait(deadline),
-            () if incarnation.end.is_none() && !phase.silent => Next::FallSilent,
-            () => Next::Take,
+        if clock < deadline {
+            Next::Wait(deadline)
+        } else if incarnation.end.is_none() && !phase.silent {
+            Next::FallSilent
+        } else {
+            Next::Take
         }
     }
 }
@@ -66,7 +68,8 @@ impl Sessions {
                 if closed.wakes_at != Some(at) {
                     continue;
                 }
-                closed.wakes_at = closed.expire(clock);
+                closed.expire(clock);
+                closed.wakes_at = closed.next();
                 match closed.wakes_at {
                     Some(next) => _ = self.wakes.insert((next, key.clone())),
                     None => _ = self.closed.remove(&key),
@@ -89,7 +92,7 @@ impl Sessions {
 
     /// What remains of a session that is gone.
     pub(super) fn keep_closed(&mut self, key: SessionKey, mut closed: Closed) {
-        closed.wakes_at = closed.spans.iter().map(|span| span.until).min();
+        closed.wakes_at = closed.next();
         if let Some(at) = closed.wakes_at {
             self.wakes.insert((at, key.clone()));
             self.closed.insert(key, closed);
@@ -99,7 +102,8 @@ impl Sessions {
 
 /// What time has brought to one session by `clock`. When it has to be looked at next.
 fn pass(session: &mut Session, key: &SessionKey, limits: &Limits, clock: i64) -> i64 {
-    let mut next = session.closed.expire(clock).unwrap_or(i64::MAX);
+    session.closed.expire(clock);
+    let mut next = i64::MAX;
     let mut silent = Vec::new();
     let mut taken = Vec::new();
     let incarnations = incarnation::cut(session, key);
@@ -135,10 +139,10 @@ fn pass(session: &mut Session, key: &SessionKey, limits: &Limits, clock: i64) ->
     if session.is_gone() {
         // What was known of the session as such goes with it.
         let head = &session.head;
-        let rest = head.facts.len() + head.cut_facts.len() + head.told_by.len();
+        let rest = head.facts.count() + head.cut_facts.count() + head.told_by.count();
         session.closed.facts += rest;
     }
-    next.min(session.closed.spans.iter().map(|span| span.until).min().unwrap_or(i64::MAX))
+    next.min(session.closed.next().unwrap_or(i64::MAX))
 }
 
 /// An incarnation that is kept no more.

@@ -74,14 +74,14 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
                 }
                 _ => stream.stream_id.as_ref(),
             };
-            let (known, _) = session.stream(connection, (stream.outbound, id, start));
+            let known = session.stream(connection, (stream.outbound, id, start));
             merged.added = into_stream(known, stream, &told);
             known.truncated |= truncated;
             known.unsaved |= merged.added;
         }
         Body::Recording(recording) => {
             let key = RecordingKey { id: recording.id.as_ref().into(), start };
-            let (known, _) = session.recording(&key);
+            let known = session.recording(&key);
             merged.added = into_recording(known, recording, &told);
             known.truncated |= truncated;
             known.unsaved |= merged.added;
@@ -92,7 +92,7 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
         | Body::Broadcast(_)
         | Body::Other => {
             let connection = event.connection_id.as_deref().unwrap_or_default();
-            let (known, _) = session.connection(connection);
+            let known = session.connection(connection);
             merged.added = into_connection(known, &told, start);
             known.truncated |= truncated;
             known.unsaved |= merged.added;

@@ -41,20 +41,8 @@ impl Facts {
 
     /// How many.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.0.len() as u64
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether this one is known.
-    #[must_use]
-    pub fn has(&self, fact: u64) -> bool {
-        self.0.binary_search(&fact).is_ok()
     }
 
     /// All of `other` as well.
@@ -147,14 +135,8 @@ impl Tellers {
 
     /// How many.
     #[must_use]
-    pub fn len(self) -> u64 {
+    pub fn count(self) -> u64 {
         u64::from(self.0.count_ones())
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
     }
 
     /// All of both.
@@ -554,11 +536,16 @@ impl Closed {
         self.spans.iter().any(|span| (span.start..=span.end).contains(&time))
     }
 
-    /// Forgets markers that were remembered long enough. The next moment at which one will have been.
-    pub fn expire(&mut self, clock: i64) -> Option<i64> {
+    /// Forgets markers that were remembered long enough.
+    pub fn expire(&mut self, clock: i64) {
         let before = self.spans.len();
         self.spans.retain(|span| clock < span.until);
         self.unsaved |= self.spans.len() != before;
+    }
+
+    /// The next moment at which a marker will have been remembered long enough.
+    #[must_use]
+    pub fn next(&self) -> Option<i64> {
         self.spans.iter().map(|span| span.until).min()
     }
 }
@@ -587,37 +574,37 @@ pub struct Session {
 }
 
 impl Session {
-    /// The connection with this id, begun if there is none; whether it was.
-    pub fn connection(&mut self, id: &str) -> (&mut Connection, bool) {
-        let is_new = !self.connections.contains_key(id);
-        if is_new {
+    /// The connection with this id, begun if there is none.
+    #[expect(clippy::missing_panics_doc, reason = "it was put there a moment ago")]
+    pub fn connection(&mut self, id: &str) -> &mut Connection {
+        if !self.connections.contains_key(id) {
             self.entities += 1;
+            self.connections.insert(id.into(), Box::default());
         }
-        (self.connections.entry(id.into()).or_default(), is_new)
+        self.connections.get_mut(id).expect("put there a moment ago")
     }
 
-    /// The stream of a connection, begun if there is none; whether it was.
-    pub fn stream(&mut self, connection: &str, place: (bool, &str, i64)) -> (&mut Stream, bool) {
-        let found = self.connections.get(connection).map(|known| known.find(place));
-        let is_new = !matches!(found, Some(Ok(_)));
-        self.entities += usize::from(is_new);
-        let (connection, _) = self.connection(connection);
-        let at = found.unwrap_or(Err(0)).unwrap_or_else(|at| {
+    /// The stream of a connection, begun if there is none.
+    pub fn stream(&mut self, connection: &str, place: (bool, &str, i64)) -> &mut Stream {
+        let before = self.connections.get(connection).map_or(0, |known| known.streams.len());
+        let known = self.connection(connection);
+        let at = known.find(place).unwrap_or_else(|at| {
             let (outbound, id, start) = place;
-            connection
+            known
                 .streams
                 .insert(at, Stream { outbound, id: id.into(), start, ..Stream::default() });
             at
         });
+        let grown = known.streams.len() - before;
+        self.entities += grown;
         #[expect(clippy::indexing_slicing, reason = "found or put there a moment ago")]
-        (&mut connection.streams[at], is_new)
+        &mut self.connection(connection).streams[at]
     }
 
-    /// The recording, begun if there is none; whether it was.
-    pub fn recording(&mut self, key: &RecordingKey) -> (&mut Recording, bool) {
-        let is_new = !self.recordings.contains_key(key);
-        self.entities += usize::from(is_new);
-        (self.recordings.entry(key.clone()).or_default(), is_new)
+    /// The recording, begun if there is none.
+    pub fn recording(&mut self, key: &RecordingKey) -> &mut Recording {
+        self.entities += usize::from(!self.recordings.contains_key(key));
+        self.recordings.entry(key.clone()).or_default()
     }
 
     /// How many ends are known.
@@ -629,8 +616,9 @@ impl Session {
     /// How many facts are known, cut ones too.
     #[must_use]
     pub fn facts(&self) -> u64 {
-        let head = self.head.facts.len() + self.head.cut_facts.len() + self.head.told_by.len();
-        let starts: u64 = self.head.starts.values().map(|start| start.told_by.len()).sum();
+        let head =
+            self.head.facts.count() + self.head.cut_facts.count() + self.head.told_by.count();
+        let starts: u64 = self.head.starts.values().map(|start| start.told_by.count()).sum();
         let connections: u64 = self.connections.values().map(|known| known.all_facts()).sum();
         let recordings: u64 = self.recordings.values().map(Recording::all_facts).sum();
         head + starts + connections + recordings
@@ -684,13 +672,14 @@ impl Session {
 
 impl Connection {
     fn all_facts(&self) -> u64 {
-        let streams = self.streams.iter().map(|stream| stream.facts.len() + stream.told_by.len());
-        self.facts.len() + self.told_by.len() + streams.sum::<u64>()
+        let streams =
+            self.streams.iter().map(|stream| stream.facts.count() + stream.told_by.count());
+        self.facts.count() + self.told_by.count() + streams.sum::<u64>()
     }
 }
 
 impl Recording {
     fn all_facts(&self) -> u64 {
-        self.facts.len() + self.told_by.len()
+        self.facts.count() + self.told_by.count()
     }
 }

@@ -3,10 +3,10 @@
 //! Key and value are `postcard` encodings of (`SessionKey`, `EntityKey`) and of the entity. The format's version stands in
 //! the checkpoint.
 
+use super::Sessions;
 use super::state::{
     Closed, Connection, EntityKey, Head, Recording, Session, SessionKey, SessionName, Stream,
 };
-use super::{Keeping, Limits, Sessions};
 
 /// An entity to be saved, or to be deleted where there is no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +17,10 @@ pub struct Change {
     pub value: Option<Vec<u8>>,
 }
 
-/// Why saved entities cannot be read.
+/// Why the state of a session cannot be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
-#[error("saved state of a session cannot be read: {0}")]
-pub struct RestoreError(#[from] postcard::Error);
+#[error("the state of a session cannot be encoded or decoded: {0}")]
+pub struct StateError(#[from] postcard::Error);
 
 impl Sessions {
     /// What has changed since the last call; what is gone is dropped.
@@ -28,12 +28,12 @@ impl Sessions {
     /// # Errors
     ///
     /// None that is known: encoding into memory does not fail.
-    pub fn changes(&mut self) -> Result<Vec<Change>, RestoreError> {
+    pub fn changes(&mut self) -> Result<Vec<Change>, StateError> {
         let mut changes = Vec::new();
         for key in std::mem::take(&mut self.unsaved) {
             let mut change = |entity: &EntityKey, value: Option<Vec<u8>>| {
                 changes.push(Change { key: postcard::to_stdvec(&(&key, entity))?, value });
-                Ok::<_, RestoreError>(())
+                Ok::<_, StateError>(())
             };
             let Some(session) = self.open.get_mut(&key) else {
                 let closed = self.closed.get(&key).map(postcard::to_stdvec).transpose()?;
@@ -53,29 +53,12 @@ impl Sessions {
         Ok(changes)
     }
 
-    /// Takes in saved entities, in any order.
-    ///
-    /// # Errors
-    ///
-    /// If one cannot be decoded.
-    pub fn restore<'a>(
-        limits: Limits,
-        saved: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
-    ) -> Result<Self, RestoreError> {
-        let mut sessions = Self::new(limits, Keeping::Lifetimes);
-        for (key, value) in saved {
-            sessions.restore_one(key, value)?;
-        }
-        sessions.restored();
-        Ok(sessions)
-    }
-
     /// Takes in one saved entity. Call [`restored`](Self::restored) after the last.
     ///
     /// # Errors
     ///
     /// If it cannot be decoded.
-    pub fn restore_one(&mut self, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
+    pub fn restore_one(&mut self, key: &[u8], value: &[u8]) -> Result<(), StateError> {
         let (key, entity): (SessionKey, EntityKey) = postcard::from_bytes(key)?;
         let session = self.open.entry(key).or_default();
         let before = session.entities;
@@ -144,8 +127,8 @@ impl Session {
     /// that it is deleted.
     fn each_unsaved(
         &mut self,
-        each: &mut impl FnMut(&EntityKey, Option<Vec<u8>>) -> Result<(), RestoreError>,
-    ) -> Result<(), RestoreError> {
+        each: &mut impl FnMut(&EntityKey, Option<Vec<u8>>) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
         let is_gone = self.is_gone();
         if std::mem::take(&mut self.head.unsaved) {
             let head = (!is_gone).then(|| postcard::to_stdvec(&self.head)).transpose()?;
@@ -193,30 +176,30 @@ impl Session {
         self.recordings.values_mut().for_each(|recording| recording.unsaved = true);
     }
 
-    fn restore(&mut self, entity: EntityKey, value: &[u8]) -> Result<(), RestoreError> {
+    fn restore(&mut self, entity: EntityKey, value: &[u8]) -> Result<(), StateError> {
         match entity {
             EntityKey::Head => self.head = postcard::from_bytes::<Head>(value)?,
             EntityKey::Closed => self.closed = postcard::from_bytes::<Closed>(value)?,
             EntityKey::Connection(id) => {
                 let saved: Connection = postcard::from_bytes(value)?;
-                let (known, _) = self.connection(&id);
+                let known = self.connection(&id);
                 let streams = std::mem::take(&mut known.streams);
                 *known = Connection { streams, ..saved };
             }
             EntityKey::Stream(connection, outbound, id, start) => {
                 let saved: Stream = postcard::from_bytes(value)?;
-                *self.stream(&connection, (outbound, &id, start)).0 = saved;
+                *self.stream(&connection, (outbound, &id, start)) = saved;
             }
             EntityKey::Recording(key) => {
                 let saved: Recording = postcard::from_bytes(value)?;
-                *self.recording(&key).0 = saved;
+                *self.recording(&key) = saved;
             }
         }
         Ok(())
     }
 
     /// The whole session as bytes.
-    pub(crate) fn packed(mut self) -> Result<Vec<u8>, RestoreError> {
+    pub(crate) fn packed(mut self) -> Result<Vec<u8>, StateError> {
         let mut entities: Vec<(EntityKey, Vec<u8>)> = Vec::with_capacity(self.entities + 1);
         self.touch();
         self.each_unsaved(&mut |key, value| {
@@ -227,7 +210,7 @@ impl Session {
     }
 
     /// The session that [`packed`](Self::packed) made bytes of.
-    pub(crate) fn unpacked(bytes: &[u8]) -> Result<Self, RestoreError> {
+    pub(crate) fn unpacked(bytes: &[u8]) -> Result<Self, StateError> {
         let mut session = Self::default();
         for (key, value) in postcard::from_bytes::<Vec<(EntityKey, Vec<u8>)>>(bytes)? {
             session.restore(key, &value)?;

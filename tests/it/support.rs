@@ -180,8 +180,11 @@ impl Bench {
     /// Ends the process and starts it again: what was not saved is gone.
     pub fn restart(&mut self) -> &mut Self {
         let limits = Limits::new(&self.config.sessions);
-        let saved = self.saved.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-        let sessions = Sessions::restore(limits, saved).unwrap();
+        let mut sessions = Sessions::new(limits, Keeping::Lifetimes);
+        for (key, value) in &self.saved {
+            sessions.restore_one(key, value).unwrap();
+        }
+        sessions.restored();
         self.folder = Folder::resume(&self.config, Arc::new(GeoIp::default()), sessions);
         self
     }
