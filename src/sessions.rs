@@ -153,7 +153,9 @@ impl Sessions {
         if let Body::Broadcast(stopped) = &event.body {
             if let Some(session) = self.open.get_mut(&name) {
                 merge::broadcast(&mut session.head, event.time, stopped.as_ref());
-                self.list_unsaved(&SessionKey::from(&name));
+                if self.keeping == Keeping::Lifetimes {
+                    self.list_unsaved(&SessionKey::from(&name));
+                }
             }
             return Outcome::Passed;
         }
@@ -174,7 +176,7 @@ impl Sessions {
         let before = session.entities;
         let merged = merge::event(
             session,
-            merge::Told { event, enriched, fact, user, source, unique, entities_max },
+            merge::Told { event, enriched, fact, user, source, unique, entities_max, clock },
         );
         self.entities = self.entities + session.entities - before;
         if !merged.added {
@@ -182,16 +184,22 @@ impl Sessions {
             return if fact.is_some() { Outcome::Duplicate } else { Outcome::Passed };
         }
         let has_end = session.head.starts.values().any(|start| start.end.is_some());
-        let phase = merge::phase_mut(&mut session.head, merged.start, unique);
-        phase.touched = phase.touched.max(clock);
-        let own = phase.silent || merge::end_at(&session.head, merged.start, unique).is_some();
-        let any = || has_end || session.head.starts.values().any(|start| start.phase.silent);
-        let is_written = own || (merged.divides && any());
+        let own = session.phase_at(merged.start, unique).map(|phase| {
+            phase.touched = phase.touched.max(clock);
+            phase.silent = false;
+            phase.written
+        });
+        let is_written = own.unwrap_or(merged.was_written)
+            || session.end_at(merged.start, unique).is_some()
+            || (merged.divides && session.has_written());
         if is_written && !session.is_due && (unique || self.keeping == Keeping::Lifetimes) {
             session.is_due = true;
             self.due.push_back(SessionKey::from(&name));
         }
-        if self.keeping == Keeping::Lifetimes {
+        if self.keeping == Keeping::Replay {
+            // Nothing is saved, so nothing has to be taken away from what was.
+            session.removed.clear();
+        } else {
             let at = clock.saturating_add(self.limits.calm(has_end));
             let is_listed = std::mem::replace(&mut session.is_unsaved, true);
             let wakes = session.wakes_at.is_none_or(|known| at < known);
@@ -217,7 +225,12 @@ impl Sessions {
             false => closed.covers(merge::start_of(event)),
         };
         match self.open.get(&name) {
-            Some(session) => !is_over(&session.closed),
+            // What is told of a connection that is kept belongs to it, whenever it is told.
+            Some(session) => {
+                let id = event.connection_id.as_deref();
+                let is_known = id.is_some_and(|id| session.connections.contains_key(id));
+                is_known || !is_over(&session.closed)
+            }
             None if self.closed.get(&name).is_some_and(is_over) => false,
             None => {
                 let closed = self.closed.remove(&name).unwrap_or_default();
@@ -232,8 +245,7 @@ impl Sessions {
     /// Treats everything as silent that has no end yet: nothing more will come.
     pub fn finish(&mut self) {
         for (key, session) in &mut self.open {
-            session.head.phase.silent = true;
-            session.head.starts.values_mut().for_each(|start| start.phase.silent = true);
+            session.fall_silent();
             let is_written = key.unique && session.ends() > 0;
             // What has ended was written when it did.
             if !session.is_due && !is_written {

@@ -57,7 +57,7 @@ pub fn documents(
     }
     let version = version(key, session);
     for incarnation in incarnation::cut(session, key) {
-        if incarnation.end.is_none() && !incarnation.phase.silent {
+        if incarnation.end.is_none() && !incarnation.phase.written {
             continue;
         }
         let mut writer = Writer::new(key, session, &incarnation, version, documents);

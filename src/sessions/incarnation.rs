@@ -3,11 +3,11 @@
 //! With a `uniqueSessionId` a state is one incarnation. Without (before OpenVidu 2.17) the state of a `sessionId` holds all
 //! of them: each known start opens an interval up to the next start or to its own end, whichever comes first, and a
 //! connection or recording belongs to the interval that holds its start. What lies outside every interval is *guessed*: it
-//! is written, but no session is made of it until a start is known. The starts of incarnations that are kept no more still
-//! end the interval before them.
+//! is written, but no session is made of it until a start is known; visits further apart than a day are taken for different
+//! ones. The starts of incarnations that are kept no more still end the interval before them.
 
 use super::state::{
-    Connection, End, Phase, Recording, RecordingKey, Session, SessionKey, Stream, Tellers,
+    Alone, Connection, End, Phase, Recording, RecordingKey, Session, SessionKey, Stream, Tellers,
 };
 
 /// One opening of a session and what happened in it. Lists are in the order of (start, id).
@@ -18,7 +18,7 @@ pub struct Incarnation<'a> {
     /// When and why it ended.
     pub end: Option<&'a End>,
     /// What time has done to it.
-    pub phase: &'a Phase,
+    pub phase: Phase,
     /// Connections that `cdr` events have told of.
     pub connections: Vec<Person<'a>>,
     /// Recordings, whatever became of them.
@@ -51,35 +51,80 @@ pub fn cut<'a>(session: &'a Session, key: &SessionKey) -> Vec<Incarnation<'a>> {
         let start = start_of_state(session, key);
         vec![Incarnation {
             newest: head.newest,
-            ..begin(Some(start), end, &head.phase, head.told_by)
+            ..begin(Some(start), end, head.phase.clone(), head.told_by)
         }]
     } else {
         let starts = head.starts.iter();
         let begin = |(start, known): (&i64, &'a super::state::Start)| {
-            begin(Some(*start), known.end.as_ref(), &known.phase, known.told_by)
+            begin(Some(*start), known.end.as_ref(), known.phase.clone(), known.told_by)
         };
         starts.map(begin).collect()
     };
-    let mut guessed = begin(None, None, &head.phase, Tellers::default());
+    let mut guessed = Vec::new();
     for person in people(session) {
-        let own = find(&mut incarnations, person.start, session, key).unwrap_or(&mut guessed);
-        own.newest = own.newest.max(person.newest());
-        own.told_by = own.told_by.union(person.told_by());
-        own.connections.push(person);
+        match find(&mut incarnations, person.start, session, key) {
+            Some(own) => own.add_person(person),
+            None => guessed.push(Guessed::Person(person)),
+        }
     }
     let mut recordings: Vec<_> = session.recordings.iter().collect();
     recordings.sort_by_key(|(key, _)| (key.start, &key.id));
     for (recording_key, recording) in recordings {
-        let own =
-            find(&mut incarnations, recording_key.start, session, key).unwrap_or(&mut guessed);
-        own.newest = own.newest.max(recording.newest);
-        own.told_by = own.told_by.union(recording.told_by);
-        own.recordings.push((recording_key, recording));
+        match find(&mut incarnations, recording_key.start, session, key) {
+            Some(own) => own.add_recording(recording_key, recording),
+            None => guessed.push(Guessed::Recording(recording_key, recording)),
+        }
     }
-    if !guessed.is_empty() {
-        incarnations.push(guessed);
-    }
+    incarnations.extend(guessed_incarnations(guessed));
     incarnations
+}
+
+/// How long after the last fact a visit without a known start may be followed by one of the same session, in milliseconds.
+const GUESSED_GAP: i64 = 86_400_000;
+
+enum Guessed<'a> {
+    Person(Person<'a>),
+    Recording(&'a RecordingKey, &'a Recording),
+}
+
+impl Guessed<'_> {
+    fn start(&self) -> i64 {
+        match self {
+            Self::Person(person) => person.start,
+            Self::Recording(key, _) => key.start,
+        }
+    }
+
+    fn alone(&self) -> Alone {
+        match self {
+            Self::Person(person) => person.connection.alone,
+            Self::Recording(_, recording) => recording.alone,
+        }
+    }
+}
+
+/// What belongs to no known incarnation, by visits.
+fn guessed_incarnations(mut guessed: Vec<Guessed<'_>>) -> Vec<Incarnation<'_>> {
+    guessed.sort_by_key(Guessed::start);
+    let mut visits: Vec<Incarnation<'_>> = Vec::new();
+    for item in guessed {
+        let begins =
+            visits.last().is_none_or(|last| item.start().saturating_sub(GUESSED_GAP) > last.newest);
+        if begins {
+            let phase = Phase { silent: true, written: false, ..Phase::default() };
+            visits.push(begin(None, None, phase, Tellers::default()));
+        }
+        let Some(visit) = visits.last_mut() else { continue };
+        let alone = item.alone();
+        visit.phase.touched = visit.phase.touched.max(alone.touched);
+        visit.phase.silent &= alone.written;
+        visit.phase.written |= alone.written;
+        match item {
+            Guessed::Person(person) => visit.add_person(person),
+            Guessed::Recording(key, recording) => visit.add_recording(key, recording),
+        }
+    }
+    visits
 }
 
 /// The number at the end of a `uniqueSessionId`, as far as a session can have begun then.
@@ -92,7 +137,7 @@ pub fn start_in_id(id: &str) -> Option<i64> {
 fn begin<'a>(
     start: Option<i64>,
     end: Option<&'a End>,
-    phase: &'a Phase,
+    phase: Phase,
     told_by: Tellers,
 ) -> Incarnation<'a> {
     let newest = end.map(|end| end.time).max(start).unwrap_or(i64::MIN);
@@ -120,13 +165,9 @@ fn find<'i, 'a>(
     if key.unique {
         return incarnations.first_mut();
     }
-    let after = incarnations
-        .partition_point(|incarnation| incarnation.start.is_some_and(|known| known <= start));
-    let incarnation = incarnations.get_mut(after.checked_sub(1)?)?;
-    let from = incarnation.start?;
-    let is_cut_off =
-        session.closed.spans.iter().any(|span| from < span.start && span.start <= start);
-    (!is_cut_off && incarnation.end.is_none_or(|end| start <= end.time)).then_some(incarnation)
+    let own = session.start_at(start)?;
+    let at = incarnations.binary_search_by_key(&Some(own), |incarnation| incarnation.start).ok()?;
+    incarnations.get_mut(at)
 }
 
 /// Every connection that `cdr` events have told of, with its streams, by (start, id).
@@ -142,7 +183,19 @@ fn people(session: &Session) -> Vec<Person<'_>> {
     people
 }
 
-impl Incarnation<'_> {
+impl<'a> Incarnation<'a> {
+    fn add_person(&mut self, person: Person<'a>) {
+        self.newest = self.newest.max(person.newest());
+        self.told_by = self.told_by.union(person.told_by());
+        self.connections.push(person);
+    }
+
+    fn add_recording(&mut self, key: &'a RecordingKey, recording: &'a Recording) {
+        self.newest = self.newest.max(recording.newest);
+        self.told_by = self.told_by.union(recording.told_by);
+        self.recordings.push((key, recording));
+    }
+
     /// Whether nothing is known but start and end.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -13,6 +13,9 @@ use super::{Limits, Sessions};
 /// finds nothing to do.
 pub(super) type Wakes = BTreeSet<(i64, SessionKey)>;
 
+/// Markers of one name; the oldest go first. A room that is used all day long gathers some thousand in a year.
+const SPANS_MAX: usize = 20_000;
+
 /// What is to happen to an incarnation next.
 enum Next {
     Wait(i64),
@@ -22,7 +25,7 @@ enum Next {
 
 impl Limits {
     fn next(&self, incarnation: &Incarnation<'_>, clock: i64) -> Next {
-        let phase = incarnation.phase;
+        let phase = &incarnation.phase;
         let (from, span) = match incarnation.end {
             Some(end) if incarnation.awaits_recording() => {
                 (end.time.max(phase.touched), self.keep_recording)
@@ -100,40 +103,36 @@ impl Sessions {
     }
 }
 
-/// What time has brought to one session by `clock`. When it has to be looked at next.
+/// What time has brought to one session by `clock`. When it has to be looked at next. Markers stay as long as anything is
+/// left: they still divide it.
 fn pass(session: &mut Session, key: &SessionKey, limits: &Limits, clock: i64) -> i64 {
-    session.closed.expire(clock);
     let mut next = i64::MAX;
-    let mut silent = Vec::new();
-    let mut taken = Vec::new();
+    let (mut silent, mut taken) = (Vec::new(), Vec::new());
     let incarnations = incarnation::cut(session, key);
     let only_telemetry = incarnations.is_empty() && session.entities > 0;
     for incarnation in incarnations {
         match limits.next(&incarnation, clock) {
             Next::Wait(deadline) => next = next.min(deadline),
             Next::FallSilent => {
-                silent.push(incarnation.start);
                 next = next.min(incarnation.quiet_since().saturating_add(limits.forget_after));
+                silent.push(Named::of(&incarnation));
             }
-            Next::Take => taken.push(Taken::of(&incarnation)),
+            Next::Take => taken.push(Named::of(&incarnation)),
         }
     }
-    for start in silent {
-        let own = start.filter(|_| !key.unique).and_then(|at| session.head.starts.get_mut(&at));
-        own.map_or(&mut session.head.phase, |start| &mut start.phase).silent = true;
-        session.head.unsaved = true;
+    for named in silent {
+        named.fall_silent(session, key.unique);
         session.is_due = true;
     }
     let until = clock.saturating_add(limits.remember);
-    for taken in taken {
-        taken.take_from(session, key, until);
+    for named in taken {
+        named.take_from(session, key, until);
     }
     if only_telemetry {
-        let quiet_since = session.head.newest.max(session.head.phase.touched);
-        let deadline = quiet_since.saturating_add(limits.forget_after);
+        let deadline = session.head.newest.saturating_add(limits.forget_after);
         next = next.min(deadline);
         if clock >= deadline {
-            remove_untold(session, quiet_since);
+            remove_untold(session, i64::MIN, i64::MAX);
         }
     }
     if session.is_gone() {
@@ -141,18 +140,23 @@ fn pass(session: &mut Session, key: &SessionKey, limits: &Limits, clock: i64) ->
         let head = &session.head;
         let rest = head.facts.count() + head.cut_facts.count() + head.told_by.count();
         session.closed.facts += rest;
+        session.head.unsaved = true;
+        session.closed.unsaved = true;
     }
-    next.min(session.closed.next().unwrap_or(i64::MAX))
+    while session.closed.spans.len() > SPANS_MAX {
+        session.closed.spans.remove(0);
+    }
+    next
 }
 
-/// An incarnation that is kept no more.
-struct Taken {
+/// An incarnation, by the names of what is in it.
+struct Named {
     start: Option<i64>,
     span: (i64, i64),
     entities: Vec<EntityKey>,
 }
 
-impl Taken {
+impl Named {
     fn of(incarnation: &Incarnation<'_>) -> Self {
         let people = incarnation.connections.iter();
         let starts = people.clone().map(|person| person.start);
@@ -167,6 +171,33 @@ impl Taken {
         Self { start: incarnation.start, span: (from, to.max(from)), entities }
     }
 
+    fn fall_silent(self, session: &mut Session, unique: bool) {
+        let own = self.start.filter(|_| !unique);
+        let start = own.and_then(|at| session.head.starts.get_mut(&at));
+        if let Some(phase) = match start {
+            Some(start) => Some(&mut start.phase),
+            None => unique.then_some(&mut session.head.phase),
+        } {
+            (phase.silent, phase.written) = (true, true);
+        }
+        session.head.unsaved = true;
+        for entity in self.entities {
+            let (alone, unsaved) = match &entity {
+                EntityKey::Connection(id) => match session.connections.get_mut(id) {
+                    Some(known) => (&mut known.alone, &mut known.unsaved),
+                    None => continue,
+                },
+                EntityKey::Recording(key) => match session.recordings.get_mut(key) {
+                    Some(known) => (&mut known.alone, &mut known.unsaved),
+                    None => continue,
+                },
+                EntityKey::Head | EntityKey::Stream(..) | EntityKey::Closed => continue,
+            };
+            alone.written = true;
+            *unsaved = true;
+        }
+    }
+
     /// Ends and facts stay counted, so that versions do not fall.
     fn take_from(self, session: &mut Session, key: &SessionKey, until: i64) {
         let before = session.facts();
@@ -176,13 +207,12 @@ impl Taken {
             session.head.starts.clear();
         } else if let Some(start) = self.start.and_then(|at| session.head.starts.remove(&at)) {
             session.closed.ends += u64::from(start.end.is_some());
-        } else {
-            session.head.phase = Default::default();
         }
         for entity in self.entities {
             session.remove(entity);
         }
-        remove_untold(session, if key.unique { i64::MAX } else { end });
+        let (from, to) = if key.unique { (i64::MIN, i64::MAX) } else { (start, end) };
+        remove_untold(session, from, to);
         session.closed.facts += before - session.facts();
         session.closed.spans.push(Span { start, end, until });
         session.closed.unsaved = true;
@@ -190,11 +220,11 @@ impl Taken {
     }
 }
 
-/// Forgets connections that only telemetry has told of, and not after `time`: they are part of no incarnation.
-fn remove_untold(session: &mut Session, time: i64) {
+/// Forgets connections that only telemetry has told of, last within `from..=to`: they are part of no incarnation.
+fn remove_untold(session: &mut Session, from: i64, to: i64) {
     let untold = session.connections.iter();
     let untold: Vec<_> = untold
-        .filter(|(_, known)| known.start().is_none() && known.newest <= time)
+        .filter(|(_, known)| known.start().is_none() && (from..=to).contains(&known.newest))
         .map(|(id, _)| id.clone())
         .collect();
     for id in untold {

@@ -1,11 +1,13 @@
 //! One event into the state of its session. A fact that is known adds nothing.
 
+use std::borrow::Cow;
+
 use crate::enrich::Enriched;
 use crate::event::{self, Body, Event};
 
 use super::facts;
 use super::state::{
-    Connection, End, EndpointKey, EntityKey, Facts, Final, Head, Joined, NAMELESS, Phase,
+    Alone, Connection, End, EndpointKey, EntityKey, Facts, Final, Head, Joined, NAMELESS,
     Recording, RecordingKey, Seconds, Session, Stop, Stream, StreamAttributes, Values,
     keep_greater, keep_smaller,
 };
@@ -31,6 +33,8 @@ pub(super) struct Told<'e, 'a> {
     pub unique: bool,
     /// Most entities of one incarnation.
     pub entities_max: usize,
+    /// The lane's, milliseconds since 1970.
+    pub clock: i64,
 }
 
 /// What one event did to a session.
@@ -42,6 +46,8 @@ pub(super) struct Merged {
     pub start: i64,
     /// It may have moved the borders between incarnations.
     pub divides: bool,
+    /// What it belongs to was written while its start was guessed.
+    pub was_written: bool,
 }
 
 /// Merges what the fold reads of an event.
@@ -64,38 +70,36 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
             merged.added = head(&mut session.head, &told, start);
             merged.divides = merged.added;
         }
-        Body::Stream(stream) => {
-            let connection = event.connection_id.as_deref().unwrap_or_default();
-            let nameless;
-            let id = match (stream.stream_id.is_empty(), &stream.receiving_from) {
-                (true, Some(sender)) => {
-                    nameless = format!("{NAMELESS}{sender}");
-                    &nameless
-                }
-                _ => stream.stream_id.as_ref(),
-            };
-            let known = session.stream(connection, (stream.outbound, id, start));
-            merged.added = into_stream(known, stream, &told);
-            known.truncated |= truncated;
-            known.unsaved |= merged.added;
-        }
         Body::Recording(recording) => {
             let key = RecordingKey { id: recording.id.as_ref().into(), start };
             let known = session.recording(&key);
             merged.added = into_recording(known, recording, &told);
             known.truncated |= truncated;
             known.unsaved |= merged.added;
+            merged.was_written = touch(&mut known.alone, told.clock);
+        }
+        Body::Stream(stream) => {
+            let id = connection_id(event);
+            let known = session.stream(id, (stream.outbound, &stream_id(stream), start));
+            merged.added = into_stream(known, stream, &told);
+            known.truncated |= truncated;
+            known.unsaved |= merged.added;
+            let known = session.connection(id);
+            known.unsaved |= merged.added;
+            merged.was_written = touch(&mut known.alone, told.clock);
+            merged.start = known.start().unwrap_or(start);
         }
         Body::Participant(_)
         | Body::MediaState(_)
         | Body::NetworkQuality(_)
         | Body::Broadcast(_)
         | Body::Other => {
-            let connection = event.connection_id.as_deref().unwrap_or_default();
-            let known = session.connection(connection);
+            let known = session.connection(connection_id(event));
             merged.added = into_connection(known, &told, start);
             known.truncated |= truncated;
             known.unsaved |= merged.added;
+            merged.was_written = touch(&mut known.alone, told.clock);
+            merged.start = known.start().unwrap_or(start);
         }
     }
     if told.unique {
@@ -107,13 +111,44 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
         }
         session.head.unsaved = true;
         let grown = session.entities - before;
-        let phase = phase_mut(&mut session.head, start, told.unique);
-        phase.entities += grown;
-        if grown > 0 && phase.entities > told.entities_max {
-            bound(session, start, told.unique, told.entities_max);
+        if grown > 0 {
+            let count = entities_at(session, merged.start, told.unique);
+            *count += grown;
+            if *count > told.entities_max {
+                bound(session, merged.start, told.unique, told.entities_max);
+            }
         }
     }
     merged
+}
+
+fn connection_id<'e>(event: &'e Event<'_>) -> &'e str {
+    event.connection_id.as_deref().unwrap_or_default()
+}
+
+/// What a stream is kept under: its id, or a name of its own where OpenVidu gave none.
+fn stream_id<'s>(stream: &'s event::Stream<'_>) -> Cow<'s, str> {
+    match (stream.stream_id.is_empty(), &stream.receiving_from) {
+        (true, Some(sender)) => Cow::Owned(format!("{NAMELESS}{sender}")),
+        _ => Cow::Borrowed(&stream.stream_id),
+    }
+}
+
+/// Notes that something was told; whether it was written before.
+fn touch(alone: &mut Alone, clock: i64) -> bool {
+    alone.touched = alone.touched.max(clock);
+    alone.written
+}
+
+/// How many entities have been counted around `start`.
+fn entities_at(session: &mut Session, start: i64, unique: bool) -> &mut usize {
+    if unique {
+        return &mut session.head.phase.entities;
+    }
+    match session.start_at(start) {
+        Some(at) => &mut session.head.starts.entry(at).or_default().phase.entities,
+        None => &mut session.head.alone,
+    }
 }
 
 /// Notes a broadcast that begins, or one that has stopped. No fact: no summary tells of it.
@@ -139,39 +174,12 @@ pub(super) fn broadcast(head: &mut Head, at: i64, stopped: Option<&event::End<'_
 
 /// The place of a source among those that have told of the session.
 pub(super) fn source(head: &mut Head, name: &str, master_node_id: &str) -> usize {
-    let known = head.sources.iter_mut().enumerate().find(|(_, (known, _))| known.as_ref() == name);
-    if let Some((place, (_, master))) = known {
-        if master_node_id < master.as_ref() {
-            *master = master_node_id.into();
-            head.unsaved = true;
-        }
-        return place;
-    }
-    head.sources.push((name.into(), master_node_id.into()));
-    head.unsaved = true;
-    head.sources.len() - 1
-}
-
-/// The phase of the incarnation that something which began at `start` belongs to.
-pub(super) fn phase_mut(head: &mut Head, start: i64, unique: bool) -> &mut Phase {
-    if !unique {
-        let known = head.starts.range_mut(..=start).next_back().map(|(_, known)| known);
-        if let Some(known) = known
-            && known.end.as_ref().is_none_or(|end| start <= end.time)
-        {
-            return &mut known.phase;
-        }
-    }
-    &mut head.phase
-}
-
-/// The known end of the incarnation that something which began at `start` belongs to.
-pub(super) fn end_at(head: &Head, start: i64, unique: bool) -> Option<&End> {
-    if unique {
-        return head.starts.values().find_map(|known| known.end.as_ref());
-    }
-    let (_, known) = head.starts.range(..=start).next_back()?;
-    known.end.as_ref().filter(|end| start <= end.time)
+    let mut known = head.sources.iter();
+    let place = known.position(|(known, master)| **known == *name && **master == *master_node_id);
+    place.unwrap_or_else(|| {
+        head.sources.push((name.into(), master_node_id.into()));
+        head.sources.len() - 1
+    })
 }
 
 /// When the thing began that `event` tells of.
@@ -193,43 +201,37 @@ fn user_fact(event: &Event<'_>, user: &str) -> u64 {
 
 /// Whether the event tells of an entity that there is no room for. Those with the smallest starts are kept.
 fn is_cut(session: &mut Session, told: &Told<'_, '_>, start: i64) -> bool {
-    let Some(from) = phase_mut(&mut session.head, start, told.unique).cut_from else {
-        return false;
+    let id = connection_id(told.event);
+    let known = session.connections.get(id);
+    let at = known.and_then(|known| known.start()).unwrap_or(start);
+    let is_known = match &told.event.body {
+        Body::SessionCreated | Body::SessionDestroyed(_) => true,
+        Body::Stream(stream) => known.is_some_and(|known| {
+            known.stream((stream.outbound, &stream_id(stream), start)).is_some()
+        }),
+        Body::Recording(recording) => session
+            .recordings
+            .contains_key(&RecordingKey { id: recording.id.as_ref().into(), start }),
+        Body::Participant(_)
+        | Body::MediaState(_)
+        | Body::NetworkQuality(_)
+        | Body::Broadcast(_)
+        | Body::Other => known.is_some(),
     };
-    let connection = || session.connections.get(told.event.connection_id.as_deref()?);
-    from <= start
-        && match &told.event.body {
-            Body::SessionCreated | Body::SessionDestroyed(_) | Body::Broadcast(_) => false,
-            Body::Stream(stream) => connection().is_none_or(|known| {
-                known.stream((stream.outbound, &stream.stream_id, start)).is_none()
-            }),
-            Body::Recording(recording) => !session
-                .recordings
-                .contains_key(&RecordingKey { id: recording.id.as_ref().into(), start }),
-            Body::Participant(_) | Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
-                connection().is_none()
-            }
-        }
+    // What only telemetry has told of goes first.
+    let is_untold = told.fact.is_none()
+        || matches!(told.event.body, Body::MediaState(_) | Body::NetworkQuality(_));
+    let from = session.phase_at(at, told.unique).and_then(|phase| phase.cut_from);
+    !is_known && from.is_some_and(|from| is_untold || from <= start)
 }
 
 /// Keeps at most `entities_max` connections, streams and recordings of the incarnation around `start`: those with the smallest
 /// (start, id). The facts of the others stay counted, and what begins after them is not begun any more.
 fn bound(session: &mut Session, start: i64, unique: bool, entities_max: usize) {
-    let range = if unique {
-        i64::MIN..i64::MAX
-    } else {
-        let starts = &session.head.starts;
-        let from = starts.range(..=start).next_back().map_or(i64::MIN, |(from, _)| *from);
-        let to = starts.range(start.saturating_add(1)..).next().map_or(i64::MAX, |(to, _)| *to);
-        from..to
-    };
     loop {
         let mut count = 0;
         let mut last: Option<(i64, EntityKey)> = None;
         let mut see = |start: i64, key: &dyn Fn() -> EntityKey| {
-            if !range.contains(&start) {
-                return;
-            }
             count += 1;
             if last.as_ref().is_none_or(|(latest, _)| *latest <= start) {
                 let key = key();
@@ -238,24 +240,29 @@ fn bound(session: &mut Session, start: i64, unique: bool, entities_max: usize) {
                 }
             }
         };
+        let is_own = |time: i64| unique || session.start_at(time) == session.start_at(start);
         for (id, connection) in &session.connections {
+            let own = connection.start();
+            if own.is_some_and(|own| !is_own(own)) {
+                continue;
+            }
             // One that only telemetry has told of goes first.
-            let own = connection.start().unwrap_or(i64::MAX - 1);
-            see(own, &|| EntityKey::Connection(id.clone()));
+            see(own.unwrap_or(i64::MAX), &|| EntityKey::Connection(id.clone()));
             for stream in &connection.streams {
                 see(stream.start, &|| {
                     EntityKey::Stream(id.clone(), stream.outbound, stream.id.clone(), stream.start)
                 });
             }
         }
-        for key in session.recordings.keys() {
+        for key in session.recordings.keys().filter(|key| is_own(key.start)) {
             see(key.start, &|| EntityKey::Recording(key.clone()));
         }
-        let phase = phase_mut(&mut session.head, start, unique);
-        phase.entities = count;
+        *entities_at(session, start, unique) = count;
         let Some((from, key)) = last.filter(|_| count > entities_max) else { return };
-        phase.truncated = true;
-        phase.cut_from = Some(phase.cut_from.map_or(from, |known| known.min(from)));
+        if let Some(phase) = session.phase_at(start, unique) {
+            phase.truncated = true;
+            phase.cut_from = Some(phase.cut_from.map_or(from, |known| known.min(from)));
+        }
         if let Some(facts) = session.remove(key) {
             session.head.cut_facts.extend(&facts);
         }

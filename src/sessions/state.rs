@@ -73,7 +73,7 @@ pub struct Head {
     pub session_id: Box<str>,
     /// Every known start. Only a session without `uniqueSessionId` has several.
     pub starts: BTreeMap<i64, Start>,
-    /// Name and master node of every source that has told of the session, in the order in which they came.
+    /// Every source that has told of the session, by name and master node, in the order in which they came.
     pub sources: Vec<(Box<str>, Box<str>)>,
     /// Sources of a session with `uniqueSessionId`.
     pub told_by: Tellers,
@@ -81,7 +81,9 @@ pub struct Head {
     pub broadcasts: BTreeMap<i64, Option<i64>>,
     /// Newest time among all facts of the session.
     pub newest: i64,
-    /// Of the one incarnation where events carry `uniqueSessionId`, else of what lies outside every known one.
+    /// Entities counted so far outside every known incarnation; more than there are once some are gone.
+    pub alone: usize,
+    /// Of the one incarnation, where events carry `uniqueSessionId`.
     pub phase: Phase,
     /// Changed since it was saved last.
     #[serde(skip)]
@@ -104,14 +106,25 @@ pub struct Start {
 pub struct Phase {
     /// Lane clock when the last fact came, milliseconds since 1970.
     pub touched: i64,
-    /// Whether it was silent for so long that what is known was written.
+    /// Whether it has been silent for so long that what is known was written.
     pub silent: bool,
+    /// Whether it was so once: what is told from then on is written at once.
+    pub written: bool,
     /// Whether there were too many entities.
     pub truncated: bool,
     /// Entities that begin here or later are not kept: there were too many.
     pub cut_from: Option<i64>,
     /// Entities counted so far; more than there are once a later start has divided the incarnation.
     pub entities: usize,
+}
+
+/// What time has done to a connection or recording by itself. It counts while no start is known that it belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alone {
+    /// Lane clock when the last fact came, milliseconds since 1970.
+    pub touched: i64,
+    /// Whether it was written after a silence.
+    pub written: bool,
 }
 
 /// A set of sources: bits for places in [`Head::sources`].
@@ -167,6 +180,8 @@ pub struct Connection {
     pub truncated: bool,
     /// Sources that have told of it, where events carry no `uniqueSessionId`.
     pub told_by: Tellers,
+    /// What time has done to it while it belongs to no known incarnation.
+    pub alone: Alone,
     /// Its streams, in the order of (direction, id, start). Saved apart.
     #[serde(skip)]
     pub streams: Vec<Stream>,
@@ -302,6 +317,8 @@ pub struct Recording {
     pub truncated: bool,
     /// Sources that have told of it, where events carry no `uniqueSessionId`.
     pub told_by: Tellers,
+    /// What time has done to it while it belongs to no known incarnation.
+    pub alone: Alone,
     /// Changed since it was saved last.
     #[serde(skip)]
     pub unsaved: bool,
@@ -574,6 +591,55 @@ pub struct Session {
 }
 
 impl Session {
+    /// The known start of the incarnation that something which began at `time` belongs to; `None`: that start is guessed. Only
+    /// where events carry no `uniqueSessionId`.
+    #[must_use]
+    pub fn start_at(&self, time: i64) -> Option<i64> {
+        let (start, known) = self.head.starts.range(..=time).next_back()?;
+        let mut between = self.closed.spans.iter();
+        let is_cut_off = between.any(|span| *start < span.start && span.start <= time);
+        let is_over = known.end.as_ref().is_some_and(|end| end.time < time);
+        (!is_cut_off && !is_over).then_some(*start)
+    }
+
+    /// The phase of the incarnation that something which began at `time` belongs to; `None`: that start is guessed.
+    pub fn phase_at(&mut self, time: i64, unique: bool) -> Option<&mut Phase> {
+        if unique {
+            return Some(&mut self.head.phase);
+        }
+        let start = self.start_at(time)?;
+        self.head.starts.get_mut(&start).map(|known| &mut known.phase)
+    }
+
+    /// The known end of the incarnation that something which began at `time` belongs to.
+    #[must_use]
+    pub fn end_at(&self, time: i64, unique: bool) -> Option<&End> {
+        if unique {
+            return self.head.starts.values().find_map(|known| known.end.as_ref());
+        }
+        self.head.starts.get(&self.start_at(time)?)?.end.as_ref()
+    }
+
+    /// Whether documents of any of its incarnations were written.
+    #[must_use]
+    pub fn has_written(&self) -> bool {
+        let mut starts = self.head.starts.values();
+        starts.any(|start| start.end.is_some() || start.phase.written)
+            || self.connections.values().any(|known| known.alone.written)
+            || self.recordings.values().any(|known| known.alone.written)
+    }
+
+    /// Takes all of it for silent.
+    pub fn fall_silent(&mut self) {
+        let starts = self.head.starts.values_mut().map(|start| &mut start.phase);
+        for phase in starts.chain([&mut self.head.phase]) {
+            (phase.silent, phase.written) = (true, true);
+        }
+        let connections = self.connections.values_mut().map(|known| &mut known.alone);
+        let recordings = self.recordings.values_mut().map(|known| &mut known.alone);
+        connections.chain(recordings).for_each(|alone| alone.written = true);
+    }
+
     /// The connection with this id, begun if there is none.
     #[expect(clippy::missing_panics_doc, reason = "it was put there a moment ago")]
     pub fn connection(&mut self, id: &str) -> &mut Connection {
