@@ -14,7 +14,7 @@ use super::words::{
     BySource, CANDIDATES, DIRECTIONS, ICE_STATES, InCluster, LEVELS, MEDIA, MODES, NODE_STATUSES,
     Node, Pair, REASONS, REJECTIONS, STATUSES, TRANSPORTS, TYPES, Word, place, word,
 };
-use crate::enrich::fields::candidate;
+use crate::enrich::fields;
 use crate::event::{Aspect, Body, Event, Field, FieldName, Kind, RecordingStatus, is_internal};
 
 /// Seconds and other fractions that are added up.
@@ -278,20 +278,8 @@ impl SourceMetrics {
 
     /// Rare enough to look labels up.
     fn pair(&self, event: &Event<'_>) {
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Candidates {
-            #[serde(default)]
-            local_candidate: String,
-            #[serde(default)]
-            remote_candidate: String,
-        }
         let pair = event.field(FieldName::CandidatePair);
-        let Some(pair) = pair.and_then(|pair| serde_json::from_str::<Candidates>(&pair.json).ok())
-        else {
-            return;
-        };
-        let (local, remote) = (candidate(&pair.local_candidate), candidate(&pair.remote_candidate));
+        let Some((local, remote)) = pair.and_then(|pair| fields::pair(&pair.json)) else { return };
         let kind =
             |kind: Option<&str>| word(CANDIDATES, place(CANDIDATES, kind.unwrap_or_default()));
         let transport = local.transport.or(remote.transport).unwrap_or_default();
@@ -396,9 +384,7 @@ fn endpoint(event: &Event<'_>) -> Option<(usize, u64)> {
     let session = event.session.as_ref();
     let session = session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id));
     let id = hash(hash(hash(0, session.unwrap_or_default()), connection), &endpoint);
-    // `CONNECTION_STREAM` receives, `STREAM` sends.
-    let receives = endpoint.strip_prefix(connection).is_some_and(|rest| rest.starts_with('_'));
-    Some((usize::from(receives), id))
+    Some((usize::from(!fields::is_publisher(&endpoint, connection)), id))
 }
 
 fn cluster(event: &Event<'_>) -> String {

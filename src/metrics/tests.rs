@@ -192,6 +192,27 @@ fn packets_are_counted_by_growth_and_first_media_once() {
     );
 }
 
+/// Up to 2.11 the stream id of a publisher begins with its connection id.
+#[test]
+fn the_endpoint_of_an_old_publisher_is_outbound() {
+    let metrics = Metrics::new();
+    for endpoint in ["con_CAMERA_XHIHV", "con_con2_CAMERA_XHIHV"] {
+        observe(
+            &metrics,
+            "default",
+            &format!(
+                "{{\"timestamp\":{START},\"sessionId\":\"s\",\"connectionId\":\"con\",\"endpoint\":\"{endpoint}\",\"mediaType\":\"audio\",\"jitter\":0.004,\"bytesReceived\":1}}"
+            ),
+        );
+    }
+    let page = metrics.encode();
+    for direction in ["outbound", "inbound"] {
+        let labels = format!("{{source=\"default\",direction=\"{direction}\"}}");
+        let name = format!("callscope_jitter_seconds_count{labels}");
+        assert_eq!(sample(&page, &name), "1", "{direction}");
+    }
+}
+
 #[test]
 fn a_recording_without_a_final_status_is_stuck_until_it_has_one() {
     let metrics = Metrics::new();
