@@ -115,7 +115,7 @@ impl Families {
     }
 
     pub(super) fn by_rejection(&self, source: &str) -> Vec<Counter> {
-        let words: Vec<&'static str> = REJECTIONS.iter().map(|(word, _)| *word).collect();
+        let words: Vec<&'static str> = REJECTIONS.iter().map(|(word, ..)| *word).collect();
         each(&words, |reason| {
             self.rejected.get_or_create_owned(&ByReason { source: source.to_owned(), reason })
         })

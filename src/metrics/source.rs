@@ -176,7 +176,9 @@ impl SourceMetrics {
 
     /// Counts a record that is no event; `reason` as the decoder gives it.
     pub fn rejected(&self, reason: &str) {
-        let place = REJECTIONS.iter().position(|(_, begin)| reason.starts_with(begin));
+        let place = REJECTIONS
+            .iter()
+            .position(|(_, begin, then)| reason.starts_with(begin) && reason.contains(then));
         count(&self.rejected, place.unwrap_or(REJECTIONS.len()));
     }
 

@@ -92,16 +92,21 @@ pub(super) const NODE_STATUSES: &[&str] = &[
     "terminating",
     "terminated",
 ];
-/// Why records are no events; begins of the texts that the decoder gives stand beside.
-pub(super) const REJECTIONS: &[(&str, &str)] = &[
-    ("not_json", "not JSON"),
-    ("not_an_object", "not a JSON object"),
-    ("not_an_event", "no event"),
-    ("no_time", "no usable `timestamp`"),
-    ("bad_time", "`timestamp` "),
-    ("too_many_fields", "more than"),
-    ("missing_field", "`"),
-    ("damaged", "the journal is damaged"),
+/// Why records are no events: the word, and how the text begins and goes on that the decoder, or whoever handed the record
+/// over, gives. The first that fits counts; what a record can put into a text comes after what it cannot.
+pub(super) const REJECTIONS: &[(&str, &str, &str)] = &[
+    ("not_json", "not JSON", ""),
+    ("not_an_object", "not a JSON object", ""),
+    ("not_an_event", "no event", ""),
+    ("no_time", "no usable `timestamp`", ""),
+    ("too_many_fields", "more than", "fields"),
+    ("too_deep", "objects and lists are nested", ""),
+    ("missing_field", "`", "` without usable `"),
+    ("bad_time", "`timestamp` ", " lies before"),
+    ("bad_start", "`uniqueSessionId` ends in", ""),
+    ("long_id", "`", "` is longer than"),
+    ("long_line", "a line longer than", ""),
+    ("damaged", "the journal is damaged", ""),
 ];
 
 /// Place of `text` in `known`; one past the end if it is not there.
