@@ -224,8 +224,10 @@ impl Metrics {
         self.source(source).event(event, wall);
     }
 
-    /// Counts a record of `source` that is no event; `reason` as the decoder gives it.
+    /// Counts a record of `source` that is no event; `reason` as the decoder gives it. What damage left of a record does not
+    /// name its source any more, and counts for `default`.
     pub fn rejected(&self, source: &str, reason: &str) {
+        let source = if source.is_empty() { "default" } else { source };
         self.source(source).rejected(reason);
     }
 
@@ -251,7 +253,7 @@ impl Metrics {
             ("stored", tally.stored),
             ("existed", tally.existed),
             ("older", tally.older),
-            ("dead", tally.refused),
+            ("refused", tally.refused),
         ];
         for (outcome, count) in documents {
             self.documents.get_or_create(&ByOutcome { outcome: Word(outcome) }).inc_by(count);

@@ -344,3 +344,13 @@ fn every_reason_why_a_record_is_no_event_has_a_word() {
         assert_eq!(sample(&metrics.encode(), &name), "1", "{text}");
     }
 }
+
+#[test]
+fn a_damaged_record_makes_no_source_of_its_own() {
+    let metrics = Metrics::new();
+    metrics.rejected("", "the journal is damaged here");
+    let page = metrics.encode();
+    let name = "callscope_events_rejected_total{source=\"default\",reason=\"damaged\"}";
+    assert_eq!(sample(&page, name), "1");
+    assert!(!page.contains("source=\"\""), "{page}");
+}
