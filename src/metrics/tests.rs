@@ -334,6 +334,7 @@ fn every_reason_why_a_record_is_no_event_has_a_word() {
     let others = [
         ("the journal is damaged here".to_owned(), "damaged"),
         ("a line longer than 64 MiB".to_owned(), "long_line"),
+        ("`timestamp` 7 lies more than a day ahead of the clock".to_owned(), "bad_time"),
         ("something else".to_owned(), "other"),
     ];
     for (text, word) in errors.into_iter().map(told).chain(others) {

@@ -102,7 +102,7 @@ pub(super) const REJECTIONS: &[(&str, &str, &str)] = &[
     ("too_many_fields", "more than", "fields"),
     ("too_deep", "objects and lists are nested", ""),
     ("missing_field", "`", "` without usable `"),
-    ("bad_time", "`timestamp` ", " lies before"),
+    ("bad_time", "`timestamp` ", " lies "),
     ("bad_start", "`uniqueSessionId` ends in", ""),
     ("long_id", "`", "` is longer than"),
     ("long_line", "a line longer than", ""),
