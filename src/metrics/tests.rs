@@ -355,3 +355,32 @@ fn a_damaged_record_makes_no_source_of_its_own() {
     assert_eq!(sample(&page, name), "1");
     assert!(!page.contains("source=\"\""), "{page}");
 }
+
+#[test]
+fn clusters_beyond_the_bound_are_other_everywhere() {
+    use crate::live::CLUSTERS_MAX;
+    let metrics = Metrics::new();
+    let clusters = |page: &str, name: &str| {
+        let of = |line: &&str| line.starts_with(&format!("callscope_{name}{{"));
+        page.lines().filter(of).count()
+    };
+    for cluster in 0..CLUSTERS_MAX + 5 {
+        let crash = format!(
+            "{{\"event\":\"nodeCrashed\",\"timestamp\":{START},\"id\":\"m\",\"clusterId\":\"c{cluster}\"}}"
+        );
+        observe(&metrics, "default", &crash);
+    }
+    for cluster in 0..CLUSTERS_MAX + 5 {
+        let mut live = Live::default();
+        live.count("default", &format!("c{cluster}"), Totals { sessions: 1, ..Totals::default() });
+        live.count("default", "d", Totals { sessions: 1, ..Totals::default() });
+        metrics.live(&live);
+    }
+    let page = metrics.encode();
+    assert_eq!(sample(&page, "callscope_node_crashes_total{cluster=\"other\"}"), "5");
+    assert_eq!(clusters(&page, "node_crashes_total"), CLUSTERS_MAX + 1);
+    let other = "callscope_sessions_active{source=\"default\",cluster=\"other\"}";
+    assert_eq!(sample(&page, other), "2");
+    // One is without a cluster, from before anything was open.
+    assert_eq!(clusters(&page, "sessions_active"), CLUSTERS_MAX + 2);
+}

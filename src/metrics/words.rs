@@ -1,8 +1,12 @@
-//! Labels, and the closed sets out of which their values come.
+//! Labels, and the closed sets out of which their values come; clusters, of which events tell, are told apart up to a bound.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+use crate::live::{CLUSTERS_MAX, OTHER_CLUSTER};
 
 /// Event names and kinds that are told apart, frequent ones first; all others are `other`.
 pub(super) const TYPES: &[&str] = &[
@@ -121,6 +125,25 @@ pub(super) struct Word(pub(super) &'static str);
 impl EncodeLabelValue for Word {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         encoder.write_str(self.0)
+    }
+}
+
+/// The clusters that have been told of so far, as many as are told apart. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Clusters(Arc<Mutex<BTreeSet<String>>>);
+
+impl Clusters {
+    /// `cluster` as a label: itself if it is among the first [`CLUSTERS_MAX`], otherwise [`OTHER_CLUSTER`].
+    pub(super) fn label(&self, cluster: &str) -> String {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_told_apart = cluster.is_empty() || known.contains(cluster);
+        if !is_told_apart {
+            if known.len() >= CLUSTERS_MAX {
+                return OTHER_CLUSTER.to_owned();
+            }
+            known.insert(cluster.to_owned());
+        }
+        cluster.to_owned()
     }
 }
 
