@@ -17,7 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{AnySink, open_geoip, open_sink, sink_failure, stop_on_signal, tell, wall};
+use super::{
+    AnySink, open_geoip, open_sink, setup_failure, sink_failure, stop_on_signal, tell, wall,
+};
 use crate::checkpoint::{Disk, Progress, Tally};
 use crate::cli::{ExitCode, Failure, To};
 use crate::config::{Config, SinkKind};
@@ -119,8 +121,11 @@ async fn set_up(sink: &AnySink) -> Result<(), Failure> {
     let AnySink::Elasticsearch(sink) = sink else {
         return sink.setup().await.map_err(sink_failure);
     };
-    let plan = sink.plan().await.map_err(Failure::with(ExitCode::Unreachable))?;
-    sink.apply(&plan).await.map_err(Failure::with(ExitCode::Unreachable))
+    let plan = sink.plan().await.map_err(setup_failure)?;
+    for told in plan.warnings.iter().chain(&plan.faults) {
+        tell(&format!("warning: {told}"));
+    }
+    sink.apply(&plan).await.map_err(setup_failure)
 }
 
 /// A file to be read.
