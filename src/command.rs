@@ -116,9 +116,7 @@ impl AnyIndex {
                 found.map_err(|error| SearchError::Unavailable(error.into()))?
             }
             Self::Elasticsearch(index) => index.search(&search).await,
-            Self::None => Err(SearchError::Refused(
-                "sink.kind is stdout: nothing is stored that could be searched".to_owned(),
-            )),
+            Self::None => Err(SearchError::Nowhere),
         }
     }
 }
