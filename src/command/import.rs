@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +34,7 @@ use crate::lane::stats::Sweep;
 use crate::lane::{Item, Lane, LaneError};
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::record::{Input, Position, Record};
+use crate::record::Input;
 use crate::sessions::Keeping;
 use crate::sink::{Sink, SinkError};
 
@@ -189,7 +188,7 @@ impl Reading {
                 match next {
                     Ok(Some(line)) => {
                         bytes += line.bytes.len();
-                        items.push(item(line, &input, source));
+                        items.push(line.item(&input, source));
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -301,20 +300,6 @@ impl Import {
             self.write_all(Batch { documents, ..Batch::default() }).await?;
         }
         self.settle().await
-    }
-}
-
-fn item(line: Line, input: &Input, source: &Arc<str>) -> Item {
-    let record = Record {
-        position: Position { input: input.clone(), offset: line.offset },
-        next_offset: line.next_offset,
-        source: Arc::clone(source),
-        payload: Bytes::from(line.bytes),
-    };
-    if line.is_too_long {
-        Item::Damaged(record, "a line longer than 64 MiB")
-    } else {
-        Item::Record(record)
     }
 }
 
