@@ -264,3 +264,18 @@ fn import_tells_what_setup_leaves_out() {
     assert!(code == 3 && told.contains("no more templates"), "{told}");
     assert!(told.contains("warning: elasticsearch.retention is left out"), "{told}");
 }
+
+#[test]
+fn all_dead_letters_are_tried_again_however_many_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.log");
+    std::fs::write(&file, "garbage\n".repeat(501)).unwrap();
+    let (code, _, told) =
+        run(folder.path(), &["import", "--to", "embedded", file.to_str().unwrap()]);
+    assert!(code == 5 && told.contains("501 dead"), "{told}");
+    let (code, _, told) = run(folder.path(), &["dead-letters", "retry", "no such"]);
+    assert!(code == 2 && told.contains("there is no dead letter no such"), "{told}");
+    let (code, output, told) = run(folder.path(), &["dead-letters", "retry", "--all"]);
+    assert_eq!((code, output.as_str()), (0, "501 tried again, 0 refused\n"), "{told}");
+    assert_eq!(run(folder.path(), &["dead-letters", "list"]).1, "");
+}
