@@ -13,7 +13,7 @@ use crate::document::Document;
 use crate::enrich::place::GeoIp;
 use crate::metrics::Metrics;
 use crate::search::{Page, Search, SearchError};
-use crate::sink::elasticsearch::ElasticsearchSink;
+use crate::sink::elasticsearch::{ElasticsearchSink, SetupError};
 use crate::sink::embedded::EmbeddedIndex;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
@@ -116,9 +116,7 @@ impl AnyIndex {
                 found.map_err(|error| SearchError::Unavailable(error.into()))?
             }
             Self::Elasticsearch(index) => index.search(&search).await,
-            Self::None => Err(SearchError::Refused(
-                "sink.kind is stdout: nothing is stored that could be searched".to_owned(),
-            )),
+            Self::None => Err(SearchError::Nowhere),
         }
     }
 }
@@ -186,8 +184,17 @@ fn sink_failure(error: SinkError) -> Failure {
             ExitCode::Internal,
             anyhow::anyhow!("stopped before everything was written"),
         ),
-        SinkError::Misconfigured(error) => Failure::new(ExitCode::Unreachable, error),
+        SinkError::Misconfigured(error) => Failure::new(ExitCode::Misconfigured, error),
     }
+}
+
+/// How the process ends when setting up did not work.
+fn setup_failure(error: SetupError) -> Failure {
+    let code = match error {
+        SetupError::Refused(_) => ExitCode::Misconfigured,
+        SetupError::Denied(_) | SetupError::Away(_) => ExitCode::Unreachable,
+    };
+    Failure::new(code, error)
 }
 
 /// Cancelled when the process is asked to stop.

@@ -257,9 +257,7 @@ impl Enricher {
         }
         let endpoint = event.field(Name::Endpoint).and_then(Field::text);
         if let (Some(endpoint), Some(connection)) = (&endpoint, &event.connection_id) {
-            let publishes = !endpoint.starts_with(connection.as_ref())
-                || endpoint.len() <= connection.len() + 1
-                || is_old_stream_id(endpoint, connection);
+            let publishes = fields::is_publisher(endpoint, connection);
             derived.text("mediaRole", if publishes { "publisher" } else { "subscriber" });
             let mut uid = Hasher::new("endpoint");
             let session = event.session.as_ref();
@@ -367,7 +365,7 @@ impl Enricher {
     }
 
     fn drops(&self, name: FieldName) -> bool {
-        self.privacy.drops_any() && self.privacy.drops(name.text())
+        self.privacy.drops(name.text())
     }
 
     fn rtsp_uri(&self, event: &Event<'_>) -> Option<String> {
@@ -398,16 +396,6 @@ impl Enricher {
     }
 }
 
-/// Up to 2.11 a publisher's stream id begins with its connection id: `CONNECTION_CAMERA_XHIHV`. A subscriber's endpoint
-/// begins with the receiver's, followed by a whole stream id.
-fn is_old_stream_id(endpoint: &str, connection: &str) -> bool {
-    let rest = endpoint.strip_prefix(connection).and_then(|rest| rest.strip_prefix('_'));
-    rest.is_some_and(|rest| {
-        let kind = rest.split('_').next().unwrap_or("");
-        rest.split('_').count() == 2 && kind.bytes().all(|byte| byte.is_ascii_uppercase())
-    })
-}
-
 /// The object `client` of documents.
 fn client_json(platform: &str) -> String {
     let client = client::parse(platform);
@@ -436,17 +424,7 @@ fn geo_json(place: &Place) -> String {
 
 /// The object `candidate` of documents: `localType`, `remoteType`, `transport` of a selected pair.
 fn candidate_json(pair: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Pair {
-        #[serde(default)]
-        local_candidate: String,
-        #[serde(default)]
-        remote_candidate: String,
-    }
-    let pair: Pair = serde_json::from_str(pair).ok()?;
-    let (local, remote) =
-        (fields::candidate(&pair.local_candidate), fields::candidate(&pair.remote_candidate));
+    let (local, remote) = fields::pair(pair)?;
     let mut json = Object::with_capacity(80);
     json.text_if("localType", local.kind);
     json.text_if("remoteType", remote.kind);

@@ -10,6 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
+use crate::lane::Item;
+use crate::record::{Input, Position, Record};
+
 pub mod follow;
 
 /// Longest line that is a record. OpenVidu's longest are some 100 kB.
@@ -38,6 +43,24 @@ pub struct Line {
     pub bytes: Vec<u8>,
     /// Whether it has more than [`LINE_BYTES_MAX`].
     pub is_too_long: bool,
+}
+
+impl Line {
+    /// The line as a record of `input`, which came from `source`.
+    #[must_use]
+    pub fn item(self, input: &Input, source: &Arc<str>) -> Item {
+        let record = Record {
+            position: Position { input: input.clone(), offset: self.offset },
+            next_offset: self.next_offset,
+            source: Arc::clone(source),
+            payload: Bytes::from(self.bytes),
+        };
+        if self.is_too_long {
+            Item::Damaged(record, "a line longer than 64 MiB")
+        } else {
+            Item::Record(record)
+        }
+    }
 }
 
 /// The lines of one file.

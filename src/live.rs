@@ -1,5 +1,5 @@
-//! What is going on at this moment: a picture of the open sessions, made by the lane after every cycle for the page, the API
-//! and the gauges. Nobody else looks into the fold.
+//! What is going on at this moment: a picture of the open sessions, made by the lane for the page, the API and the gauges:
+//! after a cycle, but at most twice a second, and every 10 s while nothing is read. Nobody else looks into the fold.
 
 use serde::Serialize;
 
@@ -12,7 +12,13 @@ pub const PEOPLE_MAX: usize = 200;
 /// Participants of a session up to which the sizes of sessions are told apart.
 pub const SIZES: [u64; 12] = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256];
 
-/// The open sessions after a cycle.
+/// Clusters of one source that are told apart in the totals; all others are [`OTHER_CLUSTER`] together. Events name them, so
+/// there may be any number.
+pub const CLUSTERS_MAX: usize = 64;
+/// What clusters beyond [`CLUSTERS_MAX`] are called.
+pub const OTHER_CLUSTER: &str = "other";
+
+/// The open sessions at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Live {
@@ -22,7 +28,7 @@ pub struct Live {
     pub totals: Totals,
     /// Newest event first.
     pub sessions: Vec<LiveSession>,
-    /// The same totals by source and cluster, for the gauges.
+    /// The same totals by source and cluster, for the gauges. Of each source at most [`CLUSTERS_MAX`] clusters and the rest.
     #[serde(skip)]
     pub shares: Vec<Share>,
 }
@@ -85,16 +91,17 @@ pub struct LiveSession {
 impl Live {
     /// Counts one open session in the totals and in those of its source and cluster.
     pub fn count(&mut self, source: &str, cluster_id: &str, own: Totals) {
-        let at = self
-            .shares
-            .iter()
-            .position(|share| share.source == source && share.cluster_id == cluster_id);
-        let at = at.unwrap_or_else(|| {
+        self.totals.add(own);
+        let of_source = self.shares.iter().filter(|share| share.source == source);
+        let is_known = of_source.clone().any(|share| share.cluster_id == cluster_id);
+        let cluster_id =
+            if is_known || of_source.count() < CLUSTERS_MAX { cluster_id } else { OTHER_CLUSTER };
+        let is = |share: &Share| share.source == source && share.cluster_id == cluster_id;
+        let at = self.shares.iter().position(is).unwrap_or_else(|| {
             let (source, cluster_id) = (source.to_owned(), cluster_id.to_owned());
             self.shares.push(Share { source, cluster_id, ..Share::default() });
             self.shares.len() - 1
         });
-        self.totals.add(own);
         if let Some(share) = self.shares.get_mut(at) {
             share.totals.add(own);
             let size = SIZES.iter().position(|most| own.connections <= *most);
@@ -158,5 +165,21 @@ mod tests {
         assert_eq!((live.shares.len(), live.shares[0].totals.connections), (2, 1002));
         let sizes = &live.shares[0].sizes;
         assert_eq!((sizes[1], sizes[SIZES.len()], sizes.iter().sum::<u64>()), (1, 1, 2));
+    }
+
+    #[test]
+    fn clusters_beyond_the_bound_are_counted_together() {
+        let mut live = Live::default();
+        let own = Totals { sessions: 1, ..Totals::default() };
+        for turn in [1, 2] {
+            for cluster in 0..CLUSTERS_MAX + 5 {
+                live.count("a", &format!("c{cluster}"), own);
+            }
+            assert_eq!(live.shares.len(), CLUSTERS_MAX + 1);
+            let last = live.shares.last().unwrap();
+            assert_eq!((&*last.cluster_id, last.totals.sessions), (OTHER_CLUSTER, 5 * turn));
+        }
+        live.count("b", "c70", own);
+        assert_eq!(live.shares.last().unwrap().cluster_id, "c70");
     }
 }

@@ -1,8 +1,10 @@
 //! Metrics: every one is declared here, once. Nothing is global but the count of log lines, so a test reads exact counts.
 //!
-//! Labels have a closed set of values or come from the settings; no session, user or stream is ever one. Directions are
-//! those of the participant: `outbound` is what it sends. Counters begin at 0 with the process; what needs an earlier event
-//! (packets, first media, stuck recordings) begins anew with it.
+//! Labels have a closed set of values or come from the settings; no session, user or stream is ever one. Only clusters and
+//! media nodes are named by events: the first [`CLUSTERS_MAX`](crate::live::CLUSTERS_MAX) clusters are told apart, all others
+//! are `other`, and nodes have a bound of their own. Directions are those of the participant: `outbound` is what it sends.
+//! Counters begin at 0 with the process; what needs an earlier event (packets, first media, stuck recordings) begins anew
+//! with it.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -224,8 +226,10 @@ impl Metrics {
         self.source(source).event(event, wall);
     }
 
-    /// Counts a record of `source` that is no event; `reason` as the decoder gives it.
+    /// Counts a record of `source` that is no event; `reason` as the decoder gives it. What damage left of a record does not
+    /// name its source any more, and counts for `default`.
     pub fn rejected(&self, source: &str, reason: &str) {
+        let source = if source.is_empty() { "default" } else { source };
         self.source(source).rejected(reason);
     }
 
@@ -251,7 +255,7 @@ impl Metrics {
             ("stored", tally.stored),
             ("existed", tally.existed),
             ("older", tally.older),
-            ("dead", tally.refused),
+            ("refused", tally.refused),
         ];
         for (outcome, count) in documents {
             self.documents.get_or_create(&ByOutcome { outcome: Word(outcome) }).inc_by(count);
@@ -297,10 +301,20 @@ impl Metrics {
     /// Takes over the totals of the open sessions.
     pub fn live(&self, live: &Live) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if live.shares.is_empty() && shown.is_empty() {
+        let mut shares: Vec<Share> = Vec::new();
+        for share in &live.shares {
+            let (source, cluster_id) =
+                (&share.source, self.families.clusters.label(&share.cluster_id));
+            let is = |known: &&mut Share| known.source == *source && known.cluster_id == cluster_id;
+            match shares.iter_mut().find(is) {
+                Some(known) => known.totals.add(share.totals),
+                None => shares.push(Share { cluster_id, ..share.clone() }),
+            }
+        }
+        if shares.is_empty() && shown.is_empty() {
             shown.push(("default".to_owned(), String::new()));
         }
-        for share in &live.shares {
+        for share in &shares {
             let key = (share.source.clone(), share.cluster_id.clone());
             if !shown.contains(&key) {
                 shown.push(key);
@@ -312,8 +326,7 @@ impl Metrics {
                 cluster_id: cluster_id.clone(),
                 ..Share::default()
             };
-            let own = live
-                .shares
+            let own = shares
                 .iter()
                 .find(|share| &share.source == source && &share.cluster_id == cluster_id);
             self.show_totals(own.unwrap_or(&none));

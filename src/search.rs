@@ -95,6 +95,9 @@ pub enum SearchError {
     /// The question is at fault; the text says how.
     #[error("{0}")]
     Refused(String),
+    /// Documents go where they cannot be asked for.
+    #[error("sink.kind is stdout: nothing is stored that could be searched")]
+    Nowhere,
     /// The index cannot be asked at the moment.
     #[error("the index does not answer: {}", crate::logging::chain(.0))]
     Unavailable(anyhow::Error),

@@ -1,7 +1,7 @@
 //! The binary as a process: output, exit codes, messages.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails shows where")]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -195,4 +195,87 @@ fn a_message_tells_its_cause_once() {
         callscope(folder.path(), &["serve"]).env("CALLSCOPE__HTTP__LISTEN", &address).output();
     let (code, _, told) = ended(&output.unwrap());
     assert_eq!((code, told.matches("in use").count()), (3, 1), "{told}");
+}
+
+/// Answers every request with what `answer` makes of its first line, and gives the address. Ends with the process.
+fn elasticsearch(answer: impl Fn(&str) -> (u16, &'static str) + Send + 'static) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read > 0)
+            {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head);
+            let (status, body) = answer(head.lines().next().unwrap_or_default());
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("content-length").then(|| value.parse().ok())?
+            });
+            // A connection that is closed with something unread is reset, and the answer lost with it.
+            let mut sent = vec![0; length.unwrap_or(0)];
+            let _gone = stream.read_exact(&mut sent);
+            let answer = format!(
+                "HTTP/1.1 {status} x\r\nx-elastic-product: Elasticsearch\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _gone = stream.write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn a_refusal_is_misconfigured_and_a_denial_unreachable_in_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for (status, expected) in [(400, 3), (401, 4), (503, 4)] {
+        let url = elasticsearch(move |_| (status, "{}"));
+        for arguments in [&["setup"][..], &["check"], &["import", FIXTURE]] {
+            let mut command = callscope(folder.path(), arguments);
+            command
+                .env("CALLSCOPE__HTTP__LISTEN", "127.0.0.1:0")
+                .env("CALLSCOPE__SINK__KIND", "elasticsearch")
+                .env("CALLSCOPE__ELASTICSEARCH__URLS", &url);
+            let (code, output, told) = ended(&command.output().unwrap());
+            assert_eq!(code, expected, "{status} {arguments:?}: {output}{told}");
+        }
+    }
+}
+
+#[test]
+fn import_tells_what_setup_leaves_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = elasticsearch(|line| match line {
+        line if line.starts_with("GET / ") => (200, r#"{"version":{"number":"8.19.0"}}"#),
+        line if line.starts_with("GET /_ilm/") => (400, "{}"),
+        line if line.starts_with("GET ") => (404, "{}"),
+        _ => (400, r#"{"error":{"reason":"no more templates"}}"#),
+    });
+    let mut command = callscope(folder.path(), &["import", FIXTURE]);
+    command
+        .env("CALLSCOPE__SINK__KIND", "elasticsearch")
+        .env("CALLSCOPE__ELASTICSEARCH__RETENTION", "30d")
+        .env("CALLSCOPE__ELASTICSEARCH__URLS", &url);
+    let (code, _, told) = ended(&command.output().unwrap());
+    assert!(code == 3 && told.contains("no more templates"), "{told}");
+    assert!(told.contains("warning: elasticsearch.retention is left out"), "{told}");
+}
+
+#[test]
+fn all_dead_letters_are_tried_again_however_many_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events.log");
+    std::fs::write(&file, "garbage\n".repeat(501)).unwrap();
+    let (code, _, told) =
+        run(folder.path(), &["import", "--to", "embedded", file.to_str().unwrap()]);
+    assert!(code == 5 && told.contains("501 dead"), "{told}");
+    let (code, _, told) = run(folder.path(), &["dead-letters", "retry", "no such"]);
+    assert!(code == 2 && told.contains("there is no dead letter no such"), "{told}");
+    let (code, output, told) = run(folder.path(), &["dead-letters", "retry", "--all"]);
+    assert_eq!((code, output.as_str()), (0, "501 tried again, 0 refused\n"), "{told}");
+    assert_eq!(run(folder.path(), &["dead-letters", "list"]).1, "");
 }

@@ -100,26 +100,26 @@ impl Serve {
     }
 
     async fn get(&self, path: &str) -> String {
-        let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
         let request =
             format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let asked = async {
+            let mut stream = tokio::net::TcpStream::connect(self.address).await?;
+            stream.write_all(request.as_bytes()).await?;
+            stream.read_to_string(&mut answer).await
+        };
+        if let Err(error) = asked.await {
+            panic!("no answer to {path}: {error}\n{}", self.told.lock().unwrap());
+        }
         answer
     }
 
-    /// Looks until `path` answers with `text` in it. Without an end, what never comes would show as a test that hangs.
+    /// Looks until `path` answers with `text` in it, however long that takes. Nobody answers any more once the process has
+    /// ended: then this fails.
     async fn wait_for(&self, path: &str, text: &str) {
-        let mut answer = String::new();
-        for _ in 0..10_000 {
-            answer = self.get(path).await;
-            if answer.contains(text) {
-                return;
-            }
+        while !self.get(path).await.contains(text) {
             tokio::task::yield_now().await;
         }
-        panic!("no {text} in {answer}\n{}", self.told.lock().unwrap());
     }
 
     /// Until the journal is dealt with.

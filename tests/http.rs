@@ -241,6 +241,9 @@ async fn a_full_journal_breaks_the_connection_and_room_lets_it_through() {
     let answer = server.request("POST", "/webhook", "", &[b'x'; 50]).await;
     assert_eq!(answer, "", "no answer at all, so that OpenVidu sends again");
     assert_eq!(server.status("GET", "/readyz", "", b"").await, 503);
+    let end = *server.journal.end().borrow();
+    server.journal.release(end).unwrap();
+    assert_eq!(server.status("POST", "/webhook", "", &[b'y'; 50]).await, 200);
     server.end().await;
 }
 
@@ -706,5 +709,22 @@ async fn many_large_answers_at_once_wait_for_room_and_all_come() {
     for body in futures_util::future::join_all(all).await {
         assert_eq!(body["documents"].as_array().unwrap().len(), 30);
     }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn without_an_index_what_is_open_is_shown_and_the_rest_says_why_not() {
+    let server = Server::start(1 << 20, |_| {}).await;
+    let list = server.json("/api/sessions").await;
+    assert_eq!(list["live"]["sessions"][0]["uniqueSessionId"], "x_1");
+    assert!(list["error"].as_str().unwrap().contains("sink.kind is stdout"), "{list}");
+    let one = server.json("/api/sessions/x_1").await;
+    assert_eq!((&one["open"]["users"], &one["summary"]), (&1.into(), &serde_json::Value::Null));
+    assert!(one["error"].as_str().unwrap().contains("sink.kind is stdout"), "{one}");
+    for path in ["/api/search", "/api/sessions/no_such"] {
+        let answer = server.request("GET", path, "", b"").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("set sink.kind"), "{answer}");
+    }
+    assert_eq!(server.status("GET", "/api/search?offset=10000", "", b"").await, 400);
     server.end().await;
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
-use super::{open_geoip, print};
+use super::{open_geoip, print, setup_failure};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
 use crate::decode::{self, Decoded};
@@ -13,7 +13,7 @@ use crate::files::Lines;
 use crate::http::{Bound, HttpError};
 use crate::journal::lock::DataDirLock;
 use crate::sink::StatusSender;
-use crate::sink::elasticsearch::{ElasticsearchSink, SetupError};
+use crate::sink::elasticsearch::ElasticsearchSink;
 
 pub(super) async fn run(config: &Config, events: Option<&Path>) -> Result<ExitCode, Failure> {
     if let Some(path) = events {
@@ -124,10 +124,7 @@ async fn check_elasticsearch(
         StatusSender::default(),
     )
     .map_err(Failure::with(ExitCode::Misconfigured))?;
-    let plan = sink.plan().await.map_err(|error| match error {
-        SetupError::Refused(_) => Failure::new(ExitCode::Misconfigured, error),
-        SetupError::Denied(_) | SetupError::Away(_) => Failure::new(ExitCode::Unreachable, error),
-    })?;
+    let plan = sink.plan().await.map_err(setup_failure)?;
     let mut code = ExitCode::Ok;
     for step in &plan.steps {
         let state = match (&step.before, config.sink.setup) {

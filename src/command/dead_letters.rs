@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
-use super::{open_sink, print, sink_failure, stop_on_signal, wall};
+use super::{AnySink, open_sink, print, sink_failure, stop_on_signal, wall};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{DeadLettersCommand, ExitCode, Failure};
 use crate::config::Config;
@@ -27,14 +28,12 @@ pub(super) async fn run(config: Config, command: DeadLettersCommand) -> Result<E
         DeadLettersCommand::List => list(&letters),
         DeadLettersCommand::Show { key } => show(&letters, &key),
         DeadLettersCommand::Retry { keys, all } => {
-            retry(&config, &letters, &chosen(&letters, keys, all)?).await
+            keys.iter().try_for_each(|key| known(&letters, key).map(drop))?;
+            retry(&config, &letters, (!all).then_some(keys)).await
         }
         DeadLettersCommand::Discard { keys, all } => {
             let keys = chosen(&letters, keys, all)?;
-            for key in &keys {
-                let known = letters.get(key).map_err(Failure::with(ExitCode::Internal))?;
-                known.ok_or_else(|| missing(key))?;
-            }
+            keys.iter().try_for_each(|key| known(&letters, key).map(drop))?;
             let removed = letters.remove(&keys).map_err(Failure::with(ExitCode::Internal))?;
             print(&format!("{removed} discarded"))?;
             Ok(ExitCode::Ok)
@@ -77,16 +76,19 @@ fn list(letters: &DeadLetters) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Ok)
 }
 
-fn missing(key: &str) -> Failure {
-    Failure::new(
-        ExitCode::Usage,
-        anyhow::anyhow!("there is no dead letter {key}; `callscope dead-letters list` shows them"),
-    )
+/// The letter kept under `key`, which somebody has named.
+fn known(letters: &DeadLetters, key: &str) -> Result<DeadLetter, Failure> {
+    let letter = letters.get(key).map_err(Failure::with(ExitCode::Internal))?;
+    letter.ok_or_else(|| {
+        let error = anyhow::anyhow!(
+            "there is no dead letter {key}; `callscope dead-letters list` shows them"
+        );
+        Failure::new(ExitCode::Usage, error)
+    })
 }
 
 fn show(letters: &DeadLetters, key: &str) -> Result<ExitCode, Failure> {
-    let letter =
-        letters.get(key).map_err(Failure::with(ExitCode::Internal))?.ok_or_else(|| missing(key))?;
+    let letter = known(letters, key)?;
     print(&format!("key: {key}\nat: {}\nreason: {}", at(&letter), letter.reason))?;
     match &letter.content {
         Content::Record { position, source, body } => {
@@ -107,59 +109,108 @@ fn show(letters: &DeadLetters, key: &str) -> Result<ExitCode, Failure> {
 async fn retry(
     config: &Config,
     letters: &DeadLetters,
-    keys: &[String],
+    keys: Option<Vec<String>>,
 ) -> Result<ExitCode, Failure> {
     let stop = stop_on_signal()?;
-    let mut documents = Vec::new();
-    let mut done = Vec::new();
     let positions = Checkpoint::positions(&config.data_dir.join("checkpoint.redb"))
         .map_err(Failure::with(ExitCode::Misconfigured))?;
     let (journal, writer, _) =
         Journal::open(&config.data_dir.join("journal"), Bounds::new(&config.journal), &positions)
             .map_err(Failure::with(ExitCode::Misconfigured))?;
-    for key in keys {
-        let letter = letters
-            .get(key)
-            .map_err(Failure::with(ExitCode::Internal))?
-            .ok_or_else(|| missing(key))?;
-        match letter.content {
-            Content::Record { source, body, .. } => {
-                journal
-                    .append(&source, wall(), &body)
-                    .await
-                    .map_err(Failure::with(ExitCode::Internal))?;
-                done.push(key.clone());
-            }
-            Content::Document { id, version, index_time, elastic_type, json } => {
-                let document = Document {
-                    id: id.into(),
-                    index_time,
-                    elastic_type: elastic_type.into(),
-                    version,
-                    json: Bytes::from(json),
-                };
-                documents.push((key.clone(), document));
-            }
-        }
-    }
-    journal.close();
+    let mut retry = Retry { config, letters, stop, journal, sink: None, taken: 0, refused: 0 };
+    let tried = match keys {
+        Some(keys) => retry.chosen(&keys).await,
+        None => retry.all().await,
+    };
+    retry.journal.close();
     writer.join();
-    let mut refused = 0;
-    if !documents.is_empty() {
-        let (sink, _, _) = open_sink(config, config.sink.kind, &stop, &Arc::new(Metrics::new()))?;
-        let (keys, documents): (Vec<String>, Vec<Document>) = documents.into_iter().unzip();
-        let written = sink.write(&documents).await.map_err(sink_failure)?;
-        for (key, written) in keys.into_iter().zip(written) {
-            match written {
-                Written::Dead(reason) => {
-                    refused += 1;
-                    print(&format!("{key}: refused again: {reason}"))?;
-                }
-                Written::Stored | Written::Existed | Written::Older => done.push(key),
-            }
+    tried?;
+    print(&format!("{} tried again, {} refused", retry.taken, retry.refused))?;
+    Ok(if retry.refused == 0 { ExitCode::Ok } else { ExitCode::DataRejected })
+}
+
+/// Letters that are tried again, a page at a time.
+struct Retry<'a> {
+    config: &'a Config,
+    letters: &'a DeadLetters,
+    stop: CancellationToken,
+    journal: Journal,
+    /// Opened for the first document.
+    sink: Option<AnySink>,
+    taken: usize,
+    refused: usize,
+}
+
+impl Retry<'_> {
+    async fn all(&mut self) -> Result<(), Failure> {
+        let mut after = String::new();
+        loop {
+            let page =
+                self.letters.list(&after, PAGE).map_err(Failure::with(ExitCode::Internal))?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.key();
+            self.page(page).await?;
         }
     }
-    letters.remove(&done).map_err(Failure::with(ExitCode::Internal))?;
-    print(&format!("{} tried again, {refused} refused", done.len()))?;
-    Ok(if refused == 0 { ExitCode::Ok } else { ExitCode::DataRejected })
+
+    async fn chosen(&mut self, keys: &[String]) -> Result<(), Failure> {
+        for keys in keys.chunks(PAGE) {
+            let page = keys.iter().map(|key| known(self.letters, key)).collect::<Result<_, _>>()?;
+            self.page(page).await?;
+        }
+        Ok(())
+    }
+
+    async fn page(&mut self, page: Vec<DeadLetter>) -> Result<(), Failure> {
+        let mut done = Vec::new();
+        let (mut keys, mut documents) = (Vec::new(), Vec::new());
+        for letter in page {
+            let key = letter.key();
+            match letter.content {
+                Content::Record { source, body, .. } => {
+                    self.journal
+                        .append(&source, wall(), &body)
+                        .await
+                        .map_err(Failure::with(ExitCode::Internal))?;
+                    done.push(key);
+                }
+                Content::Document { id, version, index_time, elastic_type, json } => {
+                    keys.push(key);
+                    documents.push(Document {
+                        id: id.into(),
+                        index_time,
+                        elastic_type: elastic_type.into(),
+                        version,
+                        json: Bytes::from(json),
+                    });
+                }
+            }
+        }
+        if !documents.is_empty() {
+            let written = self.sink()?.write(&documents).await.map_err(sink_failure)?;
+            for (key, written) in keys.into_iter().zip(written) {
+                match written {
+                    Written::Dead(reason) => {
+                        self.refused += 1;
+                        print(&format!("{key}: refused again: {reason}"))?;
+                    }
+                    Written::Stored | Written::Existed | Written::Older => done.push(key),
+                }
+            }
+        }
+        self.taken += done.len();
+        self.letters.remove(&done).map_err(Failure::with(ExitCode::Internal))?;
+        Ok(())
+    }
+
+    fn sink(&mut self) -> Result<&AnySink, Failure> {
+        let sink = match self.sink.take() {
+            Some(sink) => sink,
+            None => {
+                let metrics = Arc::new(Metrics::new());
+                open_sink(self.config, self.config.sink.kind, &self.stop, &metrics)?.0
+            }
+        };
+        Ok(self.sink.insert(sink))
+    }
 }

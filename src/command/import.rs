@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{AnySink, open_geoip, open_sink, sink_failure, stop_on_signal, tell, wall};
+use super::{
+    AnySink, open_geoip, open_sink, setup_failure, sink_failure, stop_on_signal, tell, wall,
+};
 use crate::checkpoint::{Disk, Progress, Tally};
 use crate::cli::{ExitCode, Failure, To};
 use crate::config::{Config, SinkKind};
@@ -33,7 +34,7 @@ use crate::lane::stats::Sweep;
 use crate::lane::{Item, Lane, LaneError};
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::record::{Input, Position, Record};
+use crate::record::Input;
 use crate::sessions::Keeping;
 use crate::sink::{Sink, SinkError};
 
@@ -119,8 +120,11 @@ async fn set_up(sink: &AnySink) -> Result<(), Failure> {
     let AnySink::Elasticsearch(sink) = sink else {
         return sink.setup().await.map_err(sink_failure);
     };
-    let plan = sink.plan().await.map_err(Failure::with(ExitCode::Unreachable))?;
-    sink.apply(&plan).await.map_err(Failure::with(ExitCode::Unreachable))
+    let plan = sink.plan().await.map_err(setup_failure)?;
+    for told in plan.warnings.iter().chain(&plan.faults) {
+        tell(&format!("warning: {told}"));
+    }
+    sink.apply(&plan).await.map_err(setup_failure)
 }
 
 /// A file to be read.
@@ -184,7 +188,7 @@ impl Reading {
                 match next {
                     Ok(Some(line)) => {
                         bytes += line.bytes.len();
-                        items.push(item(line, &input, source));
+                        items.push(line.item(&input, source));
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -296,20 +300,6 @@ impl Import {
             self.write_all(Batch { documents, ..Batch::default() }).await?;
         }
         self.settle().await
-    }
-}
-
-fn item(line: Line, input: &Input, source: &Arc<str>) -> Item {
-    let record = Record {
-        position: Position { input: input.clone(), offset: line.offset },
-        next_offset: line.next_offset,
-        source: Arc::clone(source),
-        payload: Bytes::from(line.bytes),
-    };
-    if line.is_too_long {
-        Item::Damaged(record, "a line longer than 64 MiB")
-    } else {
-        Item::Record(record)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::print;
+use super::{print, setup_failure};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
 use crate::sink::StatusSender;
@@ -19,7 +19,7 @@ pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failu
         StatusSender::default(),
     )
     .map_err(Failure::with(ExitCode::Misconfigured))?;
-    let plan = sink.plan().await.map_err(Failure::with(ExitCode::Unreachable))?;
+    let plan = sink.plan().await.map_err(setup_failure)?;
     for line in plan.steps.iter().flat_map(|step| lines(step, is_dry)) {
         print(&line)?;
     }
@@ -30,7 +30,7 @@ pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failu
         return Ok(ExitCode::Ok);
     }
     // Once: whoever set this going stands by, and can do it again.
-    sink.apply(&plan).await.map_err(Failure::with(ExitCode::Unreachable))?;
+    sink.apply(&plan).await.map_err(setup_failure)?;
     print("done")?;
     Ok(ExitCode::Ok)
 }

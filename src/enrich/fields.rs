@@ -60,8 +60,37 @@ pub fn candidate(text: &str) -> Candidate {
     }
 }
 
+/// Both ends of a selected pair, the local one first; `None` if `json` is no object.
+#[must_use]
+pub(crate) fn pair(json: &str) -> Option<(Candidate, Candidate)> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Pair {
+        #[serde(default)]
+        local_candidate: String,
+        #[serde(default)]
+        remote_candidate: String,
+    }
+    let pair: Pair = serde_json::from_str(json).ok()?;
+    Some((candidate(&pair.local_candidate), candidate(&pair.remote_candidate)))
+}
+
 fn one_of(word: Option<&str>, known: &[&'static str]) -> Option<&'static str> {
     known.iter().find(|known| word.is_some_and(|word| word.eq_ignore_ascii_case(known))).copied()
+}
+
+/// Whether `endpoint` of `connection` sends what its participant publishes; the others receive.
+///
+/// A publisher's endpoint is its stream id, a subscriber's the receiver's connection id followed by a whole stream id. Up to
+/// 2.11 a stream id begins with its connection id too: `CONNECTION_CAMERA_XHIHV`.
+#[must_use]
+pub(crate) fn is_publisher(endpoint: &str, connection: &str) -> bool {
+    let rest = endpoint.strip_prefix(connection).and_then(|rest| rest.strip_prefix('_'));
+    rest.is_none_or(|rest| {
+        let kind = rest.split('_').next().unwrap_or("");
+        rest.is_empty()
+            || rest.split('_').count() == 2 && kind.bytes().all(|byte| byte.is_ascii_uppercase())
+    })
 }
 
 /// The name that Kurento's event has since OpenVidu 2.23, whichever generation wrote it. Other names come back as they are.
@@ -237,6 +266,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_endpoint_sends_unless_it_is_a_receiver_followed_by_a_stream() {
+        for (endpoint, connection, expected) in [
+            ("str_CAM_x_con_A", "con_A", true),
+            ("con_A_str_CAM_y_con_B", "con_A", false),
+            ("con_AB_CAMERA_XHIHV", "con_A", true),
+            ("con_A_CAMERA_XHIHV", "con_A", true),
+            ("con_A_con_B_CAMERA_XHIHV", "con_A", false),
+            ("con_A", "con_A", true),
+            ("con_A_", "con_A", true),
+        ] {
+            assert_eq!(is_publisher(endpoint, connection), expected, "{endpoint} {connection}");
+        }
+    }
 
     #[test]
     fn dimensions_are_read_from_their_text() {

@@ -17,12 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::read_line;
 use crate::lane::Item;
-use crate::record::{Input, Position, Positions, Record};
+use crate::record::{Input, Positions};
 
 /// Polls that find a superseded file as it was before its last line is taken for torn, and how long that takes at least: while
 /// there is much to do, polls follow each other closely.
@@ -249,17 +248,7 @@ impl Followed {
                 continue;
             }
             batch.bytes += line.bytes.len();
-            let record = Record {
-                position: Position { input: self.input.clone(), offset: line.offset },
-                next_offset: line.next_offset,
-                source: Arc::clone(source),
-                payload: Bytes::from(line.bytes),
-            };
-            batch.items.push(if line.is_too_long {
-                Item::Damaged(record, "a line longer than 64 MiB")
-            } else {
-                Item::Record(record)
-            });
+            batch.items.push(line.item(&self.input, source));
         }
         Ok(false)
     }

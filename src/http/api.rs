@@ -44,7 +44,7 @@ const AT_ONCE: (usize, usize) = (32, 250);
 /// Most events of one session that are shown.
 const EVENTS_MAX: usize = 1000;
 /// Most users and connections that are looked through for the sessions they were in.
-const PEOPLE_MAX: usize = 500;
+const PEOPLE_LOOKED_THROUGH_MAX: usize = 500;
 
 /// An error as JSON: what is wrong, and what to do.
 pub(super) fn failure(status: StatusCode, error: &str, hint: &str) -> Response {
@@ -54,6 +54,11 @@ pub(super) fn failure(status: StatusCode, error: &str, hint: &str) -> Response {
 fn search_failure(error: &SearchError) -> Response {
     match error {
         SearchError::Refused(reason) => failure(StatusCode::BAD_REQUEST, reason, "ask for less"),
+        SearchError::Nowhere => failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &error.to_string(),
+            "set sink.kind to \"embedded\" or \"elasticsearch\" to see what has ended",
+        ),
         SearchError::Unavailable(_) => {
             failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), "see /readyz")
         }
@@ -145,6 +150,15 @@ impl Room {
     }
 }
 
+/// What `parameters` ask for, and room for its answer.
+async fn begin(
+    reading: &Reading,
+    parameters: &[(String, String)],
+) -> Result<(Search, Room), Response> {
+    let search = read_search(parameters).map_err(|wrong| wrong.answer())?;
+    Ok((search, reading.take().await?))
+}
+
 /// What an index gave, as far as there was room.
 struct Collected<T> {
     total: u64,
@@ -152,6 +166,12 @@ struct Collected<T> {
     /// How many documents were dealt with.
     reached: usize,
     is_cut: bool,
+}
+
+impl<T> Collected<T> {
+    fn nothing() -> Self {
+        Self { total: 0, things: Vec::new(), reached: 0, is_cut: false }
+    }
 }
 
 /// Asks for documents in portions and keeps what `keep` makes of each, with its size, up to `bytes_max` together.
@@ -163,7 +183,7 @@ async fn collect<T>(
 ) -> Result<Collected<T>, SearchError> {
     search.check()?;
     let wanted = search.limit;
-    let mut collected = Collected { total: 0, things: Vec::new(), reached: 0, is_cut: false };
+    let mut collected = Collected::nothing();
     // What is stored meanwhile moves places: a document may come twice then.
     let mut known = BTreeSet::new();
     let (mut at_once, mut bytes, mut bytes_read) = (AT_ONCE.0, 0, 0);
@@ -235,26 +255,17 @@ pub(super) async fn sessions(
         let hint = "use q, from, to, limit and offset; /api/search filters by any field";
         return failure(StatusCode::BAD_REQUEST, &error, hint);
     }
-    let search = match read_search(&parameters) {
-        Ok(search) => search,
-        Err(wrong) => return wrong.answer(),
-    };
-    let room = match reading.take().await {
-        Ok(room) => room,
-        Err(busy) => return busy,
+    let (search, room) = match begin(&reading, &parameters).await {
+        Ok(begun) => begun,
+        Err(refused) => return refused,
     };
     let live = live(&app, &search);
     let offset = search.offset;
     let (found, error) = match ended(&app.index, search).await {
         Ok(found) => (found, None),
-        Err(error @ SearchError::Refused(_)) if !matches!(app.index, AnyIndex::None) => {
-            return search_failure(&error);
-        }
+        Err(error @ SearchError::Refused(_)) => return search_failure(&error),
         // What is open is known without the index.
-        Err(error) => {
-            let nothing = Collected { total: 0, things: Vec::new(), reached: 0, is_cut: false };
-            (nothing, Some(error.to_string()))
-        }
+        Err(error) => (Collected::nothing(), Some(error.to_string())),
     };
     let since = reading.troubled_since.load(Ordering::Relaxed);
     room.answer(&Sessions {
@@ -305,7 +316,7 @@ async fn ended(index: &AnyIndex, mut search: Search) -> Result<Collected<Json>, 
         let mut ids = BTreeSet::new();
         for (types, limit) in [
             (&["sessionSummary"][..], reach),
-            (&["userSummary", "connectionSummary"][..], PEOPLE_MAX),
+            (&["userSummary", "connectionSummary"][..], PEOPLE_LOOKED_THROUGH_MAX),
         ] {
             let mut asked = Search { limit, offset: 0, ..search.clone() };
             if types.len() > 1 {
@@ -321,7 +332,7 @@ async fn ended(index: &AnyIndex, mut search: Search) -> Result<Collected<Json>, 
             ids.extend(found.await?.things);
         }
         if ids.is_empty() {
-            return Ok(Collected { total: 0, things: Vec::new(), reached: 0, is_cut: false });
+            return Ok(Collected::nothing());
         }
         search.text.clear();
         search.filters.push(("uniqueSessionId".to_owned(), ids.into_iter().collect()));
@@ -339,7 +350,7 @@ struct Named {
     unique_session_id: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Session<'a> {
     now: i64,
@@ -354,6 +365,9 @@ struct Session<'a> {
     total_events: u64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
+    /// Why nothing but what is open is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// `GET /api/sessions/{uniqueSessionId}`: everything that is known of one session.
@@ -375,7 +389,12 @@ pub(super) async fn session(
             "use the uniqueSessionId that /api/sessions gives",
         ),
         Ok(one) => room.answer(&Session { open, ..one }),
-        Err(error) => search_failure(&error),
+        Err(error) if open.is_none() => search_failure(&error),
+        // What is open is known without the index.
+        Err(error) => {
+            let error = Some(error.to_string());
+            room.answer(&Session { now: now(), open, error, ..Session::default() })
+        }
     }
 }
 
@@ -424,6 +443,7 @@ async fn one<'a>(index: &AnyIndex, id: &str) -> Result<Session<'a>, SearchError>
         total_events: events.total,
         events: events.things,
         truncated: entities.is_cut || events.is_cut,
+        error: None,
     })
 }
 
@@ -505,13 +525,9 @@ pub(super) async fn search(
     Extension(reading): Extension<Arc<Reading>>,
     Query(parameters): Parameters,
 ) -> Response {
-    let search = match read_search(&parameters) {
-        Ok(search) => search,
-        Err(wrong) => return wrong.answer(),
-    };
-    let room = match reading.take().await {
-        Ok(room) => room,
-        Err(busy) => return busy,
+    let (search, room) = match begin(&reading, &parameters).await {
+        Ok(begun) => begun,
+        Err(refused) => return refused,
     };
     let offset = search.offset;
     let keep = |found: Found| {

@@ -8,8 +8,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use super::source::{Sum, direction};
 use super::words::{
     ByCluster, ByClusterDirection, ByDirection, ByLevel, ByMedia, ByMode, ByReason, BySize,
-    BySource, DIRECTIONS, ICE_STATES, Ice, InCluster, LEVELS, MEDIA, MODES, Node, Pair, REASONS,
-    REJECTIONS, Received, Recorded, STATUSES, TYPES, Word, word,
+    BySource, Clusters, DIRECTIONS, ICE_STATES, Ice, InCluster, LEVELS, MEDIA, MODES, Node, Pair,
+    REASONS, REJECTIONS, Received, Recorded, STATUSES, TYPES, Word, word,
 };
 
 /// A histogram for each value of its labels.
@@ -34,6 +34,8 @@ fn seconds_session() -> Histogram {
 /// Every metric that is told by source.
 #[derive(Debug)]
 pub(super) struct Families {
+    /// What the label `cluster` may be, in all of them.
+    pub(super) clusters: Clusters,
     pub(super) sessions_active: Family<ByCluster, Gauge>,
     pub(super) connections_active: Family<ByCluster, Gauge>,
     pub(super) streams_active: Family<ByClusterDirection, Gauge>,
@@ -72,6 +74,7 @@ pub(super) struct Families {
 impl Families {
     pub(super) fn new() -> Self {
         Self {
+            clusters: Clusters::default(),
             sessions_active: Family::default(),
             connections_active: Family::default(),
             streams_active: Family::default(),
@@ -115,7 +118,7 @@ impl Families {
     }
 
     pub(super) fn by_rejection(&self, source: &str) -> Vec<Counter> {
-        let words: Vec<&'static str> = REJECTIONS.iter().map(|(word, _)| *word).collect();
+        let words: Vec<&'static str> = REJECTIONS.iter().map(|(word, ..)| *word).collect();
         each(&words, |reason| {
             self.rejected.get_or_create_owned(&ByReason { source: source.to_owned(), reason })
         })

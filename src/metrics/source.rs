@@ -11,10 +11,10 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::families::Families;
 use super::words::{
-    BySource, CANDIDATES, DIRECTIONS, ICE_STATES, InCluster, LEVELS, MEDIA, MODES, NODE_STATUSES,
-    Node, Pair, REASONS, REJECTIONS, STATUSES, TRANSPORTS, TYPES, Word, place, word,
+    BySource, CANDIDATES, Clusters, DIRECTIONS, ICE_STATES, InCluster, LEVELS, MEDIA, MODES,
+    NODE_STATUSES, Node, Pair, REASONS, REJECTIONS, STATUSES, TRANSPORTS, TYPES, Word, place, word,
 };
-use crate::enrich::fields::candidate;
+use crate::enrich::fields;
 use crate::event::{Aspect, Body, Event, Field, FieldName, Kind, RecordingStatus, is_internal};
 
 /// Seconds and other fractions that are added up.
@@ -57,6 +57,7 @@ pub struct SourceMetrics {
     packets_lost: Vec<Vec<Counter>>,
     jitter: Vec<Histogram>,
     rtt: Vec<Histogram>,
+    clusters: Clusters,
     node_status: Family<Node, Gauge>,
     node_crashes: Family<InCluster, Counter>,
     seen: Mutex<Seen>,
@@ -125,6 +126,7 @@ impl SourceMetrics {
             packets_lost: families.by_media(&families.packets_lost, name),
             jitter: families.histograms(&families.jitter, name),
             rtt: families.histograms(&families.rtt, name),
+            clusters: families.clusters.clone(),
             node_status: families.node_status.clone(),
             node_crashes: families.node_crashes.clone(),
             seen: Mutex::default(),
@@ -176,7 +178,9 @@ impl SourceMetrics {
 
     /// Counts a record that is no event; `reason` as the decoder gives it.
     pub fn rejected(&self, reason: &str) {
-        let place = REJECTIONS.iter().position(|(_, begin)| reason.starts_with(begin));
+        let place = REJECTIONS
+            .iter()
+            .position(|(_, begin, then)| reason.starts_with(begin) && reason.contains(then));
         count(&self.rejected, place.unwrap_or(REJECTIONS.len()));
     }
 
@@ -230,7 +234,7 @@ impl SourceMetrics {
             Kind::Kms => self.kms(event),
             Kind::WebrtcStats => self.stats(event),
             Kind::Cdr(name) if name == "nodeCrashed" => {
-                let cluster = cluster(event);
+                let cluster = self.cluster(event);
                 self.node_crashes.get_or_create(&InCluster { cluster }).inc();
             }
             Kind::Cdr(name) if name == "mediaNodeStatusChanged" => self.node(event),
@@ -278,20 +282,8 @@ impl SourceMetrics {
 
     /// Rare enough to look labels up.
     fn pair(&self, event: &Event<'_>) {
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Candidates {
-            #[serde(default)]
-            local_candidate: String,
-            #[serde(default)]
-            remote_candidate: String,
-        }
         let pair = event.field(FieldName::CandidatePair);
-        let Some(pair) = pair.and_then(|pair| serde_json::from_str::<Candidates>(&pair.json).ok())
-        else {
-            return;
-        };
-        let (local, remote) = (candidate(&pair.local_candidate), candidate(&pair.remote_candidate));
+        let Some((local, remote)) = pair.and_then(|pair| fields::pair(&pair.json)) else { return };
         let kind =
             |kind: Option<&str>| word(CANDIDATES, place(CANDIDATES, kind.unwrap_or_default()));
         let transport = local.transport.or(remote.transport).unwrap_or_default();
@@ -348,12 +340,19 @@ impl SourceMetrics {
         }
     }
 
+    /// The event's cluster as a label.
+    fn cluster(&self, event: &Event<'_>) -> String {
+        let own = event.field(FieldName::ClusterTwin).and_then(Field::text);
+        let own = own.or_else(|| event.origin.cluster_id.clone());
+        self.clusters.label(own.as_deref().unwrap_or_default())
+    }
+
     fn node(&self, event: &Event<'_>) {
         let text = |name: FieldName| event.field(name).and_then(Field::text);
         let (Some(node), Some(status)) = (text(FieldName::Id), text(FieldName::NewStatus)) else {
             return;
         };
-        let key = (cluster(event), node.into_owned());
+        let key = (self.cluster(event), node.into_owned());
         let status = place(NODE_STATUSES, &status);
         let mut seen = self.seen();
         if seen.nodes.len() >= NODES_MAX && !seen.nodes.contains_key(&key) {
@@ -396,14 +395,7 @@ fn endpoint(event: &Event<'_>) -> Option<(usize, u64)> {
     let session = event.session.as_ref();
     let session = session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id));
     let id = hash(hash(hash(0, session.unwrap_or_default()), connection), &endpoint);
-    // `CONNECTION_STREAM` receives, `STREAM` sends.
-    let receives = endpoint.strip_prefix(connection).is_some_and(|rest| rest.starts_with('_'));
-    Some((usize::from(receives), id))
-}
-
-fn cluster(event: &Event<'_>) -> String {
-    let own = event.field(FieldName::ClusterTwin).and_then(Field::text);
-    own.or_else(|| event.origin.cluster_id.clone()).unwrap_or_default().into_owned()
+    Some((usize::from(!fields::is_publisher(&endpoint, connection)), id))
 }
 
 fn reason(reason: Option<&str>) -> usize {

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::decode::{self, Decoded};
+use crate::decode::{self, DecodeError, Decoded};
 use crate::live::Totals;
 use crate::simulate;
 
@@ -192,6 +192,27 @@ fn packets_are_counted_by_growth_and_first_media_once() {
     );
 }
 
+/// Up to 2.11 the stream id of a publisher begins with its connection id.
+#[test]
+fn the_endpoint_of_an_old_publisher_is_outbound() {
+    let metrics = Metrics::new();
+    for endpoint in ["con_CAMERA_XHIHV", "con_con2_CAMERA_XHIHV"] {
+        observe(
+            &metrics,
+            "default",
+            &format!(
+                "{{\"timestamp\":{START},\"sessionId\":\"s\",\"connectionId\":\"con\",\"endpoint\":\"{endpoint}\",\"mediaType\":\"audio\",\"jitter\":0.004,\"bytesReceived\":1}}"
+            ),
+        );
+    }
+    let page = metrics.encode();
+    for direction in ["outbound", "inbound"] {
+        let labels = format!("{{source=\"default\",direction=\"{direction}\"}}");
+        let name = format!("callscope_jitter_seconds_count{labels}");
+        assert_eq!(sample(&page, &name), "1", "{direction}");
+    }
+}
+
 #[test]
 fn a_recording_without_a_final_status_is_stuck_until_it_has_one() {
     let metrics = Metrics::new();
@@ -276,20 +297,90 @@ fn the_sizes_of_sessions_are_those_of_the_picture() {
 }
 
 #[test]
-fn every_reason_for_a_dead_letter_has_a_word() {
-    let metrics = Metrics::new();
-    for (text, word) in [
-        ("", "not_json"),
-        ("7", "not_an_object"),
-        ("{\"a\":1,\"b\":2}", "not_an_event"),
-        ("{\"event\":\"x\"}", "no_time"),
-        ("{\"event\":\"x\",\"timestamp\":1}", "bad_time"),
-        ("{\"event\":\"participantJoined\",\"timestamp\":1700000000000}", "missing_field"),
-    ] {
-        let error = decode::decode(text).unwrap_err().to_string();
-        metrics.rejected("default", &error);
+fn every_reason_why_a_record_is_no_event_has_a_word() {
+    let told = |error: DecodeError| {
+        // Another variant does not compile here: it needs a word, and its text a place in the list below.
+        let word = match &error {
+            DecodeError::NotJson(_) => "not_json",
+            DecodeError::NotAnObject => "not_an_object",
+            DecodeError::NotAnEvent => "not_an_event",
+            DecodeError::NoTime => "no_time",
+            DecodeError::OddTime(_) => "bad_time",
+            DecodeError::OddStart(_) => "bad_start",
+            DecodeError::Missing { .. } => "missing_field",
+            DecodeError::TooManyFields => "too_many_fields",
+            DecodeError::TooDeep => "too_deep",
+            DecodeError::LongId(_) => "long_id",
+        };
+        (error.to_string(), word)
+    };
+    let missing =
+        |event: &str| DecodeError::Missing { event: event.to_owned(), field: "sessionId" };
+    let errors = [
+        DecodeError::NotJson("expected value".to_owned()),
+        DecodeError::NotAnObject,
+        DecodeError::NotAnEvent,
+        DecodeError::NoTime,
+        DecodeError::OddTime(1),
+        DecodeError::OddStart(1),
+        missing("participantJoined"),
+        missing("timestamp"),
+        missing("timestamp` 7 lies before"),
+        missing("x` is longer than"),
+        DecodeError::TooManyFields,
+        DecodeError::TooDeep,
+        DecodeError::LongId("uniqueSessionId"),
+    ];
+    let others = [
+        ("the journal is damaged here".to_owned(), "damaged"),
+        ("a line longer than 64 MiB".to_owned(), "long_line"),
+        ("`timestamp` 7 lies more than a day ahead of the clock".to_owned(), "bad_time"),
+        ("something else".to_owned(), "other"),
+    ];
+    for (text, word) in errors.into_iter().map(told).chain(others) {
+        let metrics = Metrics::new();
+        metrics.rejected("default", &text);
         let name =
             format!("callscope_events_rejected_total{{source=\"default\",reason=\"{word}\"}}");
-        assert_eq!(sample(&metrics.encode(), &name), "1", "{text}: {error}");
+        assert_eq!(sample(&metrics.encode(), &name), "1", "{text}");
     }
+}
+
+#[test]
+fn a_damaged_record_makes_no_source_of_its_own() {
+    let metrics = Metrics::new();
+    metrics.rejected("", "the journal is damaged here");
+    let page = metrics.encode();
+    let name = "callscope_events_rejected_total{source=\"default\",reason=\"damaged\"}";
+    assert_eq!(sample(&page, name), "1");
+    assert!(!page.contains("source=\"\""), "{page}");
+}
+
+#[test]
+fn clusters_beyond_the_bound_are_other_everywhere() {
+    use crate::live::CLUSTERS_MAX;
+    let metrics = Metrics::new();
+    let clusters = |page: &str, name: &str| {
+        let of = |line: &&str| line.starts_with(&format!("callscope_{name}{{"));
+        page.lines().filter(of).count()
+    };
+    for cluster in 0..CLUSTERS_MAX + 5 {
+        let crash = format!(
+            "{{\"event\":\"nodeCrashed\",\"timestamp\":{START},\"id\":\"m\",\"clusterId\":\"c{cluster}\"}}"
+        );
+        observe(&metrics, "default", &crash);
+    }
+    for cluster in 0..CLUSTERS_MAX + 5 {
+        let mut live = Live::default();
+        live.count("default", &format!("c{cluster}"), Totals { sessions: 1, ..Totals::default() });
+        live.count("default", "d", Totals { sessions: 1, ..Totals::default() });
+        metrics.live(&live);
+    }
+    let page = metrics.encode();
+    assert_eq!(sample(&page, "callscope_node_crashes_total{cluster=\"other\"}"), "5");
+    assert_eq!(clusters(&page, "node_crashes_total"), CLUSTERS_MAX + 1);
+    let other = "callscope_sessions_active{source=\"default\",cluster=\"other\"}";
+    assert_eq!(sample(&page, other), "2");
+    // One is without a cluster, from before anything was open.
+    assert_eq!(clusters(&page, "sessions_active"), CLUSTERS_MAX + 2);
 }

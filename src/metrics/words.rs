@@ -1,8 +1,12 @@
-//! Labels, and the closed sets out of which their values come.
+//! Labels, and the closed sets out of which their values come; clusters, of which events tell, are told apart up to a bound.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+use crate::live::{CLUSTERS_MAX, OTHER_CLUSTER};
 
 /// Event names and kinds that are told apart, frequent ones first; all others are `other`.
 pub(super) const TYPES: &[&str] = &[
@@ -92,16 +96,21 @@ pub(super) const NODE_STATUSES: &[&str] = &[
     "terminating",
     "terminated",
 ];
-/// Why records are no events; begins of the texts that the decoder gives stand beside.
-pub(super) const REJECTIONS: &[(&str, &str)] = &[
-    ("not_json", "not JSON"),
-    ("not_an_object", "not a JSON object"),
-    ("not_an_event", "no event"),
-    ("no_time", "no usable `timestamp`"),
-    ("bad_time", "`timestamp` "),
-    ("too_many_fields", "more than"),
-    ("missing_field", "`"),
-    ("damaged", "the journal is damaged"),
+/// Why records are no events: the word, and how the text begins and goes on that the decoder, or whoever handed the record
+/// over, gives. The first that fits counts; what a record can put into a text comes after what it cannot.
+pub(super) const REJECTIONS: &[(&str, &str, &str)] = &[
+    ("not_json", "not JSON", ""),
+    ("not_an_object", "not a JSON object", ""),
+    ("not_an_event", "no event", ""),
+    ("no_time", "no usable `timestamp`", ""),
+    ("too_many_fields", "more than", "fields"),
+    ("too_deep", "objects and lists are nested", ""),
+    ("missing_field", "`", "` without usable `"),
+    ("bad_time", "`timestamp` ", " lies "),
+    ("bad_start", "`uniqueSessionId` ends in", ""),
+    ("long_id", "`", "` is longer than"),
+    ("long_line", "a line longer than", ""),
+    ("damaged", "the journal is damaged", ""),
 ];
 
 /// Place of `text` in `known`; one past the end if it is not there.
@@ -116,6 +125,25 @@ pub(super) struct Word(pub(super) &'static str);
 impl EncodeLabelValue for Word {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         encoder.write_str(self.0)
+    }
+}
+
+/// The clusters that have been told of so far, as many as are told apart. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Clusters(Arc<Mutex<BTreeSet<String>>>);
+
+impl Clusters {
+    /// `cluster` as a label: itself if it is among the first [`CLUSTERS_MAX`], otherwise [`OTHER_CLUSTER`].
+    pub(super) fn label(&self, cluster: &str) -> String {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_told_apart = cluster.is_empty() || known.contains(cluster);
+        if !is_told_apart {
+            if known.len() >= CLUSTERS_MAX {
+                return OTHER_CLUSTER.to_owned();
+            }
+            known.insert(cluster.to_owned());
+        }
+        cluster.to_owned()
     }
 }
 

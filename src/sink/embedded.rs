@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use crate::config::EmbeddedConfig;
 use crate::document::{Document, SUPERSEDED};
-use crate::search::{Found, Order, Page, Search, SearchError, WORDS};
+use crate::search::{Found, Order, Page, Search, SearchError, WORDS, words};
 
 /// Version of the fields above.
 const FORMAT: &str = "1";
@@ -424,12 +424,6 @@ fn is_searched(name: &str, value: &mut Value) -> bool {
         Value::Null => false,
         Value::Bool(_) | Value::Number(_) => true,
     }
-}
-
-/// Words as the index cuts them: letters and digits, in lower case.
-fn words(text: &str) -> Vec<String> {
-    let words = text.split(|character: char| !character.is_alphanumeric());
-    words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
 }
 
 fn schema() -> (Schema, Fields) {

@@ -34,6 +34,7 @@ export function show(s, id) {
 
 /** Why there is no summary, where there is none. */
 function missing(s) {
+  if (s.error) return el("p", { class: "notice" }, `Only what is known of it at this moment is shown: ${s.error}.`);
   if (s.summary) return s.truncated ? el("p", { class: "notice" }, "This session is larger than one answer: what is shown is cut. /api/search gives the rest.") : null;
   const text = s.open
     ? "No summary yet: it is written when the session ends. What is shown comes from its events."

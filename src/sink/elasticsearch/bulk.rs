@@ -111,8 +111,6 @@ impl ElasticsearchSink {
         let told = names().zip(&verdicts).chain(probes.iter().copied().zip(&asked));
         let takes: BTreeSet<&str> =
             told.filter(|(_, verdict)| is_taken(verdict)).map(|(name, _)| name).collect();
-        let present = index_name(&self.config, chrono::Utc::now().timestamp_millis());
-        let mut has_block_in_the_past = false;
         for (name, verdict) in names().zip(&mut verdicts) {
             match verdict {
                 Verdict::Again { trouble: trouble @ Trouble::Failed, .. }
@@ -123,12 +121,17 @@ impl ElasticsearchSink {
                 Verdict::Pause { reason, cure: Cure::Alias } => {
                     *reason = format!("{reason}; {}", setup::name_is_taken(&self.config.index));
                 }
-                Verdict::Pause { cure: Cure::Index, .. } => {
-                    has_block_in_the_past |= *name < *present;
-                }
                 Verdict::Done(_) | Verdict::Again { .. } | Verdict::Pause { .. } => {}
             }
         }
+        let is_blocked =
+            |verdict: &Verdict| matches!(verdict, Verdict::Pause { cure: Cure::Index, .. });
+        if !verdicts.iter().any(is_blocked) {
+            return verdicts;
+        }
+        let present = index_name(&self.config, chrono::Utc::now().timestamp_millis());
+        let has_block_in_the_past =
+            names().zip(&verdicts).any(|(name, verdict)| is_blocked(verdict) && *name < *present);
         let goes_on = has_block_in_the_past
             && (takes.contains(present.as_str()) || self.takes_documents(&present).await);
         for (name, verdict) in names().zip(&mut verdicts) {
@@ -155,7 +158,11 @@ impl ElasticsearchSink {
     /// Without the template the first document would make an index with guessed types, which nothing mends later.
     async fn look_for_template(&self, indices: &BTreeSet<&str>) -> Result<(), Verdict> {
         let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if indices.iter().all(|index| seen().contains(*index)) {
+        let are_seen = {
+            let seen = seen();
+            indices.iter().all(|index| seen.contains(*index))
+        };
+        if are_seen {
             return Ok(());
         }
         let name = self.template_name();
