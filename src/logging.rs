@@ -1,8 +1,7 @@
 //! Logging: one event a line on standard error.
 //!
-//! A message is a constant lower-case phrase; values are fields. The names of fields are a closed list: `address`, `attempt`,
-//! `bytes`, `clock`, `count`, `documents`, `elapsed_ms`, `error`, `file`, `folder`, `input`, `node`, `offset`, `outcome`,
-//! `path`, `position`, `reason`, `records`, `sequence`, `source`, `status`, `version`.
+//! A message is a constant lower-case phrase; values are fields. The names of fields are a closed list: `bytes`,
+//! `bytes_max`, `count`, `end`, `error`, `first`, `is_kept`, `key`, `last`, `path`, `reason`, `source`.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};

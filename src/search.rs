@@ -1,4 +1,5 @@
-//! Reading what was stored: one small query, answered alike by the embedded index and by Elasticsearch.
+//! Reading what was stored: one small query, answered by the embedded index and by Elasticsearch. Only words and documents
+//! of one time are where the two differ.
 
 use serde_json::value::RawValue;
 
@@ -12,9 +13,11 @@ pub struct Search {
     pub from: Option<i64>,
     /// First `timestamp` not wanted any more.
     pub to: Option<i64>,
-    /// Words looked for, by their beginnings and without regard to case, in [`WORDS`]. Empty: everything.
+    /// Words looked for in [`WORDS`], without regard to case; each has to be in one of them. The embedded index cuts them as
+    /// [`words`] does and finds them by their beginnings; Elasticsearch keeps those fields whole, so there words end at blanks
+    /// and are found anywhere in a field. Empty: everything.
     pub text: String,
-    /// Order by `timestamp`, then `_id`.
+    /// Order by `timestamp`; documents of one time stand in no promised order.
     pub order: Order,
     /// Documents wanted, at most [`LIMIT_MAX`].
     pub limit: usize,

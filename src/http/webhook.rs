@@ -1,5 +1,6 @@
 //! The webhook: a body is journalled, and answered 200 once it is durable. Nothing is looked at here; what is no event
-//! becomes a dead letter later. The only refusals are 401 and 413.
+//! becomes a dead letter later. The only refusals are 401 and 413, and 431
+//! for a head that is too long, which the server gives before anything here is asked.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -81,7 +81,7 @@ impl ElasticsearchSink {
         let plan = self.plan().await?;
         self.apply(&plan).await?;
         for told in plan.warnings.iter().chain(&plan.faults) {
-            tracing::warn!("{told}");
+            tracing::warn!(reason = told, "setup leaves something out or finds it wrong");
         }
         Ok(())
     }
