@@ -417,6 +417,18 @@ impl Shared {
     }
 }
 
+/// Whether the file system of `folder` has more than `reserve` bytes left.
+///
+/// # Errors
+///
+/// If it has not; the message says what to do. Who cannot be asked has.
+pub fn check_reserve(folder: &Path, reserve: u64) -> Result<(), AppendError> {
+    match free_bytes(folder) {
+        Ok(free) if free < reserve => Err(AppendError::DiskFull { free, reserve }),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Bytes that the file system of `folder` has left.
 fn free_bytes(folder: &Path) -> io::Result<u64> {
     let found = rustix::fs::statvfs(folder)?;

@@ -11,7 +11,7 @@ use crate::config::{Config, SinkKind};
 use crate::decode::{self, Decoded};
 use crate::files::Lines;
 use crate::http::{Bound, HttpError};
-use crate::journal::lock::DataDirLock;
+use crate::journal::{self, lock::DataDirLock};
 use crate::sink::StatusSender;
 use crate::sink::elasticsearch::ElasticsearchSink;
 
@@ -38,7 +38,7 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
     for database in geoip.about() {
         lines.push(format!("GeoIP: {} ({})", database.path.display(), database.kind));
     }
-    let can_be_used = try_data_dir(&config.data_dir);
+    let can_be_used = try_data_dir(&config.data_dir, config.journal.reserve_bytes);
     lines.push(match &can_be_used {
         Ok(()) => format!("data_dir: {} can be used", config.data_dir.display()),
         Err(error) => format!("data_dir: {error:#}"),
@@ -64,11 +64,12 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
 }
 
 /// Takes the data directory as `serve` would, and leaves nothing behind that was not there.
-fn try_data_dir(data_dir: &Path) -> anyhow::Result<()> {
+fn try_data_dir(data_dir: &Path, reserve: u64) -> anyhow::Result<()> {
     let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
     let new: Vec<&Path> = data_dir.ancestors().take_while(is_new).collect();
     let tried = DataDirLock::acquire(data_dir).map_err(anyhow::Error::from).and_then(|_lock| {
-        write_in(data_dir).with_context(|| format!("cannot write into {}", data_dir.display()))
+        write_in(data_dir).with_context(|| format!("cannot write into {}", data_dir.display()))?;
+        Ok(journal::check_reserve(data_dir, reserve)?)
     });
     if !new.is_empty() {
         // Made by this attempt, so empty but for the lock.

@@ -20,8 +20,12 @@ use crate::sink::{Sink, Written};
 const PAGE: usize = 500;
 
 pub(super) async fn run(config: Config, command: DeadLettersCommand) -> Result<ExitCode, Failure> {
-    let _lock =
-        DataDirLock::acquire(&config.data_dir).map_err(Failure::with(ExitCode::Misconfigured))?;
+    let _lock = DataDirLock::acquire(&config.data_dir).map_err(|error| {
+        let error = anyhow::Error::from(error);
+        let error = error
+            .context("dead-letters needs the data directory for itself; stop `serve` meanwhile");
+        Failure::new(ExitCode::Misconfigured, error)
+    })?;
     let letters = DeadLetters::open(&config.data_dir.join("dead-letters.redb"))
         .map_err(Failure::with(ExitCode::Misconfigured))?;
     match command {

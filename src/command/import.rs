@@ -97,21 +97,17 @@ pub(super) async fn run(
     };
     let bar = Bar::new(inputs.iter().map(|input| input.size).sum());
     let mut import = Import { lane, under_way: None, stop, bar };
-    let mut broken = None;
-    for input in inputs {
-        if let Err(error) = import.read(input, &source).await? {
-            // The other files are none the worse for it.
-            tracing::error!(error = %error, "the rest of this file is not read");
-            broken = Some(error);
-        }
-    }
-    import.finish().await?;
+    let done = import.run(inputs, &source).await;
     let tally = &import.lane.progress.tally;
     import.bar.finish(tally);
-    match broken {
-        Some(error) => Err(Failure::new(ExitCode::DataRejected, error)),
-        None if tally.dead + tally.refused > 0 => Ok(ExitCode::DataRejected),
-        None => Ok(ExitCode::Ok),
+    match done {
+        Err(failure) => {
+            tell("not everything was read; importing again is safe: what is there stays");
+            Err(failure)
+        }
+        Ok(Some(error)) => Err(Failure::new(ExitCode::DataRejected, error)),
+        Ok(None) if tally.dead + tally.refused > 0 => Ok(ExitCode::DataRejected),
+        Ok(None) => Ok(ExitCode::Ok),
     }
 }
 
@@ -224,6 +220,24 @@ struct Import {
 }
 
 impl Import {
+    /// Reads all files and writes what is open at the end. The last error of a file that could not be read to its end.
+    async fn run(
+        &mut self,
+        inputs: Vec<Reading>,
+        source: &str,
+    ) -> Result<Option<FileError>, Failure> {
+        let mut broken = None;
+        for input in inputs {
+            if let Err(error) = self.read(input, source).await? {
+                // The other files are none the worse for it.
+                tracing::error!(error = %error, "the rest of this file is not read");
+                broken = Some(error);
+            }
+        }
+        self.finish().await?;
+        Ok(broken)
+    }
+
     /// Reads one file to its end. What breaks its reading is given back; what was read before counts.
     async fn read(
         &mut self,

@@ -55,6 +55,9 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     )
     .map_err(Failure::with(ExitCode::Misconfigured))?;
     report(&recovered);
+    for trouble in journal.troubles() {
+        tracing::error!(reason = trouble, "events cannot be taken until this is cured");
+    }
     let metrics = Arc::new(Metrics::new());
     let (sink, index, sink_status) = open_sink(&config, config.sink.kind, &stop, &metrics)?;
     let (live, watched) = watch::channel(Arc::new(Live::default()));

@@ -100,14 +100,14 @@ function ended(sessions, at) {
     return el("tr", {},
       el("td", { class: "name" }, el("a", { href: `#/s/${encodeURIComponent(s.uniqueSessionId)}`, title: s.sessionId }, s.sessionId)),
       el("td", { class: "health" }, health(s)),
-      el("td", { class: "at" }, when(s.createdAt, at)),
+      el("td", { class: "at" }, when(s.destroyedAt, at)),
       el("td", { class: "n" }, span(s.duration)),
       el("td", { class: "n", "data-unit": people === 1 ? "person" : "people" }, thousands(people)),
       el("td", { class: "n", "data-unit": recordings === 1 ? "recording" : "recordings" }, recordings ? thousands(recordings) : ""),
       el("td", { class: "why", title: why(s.reason) }, why(s.reason)));
   };
   return el("table", { class: "list" },
-    el("thead", {}, el("tr", {}, head("Session", "name"), head("Health", "health"), head("Started", "at"), head("Length", "n"), head("People", "n"), head("Rec.", "n"), head("Why it ended", "why"))),
+    el("thead", {}, el("tr", {}, head("Session", "name"), head("Health", "health"), head("Ended", "at"), head("Length", "n"), head("People", "n"), head("Rec.", "n"), head("Why it ended", "why"))),
     el("tbody", {}, sessions.map(row)));
 }
 

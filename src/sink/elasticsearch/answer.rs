@@ -124,15 +124,39 @@ pub fn reply(status: u16, body: &[u8], count: usize) -> Reply {
     match (status, kind) {
         (502..=504, _) => again(told),
         (_, "cluster_block_exception") | (401 | 403 | 404, _) => {
-            Reply::All(Verdict::Pause { reason: told, cure: Cure::Cluster })
+            Reply::All(pause(status, kind, &told, Cure::Cluster))
         }
         (400, "validation_exception") if is_shard_limit(&told) => {
-            Reply::All(Verdict::Pause { reason: told, cure: Cure::Cluster })
+            Reply::All(pause(status, kind, &told, Cure::Cluster))
         }
         (400 | 413, _) => Reply::Halve(told),
         (429, _) => Reply::All(Verdict::Again { reason: told, trouble: Trouble::Busy }),
         _ => again(told),
     }
+}
+
+/// Waits for a cure, and says what it is.
+fn pause(status: u16, kind: &str, told: &str, cure: Cure) -> Verdict {
+    let advice = match (status, kind) {
+        (_, "cluster_block_exception") if told.contains("/12/") => {
+            "the server's disk is nearly full; free space, it lifts the block by itself"
+        }
+        (_, "cluster_block_exception") => {
+            "lift the block: PUT /INDEX/_settings {\"index.blocks.write\": null, \"index.blocks.read_only\": null}, or see the state of the cluster"
+        }
+        (_, "index_closed_exception") => "open the index: POST /INDEX/_open",
+        _ if is_shard_limit(told) => {
+            "raise cluster.max_shards_per_node, or delete indices that are not needed"
+        }
+        (401 | 403, _) => {
+            "see elasticsearch.username, .password and .api_key, and that they may write and create indices"
+        }
+        (404, _) | (_, "index_template_missing_exception") => {
+            "run `callscope setup`, and see action.auto_create_index of the server"
+        }
+        _ => "see elasticsearch.index and what stands under that name",
+    };
+    Verdict::Pause { reason: format!("{told}; {advice}"), cure }
 }
 
 fn again(reason: String) -> Reply {
@@ -153,19 +177,19 @@ fn item(item: Item) -> Verdict {
         (502..=504, _) => Verdict::Again { reason: told, trouble: Trouble::Away },
         (_, "cluster_block_exception") => {
             let cure = if is_of_cluster(&told) { Cure::Cluster } else { Cure::Index };
-            Verdict::Pause { reason: told, cure }
+            pause(answer.status, kind, &told, cure)
         }
-        (_, "index_closed_exception") => Verdict::Pause { reason: told, cure: Cure::Index },
+        (_, "index_closed_exception") => pause(answer.status, kind, &told, Cure::Index),
         (_, "invalid_alias_name_exception") => Verdict::Pause { reason: told, cure: Cure::Alias },
         (401 | 403, _)
         | (404, "index_not_found_exception")
         | (400, "invalid_index_name_exception" | "index_template_missing_exception") => {
-            Verdict::Pause { reason: told, cure: Cure::Cluster }
+            pause(answer.status, kind, &told, Cure::Cluster)
         }
         (400, "validation_exception" | "illegal_argument_exception")
             if is_shard_limit(&told) || told.contains("no write index is defined") =>
         {
-            Verdict::Pause { reason: told, cure: Cure::Cluster }
+            pause(answer.status, kind, &told, Cure::Cluster)
         }
         (429, _) => Verdict::Again { reason: told, trouble: Trouble::Busy },
         (400..=499, _) if answer.status != 408 => Verdict::Done(Written::Dead(told.into())),

@@ -260,7 +260,7 @@ impl ElasticsearchSink {
             told = json!({ "version": { "number": node.and_then(|node| node.get("version")).cloned() } });
         }
         if status != 200 {
-            return Err(refusal(status, &told, "who are you"));
+            return Err(refusal(status, &told, "the version of the server"));
         }
         let version = told.get("version").cloned().unwrap_or_default();
         let number = version.get("number").and_then(Value::as_str).unwrap_or("0.0");
