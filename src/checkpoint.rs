@@ -301,7 +301,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::persist::small_disk::SmallDisk;
-    use super::persist::{TroubleSender, persist};
+    use super::persist::{Disk, TroubleSender};
     use super::*;
     use crate::config::Config;
     use crate::sink::SinkError;
@@ -511,7 +511,8 @@ mod tests {
         let other = disk.path().join("other.redb");
         let error = Checkpoint::open(&other).unwrap_err().to_string();
         assert!(error.contains("the disk is full") && !error.contains("move it away"), "{error}");
-        let saved = persist(&stop, &trouble, || checkpoint.save(&progress, &changes));
+        let waiting = Disk { stop, trouble: trouble.clone() };
+        let saved = waiting.persist(|| checkpoint.save(&progress, &changes));
         let (saved, ()) = tokio::join!(saved, cure);
         saved.unwrap();
         assert_eq!(*trouble.borrow(), None);
@@ -529,7 +530,8 @@ mod tests {
             trouble.subscribe().wait_for(Option::is_some).await.unwrap();
             stop.cancel();
         };
-        let (ended, ()) = tokio::join!(persist(&stop, &trouble, work), stopping);
+        let disk = Disk { stop: stop.clone(), trouble: trouble.clone() };
+        let (ended, ()) = tokio::join!(disk.persist(work), stopping);
         assert!(matches!(ended, Err(SinkError::Stopped)));
     }
 }

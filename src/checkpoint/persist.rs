@@ -28,47 +28,35 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Does `work` until it succeeds, see [`persist`].
+    /// Does `work` until it succeeds, with growing delays. Meanwhile `trouble` holds the reason.
     ///
     /// # Errors
     ///
-    /// [`SinkError::Stopped`].
+    /// [`SinkError::Stopped`] if `stop` came first: nothing was saved, and a restart repeats the cycle.
     pub async fn persist<T, E: Display>(
         &self,
-        work: impl FnMut() -> Result<T, E>,
+        mut work: impl FnMut() -> Result<T, E>,
     ) -> Result<T, SinkError> {
-        persist(&self.stop, &self.trouble, work).await
-    }
-}
-
-/// Does `work` until it succeeds, with growing delays. Meanwhile `trouble` holds the reason.
-///
-/// # Errors
-///
-/// [`SinkError::Stopped`] if `stop` came first: nothing was saved, and a restart repeats the cycle.
-pub async fn persist<T, E: Display>(
-    stop: &CancellationToken,
-    trouble: &TroubleSender,
-    mut work: impl FnMut() -> Result<T, E>,
-) -> Result<T, SinkError> {
-    let mut delay = DELAY.0;
-    loop {
-        match work() {
-            Ok(done) => {
-                let was_in_trouble = trouble.send_if_modified(|trouble| trouble.take().is_some());
-                if was_in_trouble {
-                    tracing::info!("the disk takes what is written again");
+        let mut delay = DELAY.0;
+        loop {
+            match work() {
+                Ok(done) => {
+                    let was_in_trouble =
+                        self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+                    if was_in_trouble {
+                        tracing::info!("the disk takes what is written again");
+                    }
+                    return Ok(done);
                 }
-                return Ok(done);
+                Err(error) => {
+                    tracing::error!(error = %error, "trying again");
+                    self.trouble.send_replace(Some(error.to_string()));
+                }
             }
-            Err(error) => {
-                tracing::error!(error = %error, "trying again");
-                trouble.send_replace(Some(error.to_string()));
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(SinkError::Stopped),
+                () = tokio::time::sleep(delay) => delay = (delay * 2).min(DELAY.1),
             }
-        }
-        tokio::select! {
-            () = stop.cancelled() => return Err(SinkError::Stopped),
-            () = tokio::time::sleep(delay) => delay = (delay * 2).min(DELAY.1),
         }
     }
 }

@@ -195,15 +195,14 @@ impl<'a> Reader<'_, 'a> {
         self.integer(FieldName::StartTime).filter(|start| is_start(*start, self.event.time))
     }
 
-    /// An id: text, or a number that somebody's tool made of one.
+    /// See [`id`].
     fn id(&self, name: FieldName) -> Result<Option<Cow<'a, str>>, DecodeError> {
-        let Some(field) = self.event.field(name) else { return Ok(None) };
-        let is_number =
-            field.json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-        let id = if is_number { Some(field.json.clone()) } else { field.text() };
-        match id {
-            Some(id) if id.len() > ID_BYTES_MAX => Err(DecodeError::LongId(name.text())),
-            id => Ok(id),
+        match self.event.field(name).map(|field| &field.json) {
+            Some(Cow::Borrowed(json)) => id(json, name.text()),
+            Some(Cow::Owned(json)) => {
+                Ok(id(json, name.text())?.map(|id| Cow::Owned(id.into_owned())))
+            }
+            None => Ok(None),
         }
     }
 
@@ -295,8 +294,7 @@ fn recording<'a>(
     reader: &Reader<'_, 'a>,
     old: Option<RecordingStatus>,
 ) -> Result<Body<'a>, DecodeError> {
-    let id = reader.id(FieldName::Id)?.filter(|id| !id.is_empty());
-    let id = id.ok_or_else(|| reader.missing("id"))?;
+    let id = reader.id(FieldName::Id)?.ok_or_else(|| reader.missing("id"))?;
     let status = match (old, reader.text(FieldName::Status).as_deref()) {
         (Some(status), _) => status,
         (None, Some("started")) => RecordingStatus::Started,
