@@ -13,7 +13,7 @@ use crate::document::Document;
 use crate::enrich::place::GeoIp;
 use crate::metrics::Metrics;
 use crate::search::{Page, Search, SearchError};
-use crate::sink::elasticsearch::{ElasticsearchSink, SetupError};
+use crate::sink::elasticsearch::{ElasticsearchSink, Plan, SetupError};
 use crate::sink::embedded::EmbeddedIndex;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
@@ -186,6 +186,18 @@ fn sink_failure(error: SinkError) -> Failure {
         ),
         SinkError::Misconfigured(error) => Failure::new(ExitCode::Misconfigured, error),
     }
+}
+
+/// What there is to set up in the search server of `config`, and the sink that can do it.
+async fn plan_setup(config: &Config) -> Result<(ElasticsearchSink, Plan), Failure> {
+    let sink = ElasticsearchSink::new(
+        &config.elasticsearch,
+        CancellationToken::new(),
+        StatusSender::default(),
+    )
+    .map_err(Failure::with(ExitCode::Misconfigured))?;
+    let plan = sink.plan().await.map_err(setup_failure)?;
+    Ok((sink, plan))
 }
 
 /// How the process ends when setting up did not work.

@@ -3,17 +3,14 @@
 use std::path::Path;
 
 use anyhow::Context;
-use tokio_util::sync::CancellationToken;
 
-use super::{open_geoip, print, setup_failure};
+use super::{open_geoip, plan_setup, print};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
 use crate::decode::{self, Decoded};
 use crate::files::Lines;
 use crate::http::{Bound, HttpError};
 use crate::journal::{self, lock::DataDirLock};
-use crate::sink::StatusSender;
-use crate::sink::elasticsearch::ElasticsearchSink;
 
 pub(super) async fn run(config: &Config, events: Option<&Path>) -> Result<ExitCode, Failure> {
     if let Some(path) = events {
@@ -119,13 +116,7 @@ async fn check_elasticsearch(
     config: &Config,
     lines: &mut Vec<String>,
 ) -> Result<ExitCode, Failure> {
-    let sink = ElasticsearchSink::new(
-        &config.elasticsearch,
-        CancellationToken::new(),
-        StatusSender::default(),
-    )
-    .map_err(Failure::with(ExitCode::Misconfigured))?;
-    let plan = sink.plan().await.map_err(setup_failure)?;
+    let (_sink, plan) = plan_setup(config).await?;
     let mut code = ExitCode::Ok;
     for step in &plan.steps {
         let state = match (&step.before, config.sink.setup) {

@@ -1,25 +1,16 @@
 //! `setup`: what Elasticsearch or OpenSearch needs before the first document.
 
-use tokio_util::sync::CancellationToken;
-
-use super::{print, setup_failure};
+use super::{plan_setup, print, setup_failure};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
-use crate::sink::StatusSender;
-use crate::sink::elasticsearch::{ElasticsearchSink, Step};
+use crate::sink::elasticsearch::Step;
 
 pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failure> {
     if config.sink.kind != SinkKind::Elasticsearch {
         print("sink.kind is not \"elasticsearch\": what it is needs no setup")?;
         return Ok(ExitCode::Ok);
     }
-    let sink = ElasticsearchSink::new(
-        &config.elasticsearch,
-        CancellationToken::new(),
-        StatusSender::default(),
-    )
-    .map_err(Failure::with(ExitCode::Misconfigured))?;
-    let plan = sink.plan().await.map_err(setup_failure)?;
+    let (sink, plan) = plan_setup(config).await?;
     for line in plan.steps.iter().flat_map(|step| lines(step, is_dry)) {
         print(&line)?;
     }
