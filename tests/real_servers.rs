@@ -19,6 +19,7 @@ use callscope::search::Search;
 use callscope::sink::elasticsearch::{ElasticsearchSink, Step};
 use callscope::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/server.sh");
@@ -40,26 +41,22 @@ impl Server {
     }
 
     async fn run(kind: &str, folder: &Path, port: &str) -> (Child, String) {
-        let told = folder.join("url");
-        let _left_by_a_killed_one = std::fs::remove_file(&told);
         let mut process = Command::new(SCRIPT)
             .args(["run", kind])
             .arg(folder)
             .arg(port)
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        loop {
-            if let Ok(url) = std::fs::read_to_string(&told) {
-                return (process, url.trim().to_owned());
-            }
-            if let Some(status) = process.try_wait().unwrap() {
-                let log =
-                    std::fs::read_to_string(folder.join("logs/console.log")).unwrap_or_default();
-                panic!("{kind} ended with {status}:\n{log}");
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut url = String::new();
+        let mut told = BufReader::new(
+            tokio::process::ChildStdout::from_std(process.stdout.take().unwrap()).unwrap(),
+        );
+        if told.read_line(&mut url).await.unwrap() == 0 {
+            let log = std::fs::read_to_string(folder.join("logs/console.log")).unwrap_or_default();
+            panic!("{kind} ended before it answered:\n{log}");
         }
+        (process, url.trim().to_owned())
     }
 
     /// As a power cut would, except that what the system holds is still written.

@@ -3,8 +3,8 @@
 #   server.sh ready                       whether this machine can run them: a JDK 21 or newer, Maven, curl
 #   server.sh fetch elasticsearch|opensearch
 #   server.sh run   elasticsearch|opensearch FOLDER [PORT]
-#       runs it in the foreground with its data in FOLDER; FOLDER/url holds its address once it answers, FOLDER/pid the
-#       server's process. Ends with SIGTERM. Its queue of writes is short, so that it is soon full.
+#       runs it in the foreground with its data in FOLDER. Once it answers, its address is printed and held by FOLDER/url;
+#       FOLDER/pid holds the server's process. Ends with SIGTERM. Its queue of writes is short, so that it is soon full.
 # Archives are kept in CALLSCOPE_SERVERS_DIR, /var/tmp/callscope-servers if that is not set. The servers refuse to run as
 # root, so root becomes `nobody`, who must be able to reach both folders.
 set -euo pipefail
@@ -102,6 +102,7 @@ announce() { # writes the address once the server answers
       url=http://$(grep -m1 -o '127[.]0[.]0[.]1:[0-9]*' "$1/logs/http.ports")
       if curl -sS -m 40 -o /dev/null -f "$url/_cluster/health?wait_for_status=yellow&timeout=30s" 2> /dev/null; then
         echo "$url" > "$1/url.part" && mv "$1/url.part" "$1/url"
+        echo "$url"
         return
       fi
     fi
