@@ -224,10 +224,6 @@ impl<'a> Writer<'a> {
             users.entry(person.user().0).or_default().push(written);
         }
         let streamed: i64 = users.values().flatten().map(|written| written.streamed).sum();
-        let mut users: Vec<_> = users.into_iter().collect();
-        users.sort_by_key(|(_, connections)| {
-            connections.first().map(|written| (written.person.start, written.person.id))
-        });
         let users: Vec<String> =
             users.into_iter().map(|(user, connections)| self.user(user, &connections)).collect();
         let stopped =
