@@ -20,6 +20,8 @@ use crate::sessions::facts::Hasher;
 
 pub mod names;
 
+use names::Place;
+
 /// `elastic_type` of what is written instead of a document whose place is no longer needed. Nothing shows it.
 pub const SUPERSEDED: &str = "superseded";
 
@@ -71,7 +73,8 @@ pub fn raw(
     json.members(&enriched.address);
     json.members(&enriched.derived);
     json.text_if("tenant", enriched.tenant.as_deref().or(context.tenant.as_deref()));
-    if event.field(FieldName::Location).is_none() {
+    let own_place = [FieldName::Location, FieldName::GeoPoints];
+    if own_place.into_iter().all(|name| event.field(name).is_none()) {
         json.members(&context.place);
     }
     if event.field(FieldName::MediaNodeId).is_none() && !enriched.drops(FieldName::MediaNodeId) {
@@ -127,14 +130,12 @@ fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
     let mut malformed = Vec::new();
     let mut unindexed = Vec::new();
     for field in &event.fields {
-        if enriched.hides(field) {
-            continue;
-        }
-        match names::place_of(field) {
-            names::Place::Indexed if field.known.is_some() => json.json(&field.name, &field.json),
-            names::Place::Indexed => json.foreign(&field.name, &field.json),
-            names::Place::Malformed => malformed.push(field),
-            names::Place::Unindexed => unindexed.push(field),
+        match enriched.place_of(field) {
+            Some(Place::Indexed) if field.known.is_some() => json.json(&field.name, &field.json),
+            Some(Place::Indexed) => json.foreign(&field.name, &field.json),
+            Some(Place::Malformed) => malformed.push(field),
+            Some(Place::Unindexed) => unindexed.push(field),
+            None => {}
         }
     }
     for (name, fields) in [("malformed", malformed), ("unindexed", unindexed)] {

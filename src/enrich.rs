@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::config::{Addresses, Config};
+use crate::document::names;
 use crate::event::{Body, Event, Field, FieldName, Kind, Participant, text_of};
 use crate::json::{self, Object};
 use crate::sessions::facts::{Hasher, RECORDING_MEMBERS, RECORDING_VALUES, STREAM_MEMBERS};
@@ -52,30 +53,39 @@ pub struct Enriched {
     pub derived: String,
     /// Whether a text was cut for the summaries.
     pub truncated: bool,
-    /// Fields of the event that its raw document does not repeat.
-    hidden: Hidden,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Hidden {
-    /// They stand in `place`, `address` and `derived`.
-    replaced: &'static [FieldName],
-    /// The settings say so; absent where they name none.
+    /// Fields of the event that were not understood: they promise a text or a point, and bring something else.
+    odd: Vec<FieldName>,
+    /// Fields of the event that its raw document does not repeat: they stand in `place`, `address` and `derived`, or the
+    /// settings keep them out.
+    hidden: Vec<FieldName>,
+    /// What else the settings keep out; absent where they name nothing.
     private: Option<Arc<Privacy>>,
 }
 
 impl Enriched {
-    /// Whether the event's own field is not written.
+    /// Where the event's own field goes in its raw document, if it is repeated at all.
     #[must_use]
-    pub fn hides(&self, field: &Field<'_>) -> bool {
-        field.known.is_some_and(|name| self.hidden.replaced.contains(&name))
-            || self.hidden.private.as_ref().is_some_and(|privacy| privacy.drops(&field.name))
+    pub fn place_of(&self, field: &Field<'_>) -> Option<names::Place> {
+        let is = |names: &[FieldName]| field.known.is_some_and(|name| names.contains(&name));
+        let is_private = self.private.as_ref().is_some_and(|privacy| privacy.drops(&field.name));
+        if is_private || is(&self.hidden) {
+            None
+        } else if is(&self.odd) {
+            Some(names::Place::Malformed)
+        } else {
+            Some(names::place_of(field))
+        }
     }
 
     /// Whether the settings drop the field of this name.
     #[must_use]
     pub fn drops(&self, name: FieldName) -> bool {
-        self.hidden.private.as_ref().is_some_and(|privacy| privacy.drops(name.text()))
+        self.private.as_ref().is_some_and(|privacy| privacy.drops(name.text()))
+    }
+
+    /// Says whether a field that the event may have was understood, and so is written anew.
+    fn repeats(&mut self, name: FieldName, is_understood: bool) {
+        if is_understood { &mut self.hidden } else { &mut self.odd }.push(name);
     }
 
     /// Forgets the event before, but for the room that its texts took.
@@ -92,7 +102,8 @@ impl Enriched {
         }
         (self.user, self.tenant, self.telemetry_user, self.reason) = (None, None, None, None);
         self.truncated = false;
-        self.hidden.replaced = &[];
+        self.odd.clear();
+        self.hidden.clear();
     }
 }
 
@@ -135,7 +146,7 @@ impl Enricher {
     /// Puts into `enriched` what `event` tells beyond its words.
     pub fn enrich(&mut self, event: &Event<'_>, enriched: &mut Enriched) {
         enriched.clear();
-        enriched.hidden.private = self.privacy.drops_any().then(|| Arc::clone(&self.privacy));
+        enriched.private = self.privacy.drops_any().then(|| Arc::clone(&self.privacy));
         let mut derived = Object::members_in(std::mem::take(&mut enriched.derived));
         match &event.body {
             Body::Participant(participant) => {
@@ -151,8 +162,11 @@ impl Enricher {
                 }
                 derived.text("mediaRole", if stream.outbound { "publisher" } else { "subscriber" });
                 if event.field(FieldName::RtspUri).is_some() {
-                    enriched.hidden.replaced = &[FieldName::RtspUri];
-                    derived.text_if("rtspUri", self.rtsp_uri(event).as_deref());
+                    let uri = self.rtsp_uri(event);
+                    // Of what is no text nobody can say where its password is.
+                    let is_safe = uri.is_some() || self.privacy.redacts_rtsp_uris();
+                    enriched.repeats(FieldName::RtspUri, is_safe);
+                    derived.text_if("rtspUri", uri.as_deref());
                 }
             }
             Body::Recording(_) => {
@@ -168,6 +182,10 @@ impl Enricher {
             Body::SessionCreated | Body::SessionDestroyed(_) => {}
         }
         self.ending(event, enriched, &mut derived);
+        if self.privacy.hashes_users() {
+            // One that is no id cannot be told from one that is.
+            enriched.hidden.push(FieldName::User);
+        }
         if let Some(user) = event.user.as_deref().filter(|_| !self.drops(FieldName::User)) {
             enriched.telemetry_user = Some(self.stored_user(user));
         }
@@ -194,7 +212,12 @@ impl Enricher {
 
     fn participant(&mut self, participant: &Participant<'_>, enriched: &mut Enriched) {
         use FieldName as Name;
-        enriched.hidden.replaced = &[Name::Location, Name::Ip, Name::Platform];
+        let told = participant.location.as_deref();
+        let told_point = participant.geo_points.as_deref();
+        enriched.repeats(Name::Location, told.is_some());
+        enriched.repeats(Name::GeoPoints, told_point.is_some());
+        enriched.repeats(Name::Ip, participant.ip.is_some() || self.hides_addresses);
+        enriched.repeats(Name::Platform, participant.platform.is_some());
         let address = participant.ip.as_deref().and_then(address::parse);
         // A damaged record of a database is the database's trouble; the event goes on without a place.
         let found = address.and_then(|address| self.places.lookup(address).ok().flatten());
@@ -204,14 +227,14 @@ impl Enricher {
 
         let mut members = Object::members_in(std::mem::take(&mut enriched.place));
         // A place that the platform knew itself is kept; `unknown` is what it says without a database of its own.
-        let told = participant.location.as_deref();
         let location = match told {
             Some(told) if !told.is_empty() && told != "unknown" => Some(Cow::Borrowed(told)),
             told => found.and_then(Place::location).map(Cow::Owned).or(told.map(Cow::Borrowed)),
         };
         self.member_if(&mut members, Name::Location, location.as_deref(), truncated);
-        let points = found.and_then(Place::geo_points);
-        self.member_if(&mut members, Name::GeoPoints, points.as_deref(), truncated);
+        let found_point = || found.and_then(Place::geo_points).map(Cow::Owned);
+        let point = told_point.map(Cow::Borrowed).or_else(found_point);
+        self.member_if(&mut members, Name::GeoPoints, point.as_deref(), truncated);
         if let Some(platform) = platform.filter(|_| !self.drops(Name::Client)) {
             members.json("client", &client_json(self.cut(platform, truncated)));
         }
@@ -250,8 +273,12 @@ impl Enricher {
         for name in
             [Name::CandidatePair, Name::Content].into_iter().filter(|_| self.hides_addresses)
         {
-            if let Some(field) = event.field(name).filter(|_| !self.drops(name)) {
-                enriched.hidden.replaced = &[Name::CandidatePair, Name::Content];
+            // Whatever has another shape than it promises is not searched for addresses, and so not let through.
+            enriched.hidden.push(name);
+            let field = event.field(name).filter(|_| !self.drops(name));
+            if let Some(field) =
+                field.filter(|field| names::place_of(field) == names::Place::Indexed)
+            {
                 derived.json(name.text(), &self.privacy.addresses_within(&field.json));
             }
         }
@@ -334,8 +361,7 @@ impl Enricher {
         field: &Field<'_>,
         truncated: &mut bool,
     ) {
-        use crate::document::names::{Place, place_of};
-        if self.drops(name) || place_of(field) != Place::Indexed {
+        if self.drops(name) || names::place_of(field) != names::Place::Indexed {
             return;
         }
         if let Some(integer) = field.integer() {

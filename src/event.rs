@@ -159,6 +159,8 @@ pub struct Participant<'a> {
     pub left: Option<End<'a>>,
     /// `City, Country`, `Country` or `unknown`.
     pub location: Option<Cow<'a, str>>,
+    /// `latitude,longitude`, as OpenVidu Pro 2.9 wrote it and callscope does.
+    pub geo_points: Option<Cow<'a, str>>,
     /// Address as text.
     pub ip: Option<Cow<'a, str>>,
     /// Browser and system as free text, or `IPCAM`.
@@ -257,6 +259,17 @@ pub enum Aspect {
 #[must_use]
 pub fn is_internal(connection_id: &str) -> bool {
     matches!(connection_id, "RECORDER" | "SPEECH_TO_TEXT")
+}
+
+/// Whether `text` is a point on earth: `latitude,longitude` in degrees, decimal.
+#[must_use]
+pub fn is_geo_point(text: &str) -> bool {
+    let degrees = |text: &str, limit: f64| {
+        let is_decimal = text.bytes().all(|byte| matches!(byte, b'-' | b'.' | b'0'..=b'9'));
+        is_decimal && text.parse::<f64>().is_ok_and(|degrees| degrees.abs() <= limit)
+    };
+    text.split_once(',')
+        .is_some_and(|(latitude, longitude)| degrees(latitude, 90.0) && degrees(longitude, 180.0))
 }
 
 impl<'a> Event<'a> {

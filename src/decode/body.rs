@@ -7,7 +7,7 @@ use crate::document::SUPERSEDED;
 use crate::event::names::Class;
 use crate::event::{
     Aspect, Body, End, Event, Field, FieldName, Kind, MediaState, Origin, Participant, Recording,
-    RecordingStatus, SessionRef, Stream, integer_of, is_internal, number_of, text_of,
+    RecordingStatus, SessionRef, Stream, integer_of, is_geo_point, is_internal, number_of, text_of,
 };
 
 /// How long after an event something may have begun by another clock, in milliseconds.
@@ -88,22 +88,31 @@ fn build<'a>(
     let mut fields = Vec::with_capacity(members.len().min(FIELDS_MAX));
     for (name, json) in members {
         let known = FieldName::of(&name);
+        let slot = match known {
+            Some(Name::SessionId) => Some(&mut ids.session_id),
+            Some(Name::Session) if !is_cdr => Some(&mut ids.session),
+            Some(Name::SessionIdSnake) if is_browser => Some(&mut ids.session),
+            Some(Name::UniqueSessionId) => Some(&mut ids.unique_session_id),
+            Some(Name::ConnectionId) => Some(&mut ids.connection_id),
+            Some(Name::ParticipantId) => Some(&mut ids.participant_id),
+            Some(Name::Connection) if !is_cdr => Some(&mut ids.connection),
+            Some(Name::User) if !is_cdr => Some(&mut user),
+            Some(Name::ClusterId) => Some(&mut origin.cluster_id),
+            Some(Name::MasterNodeId) => Some(&mut origin.master_node_id),
+            _ => None,
+        };
+        if let (Some(slot), Some(known)) = (slot, known) {
+            *slot = id(json, known.text())?;
+            if slot.is_some() || json == "\"\"" {
+                continue;
+            }
+        }
         match known {
             Some(Name::Timestamp) => time = integer_of(json),
             Some(Name::AtTimestamp) if is_browser => time = iso_millis(json),
             Some(Name::ElasticType) if indexed => {}
             Some(Name::Event) if is_cdr => {}
-            Some(Name::SessionId) => ids.session_id = id(json, "sessionId")?,
-            Some(Name::Session) if !is_cdr => ids.session = id(json, "session")?,
-            Some(Name::SessionIdSnake) if is_browser => ids.session = id(json, "session_id")?,
-            Some(Name::UniqueSessionId) => ids.unique_session_id = id(json, "uniqueSessionId")?,
             Some(Name::UniqueSessionIdDerived) if indexed => ids.is_derived = json == "true",
-            Some(Name::ConnectionId) => ids.connection_id = id(json, "connectionId")?,
-            Some(Name::ParticipantId) => ids.participant_id = id(json, "participantId")?,
-            Some(Name::Connection) if !is_cdr => ids.connection = id(json, "connection")?,
-            Some(Name::User) if !is_cdr => user = id(json, "user")?,
-            Some(Name::ClusterId) => origin.cluster_id = id(json, "cluster_id")?,
-            Some(Name::MasterNodeId) => origin.master_node_id = id(json, "master_node_id")?,
             Some(added) if indexed && is_added(added, is_cdr) => {}
             _ if json == "null" => {}
             Some(Name::ClusterTwin) => cluster_twin = field(name, known, json)?,
@@ -133,7 +142,8 @@ fn build<'a>(
 /// Whether callscope or Pro put this member into the document, rather than the event having it. Place and media node are
 /// joined by connection onto telemetry, which never has them itself.
 fn is_added(name: FieldName, is_cdr: bool) -> bool {
-    let is_joined = matches!(name, FieldName::Location | FieldName::MediaNodeId);
+    let is_joined =
+        matches!(name, FieldName::Location | FieldName::GeoPoints | FieldName::MediaNodeId);
     name.class() == Class::Added || (is_joined && !is_cdr)
 }
 
@@ -265,6 +275,7 @@ fn participant<'a>(
     Ok(Body::Participant(Participant {
         left,
         location: reader.text(FieldName::Location),
+        geo_points: reader.text(FieldName::GeoPoints).filter(|text| is_geo_point(text)),
         ip: reader.text(FieldName::Ip),
         platform: reader.text(FieldName::Platform),
         client_data: reader.text(FieldName::ClientData),

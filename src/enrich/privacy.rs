@@ -134,6 +134,12 @@ impl Privacy {
         self.drop_fields.contains(field)
     }
 
+    /// Whether user names and passwords are cut out of the addresses of streams.
+    #[must_use]
+    pub fn redacts_rtsp_uris(&self) -> bool {
+        self.redact_rtsp_uri
+    }
+
     /// The address of a camera's stream as it may be stored.
     #[must_use]
     pub fn rtsp_uri<'t>(&self, uri: &'t str) -> Cow<'t, str> {

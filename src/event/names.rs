@@ -89,7 +89,7 @@ names! {
     FrameRate "frameRate" Scalar;
     From "from" Scalar;
     Geo "geo" Added;
-    GeoPoints "geoPoints" Added;
+    GeoPoints "geoPoints" Scalar;
     HasAudio "hasAudio" Scalar;
     HasVideo "hasVideo" Scalar;
     Health "health" Own;

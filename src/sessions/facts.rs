@@ -119,6 +119,7 @@ pub fn of(event: &Event<'_>) -> Option<u64> {
             hasher.text("participant");
             hash_end(&mut hasher, participant.left.as_ref());
             hasher.optional(participant.location.as_deref());
+            hasher.optional(participant.geo_points.as_deref());
             hasher.optional(participant.ip.as_deref());
             hasher.optional(participant.platform.as_deref());
             hasher.optional(participant.client_data.as_deref());

@@ -636,11 +636,17 @@ fn b55_b56_places() {
     let mut bench = Bench::new();
     bench.folder.set_geoip(std::sync::Arc::new(geoip()));
     story.events[1]["location"] = json!("Rome, Italy");
+    story.events[1]["geoPoints"] = json!("41.9,12.5");
     story.lines().iter().for_each(|line| _ = bench.read(line));
+    let joined = document(&bench.store, "cdr", "event", "participantJoined").clone();
     assert_eq!(
-        document(&bench.store, "cdr", "event", "participantJoined")["location"],
-        "Rome, Italy"
+        (&joined["location"], &joined["geoPoints"]),
+        (&json!("Rome, Italy"), &json!("41.9,12.5"))
     );
+    // So it stays when the document is read again, by one who has no database.
+    let again = crate::support::fold_once([&*joined.to_string()]);
+    assert_eq!(again.one("cdr")["location"], "Rome, Italy");
+    assert_eq!(again.one("cdr")["geoPoints"], "41.9,12.5");
 }
 
 /// A database that knows one city.
@@ -1028,7 +1034,7 @@ fn an_event_cannot_bring_what_is_made_for_it() {
     joined["tenant"] = json!("evil");
     let mut kms = Story::new("s").user(2, "con_A", json!("u")).events.remove(0);
     kms.as_object_mut().unwrap().remove("elastic_type");
-    kms["location"] = json!("Moon");
+    kms["geoPoints"] = json!("1,2");
     kms["mediaRole"] = json!("emperor");
     let mut bench = Bench::new();
     for event in [joined, kms] {
@@ -1037,8 +1043,45 @@ fn an_event_cannot_bring_what_is_made_for_it() {
     // `Store::put` sees that no member comes twice.
     assert_eq!(bench.store.one("cdr")["malformed"], json!({"joinDelta": 5, "tenant": "evil"}));
     assert_eq!(bench.store.one("cdr")["joinDelta"], 1);
-    assert_eq!(bench.store.one("kms")["location"], "Moon");
+    assert_eq!(bench.store.one("kms")["geoPoints"], "1,2");
     assert_eq!(bench.store.one("kms")["malformed"], json!({"mediaRole": "emperor"}));
+}
+
+#[test]
+fn what_has_another_shape_than_it_promises_is_kept_aside() {
+    let mut story = Story::new("s").of_two();
+    let joined = story.events.iter_mut().find(|event| event["event"] == "participantJoined");
+    let joined = joined.unwrap();
+    joined["ip"] = json!(["93.184.216.34"]);
+    joined["location"] = json!(["x"]);
+    joined["geoPoints"] = json!("nowhere");
+    joined["platform"] = json!(5);
+    let odd = joined.clone();
+    let created = story.events.iter_mut().find(|event| event["event"] == "webrtcConnectionCreated");
+    created.unwrap()["rtspUri"] = json!(["rtsp://u:secret@host"]);
+
+    let mut open = config();
+    open.privacy.redact_rtsp_uri = false;
+    let mut bench = Bench::with(open);
+    story.lines().iter().for_each(|line| _ = bench.read(line));
+    let cdr = bench.store.of("cdr");
+    let malformed: Vec<_> = cdr.into_iter().filter_map(|json| json.get("malformed")).collect();
+    let kept = json!({
+        "ip": odd["ip"], "location": odd["location"], "geoPoints": "nowhere", "platform": 5
+    });
+    assert!(malformed.contains(&&kept), "{malformed:?}");
+    assert!(malformed.contains(&&json!({"rtspUri": ["rtsp://u:secret@host"]})), "{malformed:?}");
+    assert_eq!(malformed.len(), 2);
+
+    // What the settings hide is hidden in any shape.
+    let mut closed = config();
+    closed.privacy.addresses = callscope::config::Addresses::Drop;
+    closed.privacy.drop_fields = vec!["platform".to_owned()];
+    let mut bench = Bench::with(closed);
+    story.lines().iter().for_each(|line| _ = bench.read(line));
+    let cdr = bench.store.of("cdr");
+    let malformed: Vec<_> = cdr.into_iter().filter_map(|json| json.get("malformed")).collect();
+    assert_eq!(malformed, [&json!({"location": odd["location"], "geoPoints": "nowhere"})]);
 }
 
 #[test]
