@@ -387,6 +387,38 @@ async fn setup_waits_for_permission_and_the_plan_says_that_there_is_none() {
     }
 }
 
+#[tokio::test]
+async fn whoever_is_no_search_server_is_told_from_one() {
+    let double = Double::start().await;
+    let (sink, _) = to(&double);
+    let page = json!("<html>Please log in</html>");
+    double.answers(&[(Method::GET, "/", 200, page.clone())]);
+    let Err(SetupError::Away(error)) = sink.plan().await else { panic!("taken for a server") };
+    let told = format!("{error:#}");
+    let address = double.address.to_string();
+    assert!(told.contains(&address) && told.contains("no Elasticsearch"), "{told}");
+    double.answers(&[(Method::GET, "/", 200, json!({ "service": "something else" }))]);
+    let Err(SetupError::Refused(error)) = sink.plan().await else { panic!("taken for a server") };
+    let told = format!("{error:#}");
+    assert!(told.contains(&address) && told.contains("no Elasticsearch"), "{told}");
+    double.answers(&[(Method::GET, "/", 400, page)]);
+    let Err(SetupError::Refused(error)) = sink.plan().await else { panic!("taken for a server") };
+    assert!(format!("{error:#}").contains("Please log in"), "{error:#}");
+
+    // Of an answer that makes no sense it is told who gave it.
+    double.answers(&[]);
+    double.fail([Fault::CutBody]);
+    let (sink, mut told) = to(&double);
+    let documents = documents(1);
+    let (written, waiting) = tokio::join!(sink.write(&documents), async {
+        let waiting = told.wait_for(|told| matches!(told, SinkStatus::Waiting(_))).await;
+        waiting.unwrap().clone()
+    });
+    assert_eq!(written.unwrap(), [Written::Existed]);
+    let SinkStatus::Waiting(reason) = waiting else { panic!("{waiting:?}") };
+    assert!(reason.contains(&address) && reason.contains("elasticsearch.urls"), "{reason}");
+}
+
 fn with_retention(double: &Double) -> ElasticsearchSink {
     let mut config = Config::load(None, std::iter::empty()).unwrap().config;
     config.elasticsearch.urls = vec![format!("http://{}", double.address)];

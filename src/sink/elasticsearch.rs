@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use crate::config::ElasticsearchConfig;
 use crate::document::Document;
+use crate::json;
 use crate::metrics::Metrics;
 
 pub mod answer;
@@ -45,6 +46,8 @@ use work::Work;
 
 /// First and longest delay before something is tried again.
 const DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// What to do about answers that no search server gives.
+const NOT_A_SEARCH_SERVER: &str = "it may be no Elasticsearch or OpenSearch; see elasticsearch.urls, and what stands in front of it";
 
 /// A cluster, reached by one or more addresses.
 #[derive(Debug)]
@@ -71,7 +74,9 @@ struct Node {
 
 /// An answer, whatever it says.
 #[derive(Debug)]
-struct Answer {
+struct Answer<'n> {
+    /// Address of the node it is from.
+    url: &'n str,
     status: u16,
     body: Bytes,
 }
@@ -118,14 +123,14 @@ impl ElasticsearchSink {
         path: &str,
         headers: HeaderMap,
         body: Option<Bytes>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<Answer<'_>> {
         let node = self.pick();
         let timeout = Some(self.config.request_timeout);
         let query: Option<&()> = None;
         let sent = async {
             let response = node.transport.send(method, path, headers, query, body, timeout).await?;
             let status = response.status_code().as_u16();
-            anyhow::Ok(Answer { status, body: response.bytes().await? })
+            anyhow::Ok(Answer { url: &node.url, status, body: response.bytes().await? })
         };
         let sent = tokio::select! {
             () = self.stop.cancelled() => anyhow::bail!("stopping, no answer from {} so far", node.url),
@@ -156,7 +161,7 @@ impl ElasticsearchSink {
         turn.min_by_key(resting).unwrap_or(&self.first)
     }
 
-    /// Asks, and reads the answer as JSON.
+    /// Asks, and reads the answer as JSON. A failure may tell its reason in plain text, a success may not.
     async fn ask(
         &self,
         method: Method,
@@ -166,7 +171,17 @@ impl ElasticsearchSink {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer = self.send(method, path, headers, body.map(Bytes::from)).await?;
-        Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
+        match serde_json::from_slice(&answer.body) {
+            Ok(told) => Ok((answer.status, told)),
+            Err(_) if answer.status >= 400 => {
+                let told = String::from_utf8_lossy(&answer.body);
+                Ok((answer.status, json::prefix(told.trim(), 500).into()))
+            }
+            Err(error) => Err(anyhow::Error::new(error).context(format!(
+                "{} answers {path} with status {} and something that is no JSON: {NOT_A_SEARCH_SERVER}",
+                answer.url, answer.status
+            ))),
+        }
     }
 
     /// Batches of indices into `documents`, bounded by bytes and number.

@@ -170,7 +170,11 @@ async fn answer(
         return bulk(&mut inner, &text);
     }
     let (status, body) = other(&mut inner, &method, &uri, &text);
-    (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
+    let status = StatusCode::from_u16(status).unwrap();
+    match body {
+        Value::String(text) => (status, text).into_response(),
+        body => (status, axum::Json(body)).into_response(),
+    }
 }
 
 fn other(inner: &mut Inner, method: &Method, uri: &Uri, body: &str) -> (u16, Value) {

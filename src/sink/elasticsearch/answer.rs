@@ -11,6 +11,7 @@
 
 use serde::Deserialize;
 
+use super::NOT_A_SEARCH_SERVER;
 use crate::sink::Written;
 
 /// What to do about one document.
@@ -103,6 +104,18 @@ struct Refusal {
     error: Cause,
 }
 
+impl Reply {
+    /// Names who has told what is the matter with the whole request.
+    #[must_use]
+    pub fn told_by(mut self, url: &str) -> Self {
+        if let Self::All(Verdict::Again { reason, .. } | Verdict::Pause { reason, .. }) = &mut self
+        {
+            *reason = format!("{url}: {reason}");
+        }
+        self
+    }
+}
+
 /// The verdict on a request of `count` documents.
 #[must_use]
 pub fn reply(status: u16, body: &[u8], count: usize) -> Reply {
@@ -112,7 +125,9 @@ pub fn reply(status: u16, body: &[u8], count: usize) -> Reply {
                 Reply::Items(bulk.items.into_iter().map(item).collect())
             }
             Ok(bulk) => again(format!("{} answers for {count} documents", bulk.items.len())),
-            Err(error) => again(format!("an answer that cannot be read: {error}")),
+            Err(error) => {
+                again(format!("an answer that cannot be read ({error}): {NOT_A_SEARCH_SERVER}"))
+            }
         };
     }
     let cause = serde_json::from_slice::<Refusal>(body).ok().map(|refusal| refusal.error);

@@ -94,7 +94,7 @@ impl ElasticsearchSink {
             "/_bulk?timeout={timeout_ms}ms&filter_path=errors,items.*.status,items.*.error"
         );
         match self.send(Method::Post, &path, headers, Some(Bytes::from(body))).await {
-            Ok(answer) => answer::reply(answer.status, &answer.body, count),
+            Ok(answer) => answer::reply(answer.status, &answer.body, count).told_by(answer.url),
             Err(error) => Reply::All(failed(&error)),
         }
     }

@@ -6,9 +6,9 @@
 use elasticsearch::http::Method;
 use serde_json::{Value, json};
 
-use super::ElasticsearchSink;
 use super::difference::{Change, changes};
 use super::template::{FIELDS_THAT_MATTER, Server};
+use super::{ElasticsearchSink, NOT_A_SEARCH_SERVER};
 use crate::config::Period;
 
 /// Why setting up did not work.
@@ -263,7 +263,12 @@ impl ElasticsearchSink {
             return Err(refusal(status, &told, "the version of the server"));
         }
         let version = told.get("version").cloned().unwrap_or_default();
-        let number = version.get("number").and_then(Value::as_str).unwrap_or("0.0");
+        let Some(number) = version.get("number").and_then(Value::as_str) else {
+            return Err(SetupError::Refused(anyhow::anyhow!(
+                "{} does not tell its version: {NOT_A_SEARCH_SERVER}",
+                self.config.urls.join(" or ")
+            )));
+        };
         let mut parts = number.split('.').map(|part| part.parse().unwrap_or(0));
         let version_number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         let is_opensearch =
