@@ -22,6 +22,8 @@ use crate::event::{Event, Field, FieldName, text_of};
 mod body;
 mod shape;
 
+pub(crate) use shape::LOG_MARK;
+
 /// Members of one event; more are nobody's event.
 pub const FIELDS_MAX: usize = 1000;
 /// Objects and lists within each other; OpenVidu's own are below 10.

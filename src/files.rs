@@ -2,7 +2,7 @@
 //!
 //! [`Lines`] reads one file once, plain, gzip or zstd. [`Follower`](follow::Follower) reads growing plain files, through
 //! rotation and renaming; compressed ones are not followed. A line is a record; its offset is the byte it begins at. Empty
-//! lines are none.
+//! lines are none. The server's log, in which CDR lines are few, is read like any other file; see [`Kind`].
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use crate::decode;
 use crate::lane::Item;
 use crate::record::{Input, Position, Record};
 
@@ -43,6 +44,8 @@ pub struct Line {
     pub bytes: Vec<u8>,
     /// Whether it has more than [`LINE_BYTES_MAX`].
     pub is_too_long: bool,
+    /// Whether it tells of no event, and nobody expects that it does: see [`Kind`].
+    pub is_noise: bool,
 }
 
 impl Line {
@@ -55,7 +58,9 @@ impl Line {
             source: Arc::clone(source),
             payload: Bytes::from(self.bytes),
         };
-        if self.is_too_long {
+        if self.is_noise {
+            Item::Noise(record)
+        } else if self.is_too_long {
             Item::Damaged(record, "a line longer than 64 MiB")
         } else {
             Item::Record(record)
@@ -63,9 +68,66 @@ impl Line {
     }
 }
 
+/// What a file turns out to be. In a CDR file every line is an event, and whatever is none is a loss to be told of. A server's
+/// log has lines of its own, with a level and a time before their text, and texts that go on over several lines: there only
+/// what looks like a CDR line is expected to be one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Kind {
+    /// Until a line of a log is seen.
+    #[default]
+    Cdr,
+    /// From there on.
+    Log,
+}
+
+impl Kind {
+    /// What a file that begins like this is.
+    fn of(start: &[u8]) -> Self {
+        let mut kind = Self::default();
+        for line in start.split(|byte| *byte == b'\n') {
+            kind.is_noise(line);
+        }
+        kind
+    }
+
+    /// Whether `line` tells of no event, and nobody expects that it does.
+    fn is_noise(&mut self, line: &[u8]) -> bool {
+        let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
+        if text.starts_with(b"{") {
+            return false;
+        }
+        if memchr::memmem::find(text, decode::LOG_MARK.as_bytes()).is_some() {
+            *self = Self::Log;
+            return false;
+        }
+        if is_of_log(text) {
+            *self = Self::Log;
+        }
+        *self == Self::Log
+    }
+}
+
+/// Whether a level and a time of day stand before the text of a line.
+fn is_of_log(line: &[u8]) -> bool {
+    const HEAD_BYTES: usize = 200;
+    let head = line.get(..HEAD_BYTES.min(line.len())).unwrap_or_default();
+    let end = head.iter().position(|byte| matches!(byte, b'{' | b'"')).unwrap_or(head.len());
+    let head = head.get(..end).unwrap_or_default();
+    let mut words = head.split(|byte| !byte.is_ascii_alphabetic());
+    let is_time = |part: &[u8]| {
+        let shape: Vec<u8> =
+            part.iter().map(|byte| if byte.is_ascii_digit() { b'0' } else { *byte }).collect();
+        shape == b"00:00:00"
+    };
+    words.any(|word| matches!(word, b"TRACE" | b"DEBUG" | b"INFO" | b"WARN" | b"ERROR"))
+        && head.windows(8).any(is_time)
+}
+
 /// The lines of one file.
 pub struct Lines {
     path: PathBuf,
+    /// `None`: nothing of it is read.
+    kind: Option<Kind>,
     reader: Box<dyn BufRead + Send>,
     offset: u64,
     read: Arc<AtomicU64>,
@@ -126,7 +188,7 @@ impl Lines {
         } else {
             Box::new(input)
         };
-        Ok(Self { path: path.into(), reader, offset: 0, read, size })
+        Ok(Self { path: path.into(), kind: None, reader, offset: 0, read, size })
     }
 
     /// Bytes read from disk so far.
@@ -142,23 +204,38 @@ impl Lines {
     /// If reading or decompressing fails; the lines before have been given.
     pub fn next_line(&mut self) -> Result<Option<Line>, FileError> {
         loop {
-            let line = read_line(&mut *self.reader, self.offset).map_err(|source| FileError {
+            let line = self.read_line().map_err(|source| FileError {
                 path: self.path.clone(),
                 offset: self.offset,
                 source,
             })?;
-            let Some((line, _)) = line else { return Ok(None) };
+            let Some(line) = line else { return Ok(None) };
             self.offset = line.next_offset;
             if !line.bytes.iter().all(u8::is_ascii_whitespace) {
                 return Ok(Some(line));
             }
         }
     }
+
+    fn read_line(&mut self) -> io::Result<Option<Line>> {
+        let kind = match &mut self.kind {
+            Some(kind) => kind,
+            none => none.insert(Kind::of(self.reader.fill_buf()?)),
+        };
+        let line = read_line(&mut *self.reader, self.offset)?;
+        Ok(line.map(|(line, _)| Line { is_noise: kind.is_noise(&line.bytes), ..line }))
+    }
 }
 
 /// Reads one line, and says whether its end was there; `None` at the end of the input.
 fn read_line(reader: &mut dyn BufRead, offset: u64) -> io::Result<Option<(Line, bool)>> {
-    let mut line = Line { offset, next_offset: offset, bytes: Vec::new(), is_too_long: false };
+    let mut line = Line {
+        offset,
+        next_offset: offset,
+        bytes: Vec::new(),
+        is_too_long: false,
+        is_noise: false,
+    };
     loop {
         let buffer = match reader.fill_buf() {
             Ok(buffer) => buffer,
@@ -226,6 +303,31 @@ mod tests {
         assert_eq!(lines(&[gzip(start), gzip(rest)].concat()).unwrap(), expected());
         assert_eq!(lines(&zstd::encode_all(TEXT, 1).unwrap()).unwrap(), expected());
         assert_eq!(lines(b"").unwrap(), []);
+    }
+
+    #[test]
+    fn in_a_servers_log_only_cdr_lines_are_expected_to_be_events() {
+        let noise = |content: &str| -> Vec<bool> {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(content.as_bytes()).unwrap();
+            let mut lines = Lines::open(file.path()).unwrap();
+            let next = || lines.next_line().unwrap().map(|line| line.is_noise);
+            std::iter::from_fn(next).collect()
+        };
+        let log = "Starting\n[INFO] 2021-03-03 12:49:37,070 [main] io.openvidu.server.OpenViduServer - \n  ===\n\
+                   [INFO] 2021-03-03 12:49:38,070 [x] io.openvidu.server.cdr.CDRLoggerFile - {\"a\":{}}\n{\"a\":{}}\n\
+                   java.lang.IllegalStateException: x\n\tat io.openvidu.server.Kms.x(Kms.java:1)\n";
+        assert_eq!(noise(log), [true, true, true, false, false, true, true]);
+        for line in [
+            "openvidu-server_1  | 2021-03-03 12:49:37.070  INFO 1 --- [main] o.s.b.w.e.t.TomcatWebServer : started",
+            "[WARN ] 2021-03-03 12:49:37,070 [x] y - {}",
+        ] {
+            assert_eq!(noise(line), [true], "{line}");
+        }
+        // In a CDR file whatever is no event is a loss.
+        let cdr =
+            "ERROR\",\"event\":\"x\",\"at\":\"12:00:00\"}\n{\"a\":{}}\nINFO\n12:00:00 x\n{ half\n";
+        assert_eq!(noise(cdr), [false; 5]);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(super) async fn run(
     }
     let letters = match kind {
         SinkKind::Embedded => {
-            let opened = DeadLetters::open(&config.data_dir.join("dead-letters.redb"));
+            let opened = DeadLetters::open(&config.dead_letters_file());
             Some(Arc::new(opened.map_err(Failure::with(ExitCode::Misconfigured))?))
         }
         // A running `serve` may have the data directory. What is refused can be imported again once it is mended.
@@ -134,8 +134,8 @@ struct Reading {
     opened: Option<(Lines, VecDeque<Line>)>,
 }
 
-/// Lines looked at for a first event.
-const FIRST_LINES_MAX: usize = 100;
+/// Bytes looked at for a first event: a server's log begins with other things.
+const FIRST_BYTES_MAX: u64 = 4 << 20;
 
 impl Reading {
     fn open(path: &Path) -> Result<Self, FileError> {
@@ -143,10 +143,12 @@ impl Reading {
         let mut first = VecDeque::new();
         let mut begins = 0;
         // What cannot be read is reported when its turn has come.
+        let mut bytes = 0;
         while begins == 0
-            && first.len() < FIRST_LINES_MAX
+            && bytes < FIRST_BYTES_MAX
             && let Ok(Some(line)) = lines.next_line()
         {
+            bytes = line.next_offset;
             if let Ok(Decoded::Event(event)) = decode::decode(&decode::text(&line.bytes)) {
                 begins = event.time;
             }

@@ -6,7 +6,7 @@ use super::Members;
 use crate::event::Kind;
 
 /// What stands before the JSON of a CDR line in the server's log.
-const LOG_MARK: &str = "CDRLoggerFile - ";
+pub(crate) const LOG_MARK: &str = "CDRLoggerFile - ";
 
 pub(super) enum Shape {
     /// `elastic_type` says what it is.

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::read_line;
+use super::{Kind, Line, read_line};
 use crate::lane::Item;
 use crate::record::{Input, Positions};
 
@@ -47,6 +47,7 @@ pub struct Follower {
 #[derive(Debug)]
 struct Followed {
     input: Input,
+    kind: Kind,
     path: PathBuf,
     file: File,
     order: Order,
@@ -182,7 +183,9 @@ impl Follower {
             return Ok(());
         }
         let file = File::open(path)?;
-        let Some((first, is_whole)) = read_line(&mut BufReader::new(&file), 0)? else {
+        let mut reader = BufReader::new(&file);
+        let kind = Kind::of(reader.fill_buf()?);
+        let Some((first, is_whole)) = read_line(&mut reader, 0)? else {
             return Ok(());
         };
         if !is_whole {
@@ -198,6 +201,7 @@ impl Follower {
         let offset = if offset > metadata.len() { 0 } else { offset };
         let followed = Followed {
             input,
+            kind,
             path: path.to_owned(),
             file,
             order: order(path, metadata.mtime()),
@@ -247,6 +251,7 @@ impl Followed {
             if line.bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
+            let line = Line { is_noise: self.kind.is_noise(&line.bytes), ..line };
             batch.bytes += line.bytes.len();
             batch.items.push(line.item(&self.input, source));
         }
@@ -377,6 +382,23 @@ mod tests {
 
     const ONE: &str = "CDR.2021-03-01_10-00-00.log";
     const TWO: &str = "CDR.2021-03-02_10-00-00.log";
+
+    #[test]
+    fn a_servers_log_is_known_again_after_a_restart() {
+        let mut folder = Folder::new();
+        let noise = |folder: &mut Folder| {
+            let items = folder.follower().poll(&folder.positions, 100, 1 << 20);
+            for item in &items {
+                let (Item::Record(record) | Item::Damaged(record, _) | Item::Noise(record)) = item;
+                folder.positions.advance(&record.position.input, record.next_offset);
+            }
+            items.iter().map(|item| matches!(item, Item::Noise(_))).collect::<Vec<_>>()
+        };
+        folder.add(ONE, "[INFO] 2021-03-01 10:00:00,001 [x] y - several\nlines\n{}\n");
+        assert_eq!(noise(&mut folder), [true, true, false]);
+        folder.add(ONE, "and one more\n");
+        assert_eq!(noise(&mut folder), [true]);
+    }
 
     /// B67, B68
     #[test]

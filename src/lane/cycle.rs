@@ -46,6 +46,8 @@ pub enum Item {
     Record(Record),
     /// What is left of one, and what is wrong with it.
     Damaged(Record, &'static str),
+    /// What stands among records and is none, as everybody knows.
+    Noise(Record),
 }
 
 /// Everything that a lane owns.
@@ -148,13 +150,14 @@ impl<S: Sink> Lane<S> {
 
     fn fold_one(&mut self, item: Item, wall: i64, batch: &mut Batch) -> Result<(), LaneError> {
         batch.tally.records += 1;
-        let (record, damage) = match item {
+        let (record, known) = match item {
             Item::Record(record) => (record, None),
-            Item::Damaged(record, reason) => (record, Some(reason)),
+            Item::Damaged(record, reason) => (record, Some(Folded::Dead(reason.to_owned()))),
+            Item::Noise(record) => (record, Some(Folded::Skipped)),
         };
         let input = &record.position.input;
-        let folded = match damage {
-            Some(reason) => Folded::Dead(reason.to_owned()),
+        let folded = match known {
+            Some(folded) => folded,
             None => {
                 let clock = self.progress.clocks.entry(input.clone()).or_default();
                 let latest = if self.takes_any_time { i64::MAX / 2 } else { wall };
