@@ -146,22 +146,10 @@ impl Checkpoint {
             }
             CheckpointError::Unreadable { path, source }
         };
-        let found = std::fs::metadata(path);
-        // redb makes a new database of an empty file; one that was cut to nothing must not pass for new.
-        if found.as_ref().is_ok_and(|metadata| metadata.len() == 0) {
-            return Err(unreadable(anyhow::anyhow!("the file is empty")));
-        }
-        let mut file = Reopened::open(path).map_err(unreadable)?;
-        let is_new = found.is_err();
-        if is_new {
-            file.with(create).map_err(unreadable)?;
-        }
+        let (file, is_new) = Reopened::open(path, prepare).map_err(unreadable)?;
         let format = file.read(|database| meta(database, "format")).map_err(unreadable)?;
-        let Some(format) = format else {
-            // Left by a process that died while it made the file; or it is somebody else's.
-            file.with(create_if_empty).map_err(unreadable)?;
-            return Ok(Self { path: path.into(), is_new: true, file });
-        };
+        let format =
+            format.ok_or_else(|| unreadable(anyhow::anyhow!("it does not say its format")))?;
         let found = format.try_into().map_or(0, u32::from_le_bytes);
         if found != FORMAT {
             return Err(CheckpointError::Format { path: path.into(), found });
@@ -225,20 +213,13 @@ impl Checkpoint {
     }
 }
 
-fn create(database: &Database) -> anyhow::Result<()> {
+/// What every file has.
+fn prepare(database: &Database) -> anyhow::Result<()> {
     let transaction = database.begin_write()?;
     transaction.open_table(META)?.insert("format", FORMAT.to_le_bytes().as_slice())?;
     transaction.open_table(ENTITIES)?;
     transaction.commit()?;
     Ok(())
-}
-
-fn create_if_empty(database: &Database) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        database.begin_read()?.list_tables()?.next().is_none(),
-        "it does not say its format"
-    );
-    create(database)
 }
 
 fn meta(database: &Database, name: &str) -> anyhow::Result<Option<Vec<u8>>> {

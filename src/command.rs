@@ -23,6 +23,7 @@ mod dead_letters;
 mod demo;
 mod describe;
 mod import;
+mod kept;
 mod serve;
 mod setup;
 
@@ -131,7 +132,7 @@ fn open_sink(
     let watched = status.subscribe();
     let (sink, index) = match kind {
         SinkKind::Embedded => {
-            let folder = config.data_dir.join("index");
+            let folder = config.index_folder();
             let index = EmbeddedIndex::open(&folder, &config.embedded, stop.clone(), status)
                 .map_err(Failure::with(ExitCode::Misconfigured))?;
             let index = Arc::new(index);
@@ -184,6 +185,7 @@ fn sink_failure(error: SinkError) -> Failure {
             ExitCode::Internal,
             anyhow::anyhow!("stopped before everything was written"),
         ),
+        SinkError::Output(_) => Failure::new(ExitCode::Internal, error),
         SinkError::Misconfigured(error) => Failure::new(ExitCode::Misconfigured, error),
     }
 }

@@ -45,6 +45,32 @@ pub struct Config {
     pub elasticsearch: ElasticsearchConfig,
 }
 
+impl Config {
+    /// State of the open sessions, and how far the inputs are dealt with.
+    #[must_use]
+    pub fn checkpoint_file(&self) -> PathBuf {
+        self.data_dir.join("checkpoint.redb")
+    }
+
+    /// What could not become, or could not be stored as, a document.
+    #[must_use]
+    pub fn dead_letters_file(&self) -> PathBuf {
+        self.data_dir.join("dead-letters.redb")
+    }
+
+    /// Events that were acknowledged.
+    #[must_use]
+    pub fn journal_folder(&self) -> PathBuf {
+        self.data_dir.join("journal")
+    }
+
+    /// The embedded index.
+    #[must_use]
+    pub fn index_folder(&self) -> PathBuf {
+        self.data_dir.join("index")
+    }
+}
+
 /// `[log]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -19,7 +19,7 @@ const LETTERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("letters"
 
 /// Why dead letters cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the dead letters in {}: {source:#}; see that the disk has room and the file is whole", path.display())]
+#[error("cannot use the dead letters in {}: {source:#}; see that the disk has room; a file that is damaged can be moved away, letters are kept in a new one then", path.display())]
 pub struct DeadLetterError {
     path: PathBuf,
     source: anyhow::Error,
@@ -124,17 +124,10 @@ impl DeadLetters {
     ///
     /// If it cannot be opened.
     pub fn open(path: &Path) -> Result<Self, DeadLetterError> {
-        let open = || -> anyhow::Result<(Reopened, u64)> {
-            let mut file = Reopened::open(path)?;
-            let count = file.with(|database| match count(database)? {
-                Some(count) => Ok(count),
-                None => {
-                    let transaction = database.begin_write()?;
-                    transaction.open_table(LETTERS)?;
-                    transaction.commit()?;
-                    Ok(0)
-                }
-            })?;
+        let open = || {
+            let (file, _) = Reopened::open(path, prepare)?;
+            let count =
+                file.read(|database| Ok(database.begin_read()?.open_table(LETTERS)?.len()?))?;
             Ok((file, count))
         };
         let (file, count) =
@@ -239,13 +232,12 @@ impl DeadLetters {
     }
 }
 
-/// `None`: the file is new.
-fn count(database: &Database) -> anyhow::Result<Option<u64>> {
-    match database.begin_read()?.open_table(LETTERS) {
-        Ok(table) => Ok(Some(table.len()?)),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// What every file has.
+fn prepare(database: &Database) -> anyhow::Result<()> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(LETTERS)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 fn decode(bytes: &[u8]) -> anyhow::Result<DeadLetter> {
@@ -297,5 +289,25 @@ mod tests {
         assert_eq!(letters.list(&first[0].key(), 10).unwrap().len(), 1);
         assert_eq!(letters.remove(&["document/a".into(), "no such".into()]).unwrap(), 1);
         assert_eq!(letters.count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_lost_its_letters_is_not_taken_for_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters.redb");
+        let letters = DeadLetters::open(&path).unwrap();
+        letters.put(&[document("a", None, "{}")]).unwrap();
+        drop(letters);
+        let whole = std::fs::read(&path).unwrap();
+        for damaged in [&[][..], &[7; 5000], &whole[..whole.len() / 2]] {
+            std::fs::write(&path, damaged).unwrap();
+            let error = DeadLetters::open(&path).unwrap_err().to_string();
+            assert!(error.contains("letters.redb") && error.contains("moved away"), "{error}");
+        }
+        // Nor does one whose making was interrupted stand in the way.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(folder.path().join("letters.new"), "half").unwrap();
+        assert_eq!(DeadLetters::open(&path).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

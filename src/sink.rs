@@ -41,6 +41,9 @@ pub enum SinkError {
     /// Whoever read the documents wants no more of them (`| head`).
     #[error("nobody reads what is written")]
     Unread,
+    /// Standard output takes nothing more: a full disk, as a rule.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
     /// No waiting helps: an operator has to change something first. The message says what.
     #[error("{0:#}")]
     Misconfigured(anyhow::Error),

@@ -91,6 +91,33 @@ fn lines_that_are_no_events_are_told_and_kept_apart() {
 }
 
 #[test]
+fn what_a_servers_log_tells_besides_is_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("openvidu.log");
+    let event = r#"{"sessionCreated":{"sessionId":"s","timestamp":1700000000000}}"#;
+    let text = format!(
+        "[INFO] 2023-11-14 22:13:19,999 [main] io.openvidu.server.OpenViduServer - Started\n\
+         [INFO] 2023-11-14 22:13:20,001 [x] io.openvidu.server.cdr.CDRLoggerFile - {event}\n\
+         [ERROR] 2023-11-14 22:13:20,002 [x] io.openvidu.server.Kms - gone\n\tat io.openvidu.server.Kms.x(Kms.java:1)\n"
+    );
+    std::fs::write(&log, text).unwrap();
+    let log = log.to_str().unwrap();
+    let (code, _, told) = run(folder.path(), &["import", "--to", "embedded", log]);
+    assert!(code == 0 && told.contains("1 folded") && told.contains("3 skipped, 0 dead"), "{told}");
+    let (code, told, _) = run(folder.path(), &["check", "--events", log]);
+    assert!(code == 0 && told.matches("skipped").count() == 3, "{told}");
+}
+
+#[test]
+fn an_output_that_takes_nothing_is_no_wrong_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = callscope(folder.path(), &["import", "--to", "stdout", FIXTURE]);
+    let (code, _, told) = ended(&command.stdout(full).output().unwrap());
+    assert!(code == 1 && told.contains("cannot write to standard output"), "{told}");
+}
+
+#[test]
 fn check_says_what_each_line_is() {
     let folder = tempfile::tempdir().unwrap();
     let (code, output, _) = run(folder.path(), &["check", "--events", FIXTURE]);

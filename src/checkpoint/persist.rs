@@ -70,11 +70,19 @@ pub(crate) struct Reopened {
 }
 
 impl Reopened {
-    /// Opens the file, or makes an empty one; every page is looked at.
-    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+    /// Opens the file; every page is looked at. Where there is none, makes one, in which `prepare` puts what all have. The
+    /// second value tells whether it was made.
+    pub(crate) fn open(
+        path: &Path,
+        prepare: impl FnOnce(&Database) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Self, bool)> {
+        let is_new = !path.try_exists()?;
+        if is_new {
+            guarded(|| make(path, prepare))?;
+        }
         let mut opened = Self { path: path.into(), database: None };
         opened.with(|_| Ok(()))?;
-        Ok(opened)
+        Ok((opened, is_new))
     }
 
     /// Reads through the handle of the last opening or write.
@@ -94,16 +102,15 @@ impl Reopened {
         work: impl FnOnce(&Database) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let Self { path, database } = self;
-        let done = guarded(|| {
+        guarded(|| {
             let opened = match database.take() {
                 Some(opened) => opened,
-                None => Database::builder().set_check_integrity_on_open(true).create(path)?,
+                None => Database::builder().set_check_integrity_on_open(true).open(path)?,
             };
             let done = work(&opened)?;
             *database = Some(opened);
             Ok(done)
-        });
-        done.map_err(|error| if is_full(&error) { error.context(FULL) } else { error })
+        })
     }
 }
 
@@ -120,8 +127,30 @@ impl Drop for Reopened {
 
 const FULL: &str = "the disk is full; free space";
 
+/// Makes the file under another name first: under its own it is there whole or not at all, so that one which was cut to
+/// nothing never passes for new.
+fn make(path: &Path, prepare: impl FnOnce(&Database) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    // Whoever wants the file elsewhere has put a link there.
+    let link = std::fs::read_link(path).ok();
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let path = link.map_or_else(|| path.to_owned(), |link| folder.join(link));
+    let begun = path.with_extension("new");
+    match std::fs::remove_file(&begun) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let database = Database::create(&begun)?;
+    prepare(&database)?;
+    database.close()?;
+    std::fs::rename(&begun, &path)?;
+    if let Some(folder) = path.parent() {
+        std::fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
 fn guarded<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let reason = panic
             .downcast_ref::<String>()
             .map(String::as_str)
@@ -130,7 +159,8 @@ fn guarded<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
             "the file is damaged: {}",
             reason.unwrap_or("its content makes no sense")
         ))
-    })
+    });
+    done.map_err(|error| if is_full(&error) { error.context(FULL) } else { error })
 }
 
 /// Whether a file system without room is the reason. `redb` does not tell the sources of its errors.
@@ -149,10 +179,13 @@ pub(crate) fn is_full(error: &anyhow::Error) -> bool {
             },
         },
     };
-    matches!(storage, Some(StorageError::Io(error)) if matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    ))
+    let system = match storage {
+        Some(StorageError::Io(error)) => Some(error),
+        _ => error.downcast_ref::<io::Error>(),
+    };
+    system.is_some_and(|error| {
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    })
 }
 
 /// Ends the process at once, as `kill -9` would, where the environment names this point: `CALLSCOPE_KILL_POINT=name:count`

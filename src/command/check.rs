@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{open_geoip, plan_setup, print};
+use super::{kept, open_geoip, plan_setup, print};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
 use crate::decode::{self, Decoded};
@@ -35,11 +35,16 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
     for database in geoip.about() {
         lines.push(format!("GeoIP: {} ({})", database.path.display(), database.kind));
     }
-    let can_be_used = try_data_dir(&config.data_dir, config.journal.reserve_bytes);
-    lines.push(match &can_be_used {
-        Ok(()) => format!("data_dir: {} can be used", config.data_dir.display()),
-        Err(error) => format!("data_dir: {error:#}"),
-    });
+    let can_be_used = try_data_dir(config);
+    match &can_be_used {
+        Ok(letters) => {
+            lines.push(format!("data_dir: {} can be used", config.data_dir.display()));
+            if *letters > 0 {
+                lines.push(format!("dead letters: {letters}; see `callscope dead-letters list`"));
+            }
+        }
+        Err(error) => lines.push(format!("data_dir: {error:#}")),
+    }
     let can_listen = check_http(config, lines).await;
     let sink = match config.sink.kind {
         SinkKind::Elasticsearch => check_elasticsearch(config, lines).await,
@@ -60,13 +65,15 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
         .map_err(|failure| Failure { code: ExitCode::Misconfigured, ..failure })
 }
 
-/// Takes the data directory as `serve` would, and leaves nothing behind that was not there.
-fn try_data_dir(data_dir: &Path, reserve: u64) -> anyhow::Result<()> {
+/// Takes the data directory as `serve` would, and leaves nothing behind that was not there. Gives the number of dead letters.
+fn try_data_dir(config: &Config) -> anyhow::Result<u64> {
+    let data_dir = &config.data_dir;
     let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
     let new: Vec<&Path> = data_dir.ancestors().take_while(is_new).collect();
     let tried = DataDirLock::acquire(data_dir).map_err(anyhow::Error::from).and_then(|_lock| {
         write_in(data_dir).with_context(|| format!("cannot write into {}", data_dir.display()))?;
-        Ok(journal::check_reserve(data_dir, reserve)?)
+        journal::check_reserve(data_dir, config.journal.reserve_bytes)?;
+        kept::check(config)
     });
     if !new.is_empty() {
         // Made by this attempt, so empty but for the lock.
@@ -146,6 +153,7 @@ fn check_events(path: &Path) -> Result<ExitCode, Failure> {
     while let Some(line) = lines.next_line().map_err(Failure::with(ExitCode::DataRejected))? {
         let text = decode::text(&line.bytes);
         let told = match decode::decode(&text) {
+            _ if line.is_noise => "a line of the server's log, skipped".to_owned(),
             Ok(Decoded::Event(event)) => {
                 let name = event.name().unwrap_or(event.kind.elastic_type());
                 let session = event.session.as_ref();
@@ -168,6 +176,7 @@ fn check_events(path: &Path) -> Result<ExitCode, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dead_letters::{Content, DeadLetter, DeadLetters};
 
     fn config(data_dir: &Path, change: impl FnOnce(&mut Config)) -> Config {
         let mut config = Config::load(None, std::iter::empty()).unwrap().config;
@@ -198,10 +207,54 @@ mod tests {
         assert!(code == ExitCode::Misconfigured && told.contains("in use by another"), "{told}");
         drop(lock);
         assert_eq!(checked(&config).await.0, ExitCode::Ok);
+        assert_eq!(std::fs::read_dir(&data_dir).unwrap().count(), 1, "nothing but the lock");
         std::fs::remove_dir_all(&data_dir).unwrap();
         std::fs::write(&data_dir, "a file").unwrap();
         let (code, told) = checked(&config).await;
         assert!(code == ExitCode::Misconfigured && told.contains("cannot use"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn what_serve_would_refuse_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), |_| {});
+        drop(kept::Kept::open(&config).unwrap());
+        let (code, told) = checked(&config).await;
+        assert!(code == ExitCode::Ok && !told.contains("dead letters"), "{told}");
+        let letter = DeadLetter {
+            at: 1,
+            reason: "refused".to_owned(),
+            content: Content::Record {
+                position: "journal/x@1".to_owned(),
+                source: "default".to_owned(),
+                body: vec![1],
+            },
+        };
+        DeadLetters::open(&config.dead_letters_file()).unwrap().put(&[letter]).unwrap();
+        let (code, told) = checked(&config).await;
+        assert!(code == ExitCode::Ok && told.contains("dead letters: 1;"), "{told}");
+
+        let segment = config.journal_folder().join(format!("{:020}.journal", 0));
+        let index = config.index_folder().join("meta.json");
+        for (file, damaged) in [
+            (config.checkpoint_file(), &[7; 5000][..]),
+            (config.checkpoint_file(), b""),
+            (config.dead_letters_file(), &[7; 5000]),
+            (config.dead_letters_file(), b""),
+            (segment, &[7; 5000]),
+            (index, b"{}"),
+        ] {
+            let before = std::fs::read(&file).ok();
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, damaged).unwrap();
+            let (code, told) = checked(&config).await;
+            assert_eq!(code, ExitCode::Misconfigured, "{}: {told}", file.display());
+            match before {
+                Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+                None => std::fs::remove_file(&file).unwrap(),
+            }
+        }
+        assert_eq!(checked(&config).await.0, ExitCode::Ok);
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ pub(super) async fn run(config: Config, command: DeadLettersCommand) -> Result<E
             .context("dead-letters needs the data directory for itself; stop `serve` meanwhile");
         Failure::new(ExitCode::Misconfigured, error)
     })?;
-    let letters = DeadLetters::open(&config.data_dir.join("dead-letters.redb"))
+    let letters = DeadLetters::open(&config.dead_letters_file())
         .map_err(Failure::with(ExitCode::Misconfigured))?;
     match command {
         DeadLettersCommand::List => list(&letters),
@@ -116,10 +116,10 @@ async fn retry(
     keys: Option<Vec<String>>,
 ) -> Result<ExitCode, Failure> {
     let stop = stop_on_signal()?;
-    let positions = Checkpoint::positions(&config.data_dir.join("checkpoint.redb"))
+    let positions = Checkpoint::positions(&config.checkpoint_file())
         .map_err(Failure::with(ExitCode::Misconfigured))?;
     let (journal, writer, _) =
-        Journal::open(&config.data_dir.join("journal"), Bounds::new(&config.journal), &positions)
+        Journal::open(&config.journal_folder(), Bounds::new(&config.journal), &positions)
             .map_err(Failure::with(ExitCode::Misconfigured))?;
     let mut retry = Retry { config, letters, stop, journal, sink: None, taken: 0, refused: 0 };
     let tried = match keys {

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::kept::Kept;
 use super::{AnySink, open_sink, sink_failure, stop_on_signal, tell, wall};
+use crate::checkpoint::Disk;
 use crate::checkpoint::persist::TroubleSender;
-use crate::checkpoint::{Checkpoint, Disk, Progress};
 use crate::cli::{ExitCode, Failure};
 use crate::config::Config;
-use crate::dead_letters::DeadLetters;
 use crate::enrich::place::GeoIpFiles;
 use crate::files::follow::Follower;
 use crate::http::{App, Bound};
@@ -25,7 +25,6 @@ use crate::lane::outlet::Outlet;
 use crate::lane::{Item, Lane, LaneError};
 use crate::live::Live;
 use crate::metrics::Metrics;
-use crate::sessions::{Limits, Sessions};
 use crate::sink::{Sink, SinkError};
 
 /// How often the open sessions are shown anew at most.
@@ -47,9 +46,9 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
         DataDirLock::acquire(&config.data_dir).map_err(Failure::with(ExitCode::Misconfigured))?;
     let stop = stop_on_signal()?;
     let bound = Bound::bind(&config).await.map_err(Failure::with(ExitCode::Misconfigured))?;
-    let kept = Kept::open(&config)?;
+    let kept = Kept::open(&config).map_err(Failure::with(ExitCode::Misconfigured))?;
     let (journal, writer, recovered) = Journal::open(
-        &config.data_dir.join("journal"),
+        &config.journal_folder(),
         Bounds::new(&config.journal),
         &kept.progress.positions,
     )
@@ -107,27 +106,6 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     let joined = tokio::task::spawn_blocking(move || writer.join()).await;
     served.and(joined).map_err(Failure::with(ExitCode::Internal))?;
     ended.map(|()| ExitCode::Ok)
-}
-
-/// What the last run left.
-struct Kept {
-    checkpoint: Checkpoint,
-    progress: Progress,
-    sessions: Sessions,
-    dead_letters: Arc<DeadLetters>,
-}
-
-impl Kept {
-    fn open(config: &Config) -> Result<Self, Failure> {
-        let misconfigured = ExitCode::Misconfigured;
-        let checkpoint = Checkpoint::open(&config.data_dir.join("checkpoint.redb"))
-            .map_err(Failure::with(misconfigured))?;
-        let (progress, sessions) =
-            checkpoint.load(Limits::new(&config.sessions)).map_err(Failure::with(misconfigured))?;
-        let dead_letters = DeadLetters::open(&config.data_dir.join("dead-letters.redb"))
-            .map_err(Failure::with(misconfigured))?;
-        Ok(Self { checkpoint, progress, sessions, dead_letters: Arc::new(dead_letters) })
-    }
 }
 
 /// Says what opening the journal found.

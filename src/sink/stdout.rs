@@ -55,9 +55,7 @@ impl<W: Write + Send> Sink for StdoutSink<W> {
         match self.lines(documents) {
             Ok(()) => Ok(vec![Written::Stored; documents.len()]),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(SinkError::Unread),
-            Err(error) => Err(SinkError::Misconfigured(
-                anyhow::Error::from(error).context("cannot write to standard output"),
-            )),
+            Err(error) => Err(SinkError::Output(error)),
         }
     }
 }
