@@ -11,6 +11,7 @@ use crate::decode::{self, Decoded};
 use crate::files::Lines;
 use crate::http::{Bound, HttpError};
 use crate::journal::{self, lock::DataDirLock};
+use crate::logging::chain;
 
 pub(super) async fn run(config: &Config, events: Option<&Path>) -> Result<ExitCode, Failure> {
     if let Some(path) = events {
@@ -43,7 +44,7 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
                 lines.push(format!("dead letters: {letters}; see `callscope dead-letters list`"));
             }
         }
-        Err(error) => lines.push(format!("data_dir: {error:#}")),
+        Err(error) => lines.push(format!("data_dir: {}", chain(error))),
     }
     let can_listen = check_http(config, lines).await;
     let sink = match config.sink.kind {
@@ -249,6 +250,7 @@ mod tests {
             std::fs::write(&file, damaged).unwrap();
             let (code, told) = checked(&config).await;
             assert_eq!(code, ExitCode::Misconfigured, "{}: {told}", file.display());
+            assert!(told.matches("I/O error").count() <= 1, "{told}");
             match before {
                 Some(bytes) => std::fs::write(&file, bytes).unwrap(),
                 None => std::fs::remove_file(&file).unwrap(),

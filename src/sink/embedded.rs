@@ -94,6 +94,18 @@ impl std::fmt::Debug for EmbeddedIndex {
     }
 }
 
+/// `tantivy` writes what it replaces under a name of its own first. A process that was killed leaves that behind, and nobody
+/// else writes here while the writer is ours.
+fn remove_unfinished(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".tmp") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 impl EmbeddedIndex {
     /// Opens the index in `folder`, or makes one. `stop` ends waiting for the disk.
     ///
@@ -141,6 +153,7 @@ impl EmbeddedIndex {
         // Taking the writer now finds out whether the folder can be written and nobody else does.
         let writer = opened.new_writer().map_err(|error| unusable(error.into()))?;
         *opened.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+        remove_unfinished(folder).map_err(|error| unusable(error.into()))?;
         Ok(opened)
     }
 

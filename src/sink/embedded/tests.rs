@@ -171,7 +171,10 @@ fn what_was_not_committed_is_gone_and_the_folder_is_usable() {
         let prepared = index.prepare(&document("b", None, r#"{"timestamp":1}"#)).unwrap();
         guard.as_ref().unwrap().add_document(prepared).unwrap();
     }
+    // What a process leaves that was killed while it replaced a file.
+    std::fs::write(folder.path().join(".tmpAbC123"), "half").unwrap();
     assert_eq!(open(folder.path()).count(), 1);
+    assert!(!folder.path().join(".tmpAbC123").exists());
 }
 
 #[test]
