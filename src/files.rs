@@ -2,7 +2,7 @@
 //!
 //! [`Lines`] reads one file once, plain, gzip or zstd. [`Follower`](follow::Follower) reads growing plain files, through
 //! rotation and renaming; compressed ones are not followed. A line is a record; its offset is the byte it begins at. Empty
-//! lines are none. The server's log, in which CDR lines are few, is read like any other file; see [`Kind`].
+//! lines are none. The server's log, in which CDR lines are few, may be read too.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -44,7 +44,7 @@ pub struct Line {
     pub bytes: Vec<u8>,
     /// Whether it has more than [`LINE_BYTES_MAX`].
     pub is_too_long: bool,
-    /// Whether it tells of no event, and nobody expects that it does: see [`Kind`].
+    /// Whether it tells of no event, and nobody expects that it does: most lines of a server's log.
     pub is_noise: bool,
 }
 
