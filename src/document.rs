@@ -77,7 +77,10 @@ pub fn raw(
     if own_place.into_iter().all(|name| event.field(name).is_none()) {
         json.members(&context.place);
     }
-    if event.field(FieldName::MediaNodeId).is_none() && !enriched.drops(FieldName::MediaNodeId) {
+    // That of a recording is a fact, so it is written only where the event itself tells it.
+    let is_recording = matches!(event.body, Body::Recording(_));
+    let has_node = is_recording || event.field(FieldName::MediaNodeId).is_some();
+    if !has_node && !enriched.drops(FieldName::MediaNodeId) {
         json.text_if("media_node_id", context.media_node_id.as_deref());
     }
     json.members(&context.members);

@@ -150,7 +150,7 @@ impl Enricher {
         let mut derived = Object::members_in(std::mem::take(&mut enriched.derived));
         match &event.body {
             Body::Participant(participant) => {
-                self.participant(participant, enriched);
+                self.participant(participant, event, enriched, &mut derived);
                 derived.integer("joinDelta", if participant.left.is_some() { -1 } else { 1 });
             }
             Body::Stream(stream) => {
@@ -210,17 +210,30 @@ impl Enricher {
         enriched.reason = reason.map(|reason| self.cut(reason, &mut enriched.truncated).into());
     }
 
-    fn participant(&mut self, participant: &Participant<'_>, enriched: &mut Enriched) {
+    fn participant(
+        &mut self,
+        participant: &Participant<'_>,
+        event: &Event<'_>,
+        enriched: &mut Enriched,
+        derived: &mut Object,
+    ) {
         use FieldName as Name;
         let told = participant.location.as_deref();
         let told_point = participant.geo_points.as_deref();
-        enriched.repeats(Name::Location, told.is_some());
-        enriched.repeats(Name::GeoPoints, told_point.is_some());
-        enriched.repeats(Name::Ip, participant.ip.is_some() || self.hides_addresses);
-        enriched.repeats(Name::Platform, participant.platform.is_some());
+        // What is cut below would be lost, so it is kept aside too.
+        let is_whole =
+            |text: Option<&str>| text.is_some_and(|text| text.len() <= self.text_bytes_max);
+        enriched.repeats(Name::Location, is_whole(told));
+        enriched.repeats(Name::GeoPoints, is_whole(told_point));
+        enriched.repeats(Name::Ip, is_whole(participant.ip.as_deref()) || self.hides_addresses);
+        enriched.repeats(Name::Platform, is_whole(participant.platform.as_deref()));
         let address = participant.ip.as_deref().and_then(address::parse);
         // A damaged record of a database is the database's trouble; the event goes on without a place.
         let found = address.and_then(|address| self.places.lookup(address).ok().flatten());
+        // A document that is read again may have been written by one who has the databases.
+        let found = found.or_else(|| {
+            Place::read_back(event.origin.geo?, event.origin.geo_points.as_deref()).map(Arc::new)
+        });
         let found = found.as_deref();
         let truncated = &mut enriched.truncated;
         let platform = participant.platform.as_deref();
@@ -229,11 +242,22 @@ impl Enricher {
         // A place that the platform knew itself is kept; `unknown` is what it says without a database of its own.
         let location = match told {
             Some(told) if !told.is_empty() && told != "unknown" => Some(Cow::Borrowed(told)),
-            told => found.and_then(Place::location).map(Cow::Owned).or(told.map(Cow::Borrowed)),
+            told => match found.and_then(Place::location) {
+                Some(found) => {
+                    if !self.drops(Name::Location) {
+                        derived.flag("locationDerived", true);
+                    }
+                    Some(Cow::Owned(found))
+                }
+                None => told.map(Cow::Borrowed),
+            },
         };
         self.member_if(&mut members, Name::Location, location.as_deref(), truncated);
-        let found_point = || found.and_then(Place::geo_points).map(Cow::Owned);
-        let point = told_point.map(Cow::Borrowed).or_else(found_point);
+        let found_point = found.filter(|_| told_point.is_none()).and_then(Place::geo_points);
+        if found_point.is_some() && !self.drops(Name::GeoPoints) {
+            derived.flag("geoPointsDerived", true);
+        }
+        let point = told_point.map(Cow::Borrowed).or(found_point.map(Cow::Owned));
         self.member_if(&mut members, Name::GeoPoints, point.as_deref(), truncated);
         if let Some(platform) = platform.filter(|_| !self.drops(Name::Client)) {
             members.json("client", &client_json(self.cut(platform, truncated)));
@@ -324,7 +348,8 @@ impl Enricher {
         for name in STREAM_MEMBERS {
             match event.field(*name) {
                 Some(_) if *name == FieldName::RtspUri => {
-                    members.text_if(name.text(), self.rtsp_uri(event).as_deref());
+                    let uri = self.rtsp_uri(event);
+                    self.member_if(&mut members, *name, uri.as_deref(), truncated);
                 }
                 Some(field) => self.member(&mut members, *name, field, truncated),
                 None => {}
@@ -397,7 +422,7 @@ impl Enricher {
     fn rtsp_uri(&self, event: &Event<'_>) -> Option<String> {
         let field = event.field(FieldName::RtspUri).filter(|_| !self.drops(FieldName::RtspUri));
         let uri = field.and_then(Field::text)?;
-        Some(json::prefix(&self.privacy.rtsp_uri(&uri), self.text_bytes_max).to_owned())
+        Some(self.privacy.rtsp_uri(&uri).into_owned())
     }
 
     fn stored_user(&self, user: &str) -> Box<str> {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{DecodeError, Decoded, FIELDS_MAX, ID_BYTES_MAX, Members, TIME_MIN, field, is_time};
 use crate::document::SUPERSEDED;
+use crate::document::names::is_odd_number;
 use crate::event::names::Class;
 use crate::event::{
     Aspect, Body, End, Event, Field, FieldName, Kind, MediaState, Origin, Participant, Recording,
@@ -74,19 +75,44 @@ struct Ids<'a> {
     is_derived: bool,
 }
 
+/// Members that a raw document has set aside, back in their places.
+fn restored<'a>(members: &mut Members<'a>) -> Members<'a> {
+    let mut restored = Vec::new();
+    members.retain(|(name, json)| {
+        let is_aside = name == "malformed" || name == "unindexed";
+        let aside = is_aside.then(|| super::members(json).ok()).flatten();
+        restored.extend(aside.iter().flatten().map(|(name, json)| (name.clone(), as_told(json))));
+        aside.is_none()
+    });
+    // What stands in their places otherwise was made of them.
+    members.retain(|(name, _)| restored.iter().all(|(aside, _)| aside != name));
+    restored
+}
+
+/// Numbers that no index holds are set aside as texts.
+fn as_told(json: &str) -> &str {
+    let inner = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner.filter(|inner| is_odd_number(inner)).unwrap_or(json)
+}
+
 fn build<'a>(
     kind: Kind<'a>,
-    members: Members<'a>,
+    mut members: Members<'a>,
     indexed: bool,
 ) -> Result<Decoded<'a>, DecodeError> {
     use FieldName as Name;
+    let restored = if indexed { restored(&mut members) } else { Vec::new() };
+    // What was set aside is the event's own, whatever it is called.
+    let own = restored.into_iter().map(|(name, json)| (name, json, false));
     let is_cdr = matches!(kind, Kind::Cdr(_));
     let is_browser = kind == Kind::BrowserStats;
     let mut ids = Ids::default();
     let mut origin = Origin::default();
+    let mut place = Derived::default();
     let (mut user, mut time, mut cluster_twin) = (None, None, None);
     let mut fields = Vec::with_capacity(members.len().min(FIELDS_MAX));
-    for (name, json) in members {
+    let members = members.into_iter().map(|(name, json)| (name, json, indexed));
+    for (name, json, indexed) in members.chain(own) {
         let known = FieldName::of(&name);
         let slot = match known {
             Some(Name::SessionId) => Some(&mut ids.session_id),
@@ -113,6 +139,9 @@ fn build<'a>(
             Some(Name::ElasticType) if indexed => {}
             Some(Name::Event) if is_cdr => {}
             Some(Name::UniqueSessionIdDerived) if indexed => ids.is_derived = json == "true",
+            Some(Name::LocationDerived) if indexed => place.has_location = json == "true",
+            Some(Name::GeoPointsDerived) if indexed => place.has_points = json == "true",
+            Some(Name::Geo) if indexed && is_cdr => origin.geo = Some(json),
             Some(added) if indexed && is_added(added, is_cdr) => {}
             _ if json == "null" => {}
             Some(Name::ClusterTwin) => cluster_twin = field(name, known, json)?,
@@ -132,11 +161,36 @@ fn build<'a>(
         Some(twin) => fields.push(twin),
         None => {}
     }
+    place.take_out(&mut fields, &mut origin);
     let connection_id = ids.connection_id.or(ids.participant_id).or(ids.connection);
     let mut event =
         Event { kind, time, session, connection_id, user, origin, fields, body: Body::Other };
     event.body = read_body(&event)?;
     Ok(Decoded::Event(Box::new(event)))
+}
+
+/// Which parts of a place callscope had looked up, where the event itself told none.
+#[derive(Default)]
+struct Derived {
+    has_location: bool,
+    has_points: bool,
+}
+
+impl Derived {
+    /// Leaves of the fields what the event itself told.
+    fn take_out<'a>(&self, fields: &mut Vec<Field<'a>>, origin: &mut Origin<'a>) {
+        if self.has_location {
+            // Where an address is known, OpenVidu tells this of places that it does not know.
+            let location = fields.iter_mut().find(|field| field.known == Some(FieldName::Location));
+            location.into_iter().for_each(|field| field.json = "\"unknown\"".into());
+        }
+        if self.has_points {
+            let points = |field: &Field<'_>| field.known == Some(FieldName::GeoPoints);
+            if let Some(at) = fields.iter().position(points) {
+                origin.geo_points = fields.remove(at).text();
+            }
+        }
+    }
 }
 
 /// Whether callscope or Pro put this member into the document, rather than the event having it. Place and media node are
@@ -170,7 +224,10 @@ fn is_start(start: i64, time: i64) -> bool {
 /// An id: text, or a number that somebody's tool made of one. Empty and any other value: none.
 fn id<'a>(json: &'a str, name: &'static str) -> Result<Option<Cow<'a, str>>, DecodeError> {
     let id = match json.as_bytes().first() {
-        Some(b'"') => text_of(json),
+        Some(b'"') => text_of(json).or_else(|| {
+            let whole = super::whole_text(json);
+            text_of(&whole).map(|text| Cow::Owned(text.into_owned()))
+        }),
         Some(b'-' | b'0'..=b'9') => Some(Cow::Borrowed(json)),
         _ => None,
     };

@@ -90,6 +90,7 @@ names! {
     From "from" Scalar;
     Geo "geo" Added;
     GeoPoints "geoPoints" Scalar;
+    GeoPointsDerived "geoPointsDerived" Added;
     HasAudio "hasAudio" Scalar;
     HasVideo "hasVideo" Scalar;
     Health "health" Own;
@@ -102,6 +103,7 @@ names! {
     Layout "layout" Scalar;
     Lifetime "lifetime" Own;
     Location "location" Scalar;
+    LocationDerived "locationDerived" Added;
     Malformed "malformed" Added;
     MasterNodeId "master_node_id" Own;
     MediaNodeId "media_node_id" Scalar;

@@ -917,12 +917,41 @@ fn media_gaps_and_losses_are_problems() {
 #[test]
 fn documents_that_were_read_back_are_the_same_events() {
     for story in [Story::new, Story::old] {
-        let first = fold(&story("s").of_two());
+        let mut story = story("s").of_two().recording(6, 6, "started", 0, 0.0);
+        let last = story.events.last_mut().unwrap();
+        last["media_node_id"] = json!("media_1");
+        let first =
+            fold(&story.recording(8, 6, "stopped", 0, 0.0).recording(9, 6, "ready", 5, 2.0));
         let raw = first.of("cdr").into_iter().map(Value::to_string);
         let again = crate::support::fold_once(raw.collect::<Vec<_>>().iter().map(String::as_str));
         assert_eq!(first.summaries(), again.summaries());
         assert_eq!(first.0.keys().collect::<Vec<_>>(), again.0.keys().collect::<Vec<_>>());
     }
+}
+
+/// Whether by the databases of another or by none: what was looked up is no other fact, and not lost.
+#[test]
+fn documents_with_looked_up_places_are_the_same_events() {
+    let mut story = Story::new("s").of_two();
+    for event in story.events.iter_mut().filter(|event| event.get("ip").is_some()) {
+        event["ip"] = json!("93.184.216.34");
+        event["location"] = json!("unknown");
+    }
+    let mut bench = Bench::new();
+    bench.folder.set_geoip(std::sync::Arc::new(geoip()));
+    story.lines().iter().for_each(|line| _ = bench.read(line));
+    let raw: Vec<String> = bench.store.of("cdr").into_iter().map(Value::to_string).collect();
+    assert!(raw.iter().any(|json| json.contains("locationDerived")), "{raw:?}");
+    let first = bench.finish().clone();
+
+    let again = crate::support::fold_once(raw.iter().map(String::as_str));
+    assert_eq!(first.summaries(), again.summaries());
+    let mut both = Bench::new();
+    both.folder.set_geoip(std::sync::Arc::new(geoip()));
+    raw.iter().chain(&story.lines()).for_each(|line| _ = both.read(line));
+    assert_eq!(both.outcomes.iter().filter(|told| **told == Outcome::Folded).count(), raw.len());
+    assert_eq!(both.finish().summaries(), first.summaries());
+    assert_eq!(both.store.of("cdr"), first.of("cdr"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Same events, any order, repetition, cut into cycles, crash: the same documents. Over simulated sessions, as every family of
 //! OpenVidu's versions sends them.
 
+use callscope::sessions::Outcome;
 use callscope::simulate::rng::Rng;
 use callscope::simulate::{self, Truth};
 use proptest::prelude::*;
@@ -246,5 +247,25 @@ proptest! {
         }
         bench.finish();
         prop_assert_eq!(bench.dead.len() + bench.outcomes.len(), lines.len());
+        // Documents that are read again are the same events, but for what the lane knew at that moment.
+        let plain = |raw: &String| {
+            let mut json: Value = serde_json::from_str(raw).unwrap();
+            let context = ["processingMs", "notFlowingMs", "firstMedia", "media_node_id"];
+            json.as_object_mut().unwrap().retain(|name, _| !context.contains(&name.as_str()));
+            json
+        };
+        let first: Vec<Value> = bench.raw.iter().map(plain).collect();
+        let (letters, outcomes) = (bench.dead.len(), bench.outcomes.len());
+        for raw in bench.raw.clone() {
+            bench.read(&raw);
+        }
+        let again: Vec<Value> = bench.raw[outcomes..].iter().map(plain).collect();
+        for (again, first) in again.iter().zip(&first) {
+            prop_assert_eq!(again, first);
+        }
+        for (outcome, raw) in bench.outcomes[outcomes..].iter().zip(&bench.raw) {
+            prop_assert!(*outcome != Outcome::Folded, "{raw}");
+        }
+        prop_assert_eq!(bench.dead.len(), letters);
     }
 }

@@ -157,6 +157,9 @@ const FLAGS: &[&str] = &[
     "truncated",
     "contentOmitted",
     "startGuessed",
+    "uniqueSessionIdDerived",
+    "locationDerived",
+    "geoPointsDerived",
 ];
 const CONTAINERS: &[&str] = &["users", "recordings", "connections", "publishers", "subscribers"];
 const UNSEARCHED: &[&str] = &["net", "malformed", "unindexed", "webrtc_stats", "candidatePair"];
