@@ -68,43 +68,44 @@ impl Line {
     }
 }
 
-/// What a file turns out to be. In a CDR file every line is an event, and whatever is none is a loss to be told of. A server's
-/// log has lines of its own, with a level and a time before their text, and texts that go on over several lines: there only
-/// what looks like a CDR line is expected to be one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a file is, told by how it begins. In a CDR file every line is an event, and whatever is none is a loss to be told of. A
+/// server's log has lines of its own, with a level and a time before their text, and texts that go on over several lines:
+/// there only what looks like a CDR line is expected to be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Until a line of a log is seen.
-    #[default]
+    /// It begins with an event, or with nothing that is known.
     Cdr,
-    /// From there on.
+    /// It begins with a line of a log, perhaps after something else.
     Log,
 }
 
 impl Kind {
-    /// What a file that begins like this is.
+    /// What a file that begins like this is. The same bytes are looked at by whoever reads it.
     fn of(start: &[u8]) -> Self {
-        let mut kind = Self::default();
-        for line in start.split(|byte| *byte == b'\n') {
-            kind.is_noise(line);
-        }
-        kind
+        const BYTES: usize = 8192;
+        let start = start.get(..BYTES.min(start.len())).unwrap_or_default();
+        let mut lines = start.split(|byte| *byte == b'\n').map(text_of);
+        let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+        let is_log = |line: &[u8]| is_marked(line) || is_of_log(line);
+        let is_event = first.starts_with(b"{");
+        if !is_event && (is_log(first) || lines.any(is_log)) { Self::Log } else { Self::Cdr }
     }
 
     /// Whether `line` tells of no event, and nobody expects that it does.
-    fn is_noise(&mut self, line: &[u8]) -> bool {
-        let text = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start();
-        if text.starts_with(b"{") {
-            return false;
-        }
-        if memchr::memmem::find(text, decode::LOG_MARK.as_bytes()).is_some() {
-            *self = Self::Log;
-            return false;
-        }
-        if is_of_log(text) {
-            *self = Self::Log;
-        }
-        *self == Self::Log
+    fn is_noise(self, line: &[u8]) -> bool {
+        let text = text_of(line);
+        let looks_like_one = text.starts_with(b"{") || is_marked(text);
+        !looks_like_one && (self == Self::Log || is_of_log(text))
     }
+}
+
+fn text_of(line: &[u8]) -> &[u8] {
+    line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_start()
+}
+
+/// Whether it is a CDR line as the server's log has it.
+fn is_marked(text: &[u8]) -> bool {
+    memchr::memmem::find(text, decode::LOG_MARK.as_bytes()).is_some()
 }
 
 /// Whether a level and a time of day stand before the text of a line.
@@ -218,9 +219,9 @@ impl Lines {
     }
 
     fn read_line(&mut self) -> io::Result<Option<Line>> {
-        let kind = match &mut self.kind {
+        let kind = match self.kind {
             Some(kind) => kind,
-            none => none.insert(Kind::of(self.reader.fill_buf()?)),
+            None => *self.kind.insert(Kind::of(self.reader.fill_buf()?)),
         };
         let line = read_line(&mut *self.reader, self.offset)?;
         Ok(line.map(|(line, _)| Line { is_noise: kind.is_noise(&line.bytes), ..line }))
@@ -328,6 +329,9 @@ mod tests {
         let cdr =
             "ERROR\",\"event\":\"x\",\"at\":\"12:00:00\"}\n{\"a\":{}}\nINFO\n12:00:00 x\n{ half\n";
         assert_eq!(noise(cdr), [false; 5]);
+        // A line of a log that got into one takes no other with it.
+        let cdr = "{ half\n of it}\n12:00:00 INFO stray\ngarbage\n";
+        assert_eq!(noise(cdr), [false, false, true, false]);
     }
 
     #[test]
