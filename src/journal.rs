@@ -139,7 +139,7 @@ impl Bounds {
     }
 }
 
-/// What opening found.
+/// What opening found, or would find.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Bytes cut from the end: begun when the process or machine died, never acknowledged.
@@ -152,6 +152,49 @@ pub struct Recovered {
     pub damaged_heads: Vec<PathBuf>,
     /// Files without a header, begun on a full disk; there was nothing in them.
     pub removed: Vec<PathBuf>,
+    /// Whether the positions know this journal.
+    pub is_known: bool,
+    /// Whether a record was ever in it.
+    pub has_records: bool,
+}
+
+impl Recovered {
+    /// What an operator should know of, most of it harmless.
+    #[must_use]
+    pub fn told(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        if self.torn_bytes > 0 {
+            told.push(format!(
+                "journal ended in {} bytes of a torn record, which was never acknowledged; they are cut",
+                self.torn_bytes
+            ));
+        }
+        if !self.passed.is_empty() {
+            told.push(format!(
+                "the newest records of the journal, {} to {}, are damaged; already dealt with, nothing is lost",
+                self.passed.start,
+                self.passed.end - 1
+            ));
+        } else if self.damaged_bytes > 0 {
+            told.push(format!(
+                "journal is damaged at its end; what is left of {} bytes becomes a dead letter",
+                self.damaged_bytes
+            ));
+        }
+        told.extend(self.damaged_heads.iter().map(|path| {
+            format!(
+                "journal segment {} has a damaged header; its records are read all the same",
+                path.display()
+            )
+        }));
+        told.extend(self.removed.iter().map(|path| {
+            format!(
+                "journal segment {} has no header and is removed: it was begun on a full disk and held nothing",
+                path.display()
+            )
+        }));
+        told
+    }
 }
 
 /// The open journal. Clones share it; the writer ends when [`Journal::close`] is called.
@@ -203,8 +246,11 @@ impl Journal {
         positions: &Positions,
     ) -> Result<(Self, Writer, Recovered), JournalError> {
         fs::create_dir_all(folder).map_err(|source| io_error(folder, source))?;
-        let mut recovered = Recovered { removed: remove_headless(folder)?, ..Recovered::default() };
-        let mut segments = segments(folder)?;
+        remove_unfinished(folder)?;
+        let (mut segments, recovered) = look(folder, positions)?;
+        for path in &recovered.removed {
+            fs::remove_file(path).map_err(|source| io_error(path, source))?;
+        }
         let id = match reader::identify(&segments, positions)? {
             Some(id) => id,
             None => {
@@ -213,24 +259,19 @@ impl Journal {
                 id
             }
         };
-        recovered.damaged_heads = reader::damaged_heads(&segments, id)?;
         let Some((first, path)) = segments.last().cloned() else {
             return Err(JournalError::Format { path: folder.into() });
         };
         let dealt = positions.next(&input(id));
         let tail = reader::scan_tail(&path, id, first)?;
         let begin = tail.end.max(dealt);
-        if dealt > tail.end {
-            recovered.passed = tail.end..dealt;
-        } else if tail.torn_bytes > 0 {
+        if recovered.torn_bytes > 0 {
             let cut = OpenOptions::new().write(true).open(&path).and_then(|file| {
                 file.set_len(tail.good_bytes)?;
                 file.sync_all()
             });
             cut.map_err(|source| io_error(&path, source))?;
-            recovered.torn_bytes = tail.torn_bytes;
         }
-        recovered.damaged_bytes = tail.damaged_bytes;
         let is_clean = dealt <= tail.end && tail.damaged_bytes == 0;
         let (path, length) = if is_clean {
             (path, tail.good_bytes)
@@ -467,25 +508,67 @@ fn segments(folder: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     Ok(segments)
 }
 
-/// Removes what a full disk left behind: segments that were not finished, and a last one without its header. Nothing in
-/// them was acknowledged. Gives those that an operator may have seen.
-fn remove_headless(folder: &Path) -> Result<Vec<PathBuf>, JournalError> {
+/// Segments in their order, and how they were left, as opening finds it. Nothing is changed.
+fn look(
+    folder: &Path,
+    positions: &Positions,
+) -> Result<(Vec<(u64, PathBuf)>, Recovered), JournalError> {
+    let mut segments = segments(folder)?;
+    let mut recovered = Recovered { removed: headless(&segments)?, ..Recovered::default() };
+    segments.truncate(segments.len() - recovered.removed.len());
+    let Some(id) = reader::identify(&segments, positions)? else {
+        return Ok((segments, recovered));
+    };
+    recovered.damaged_heads = reader::damaged_heads(&segments, id)?;
+    if let Some((first, path)) = segments.last() {
+        let dealt = positions.next(&input(id));
+        let tail = reader::scan_tail(path, id, *first)?;
+        recovered.is_known = positions.iter().any(|(known, _)| *known == input(id));
+        recovered.has_records = tail.end > 0;
+        recovered.damaged_bytes = tail.damaged_bytes;
+        if dealt > tail.end {
+            recovered.passed = tail.end..dealt;
+        } else {
+            recovered.torn_bytes = tail.torn_bytes;
+        }
+    }
+    Ok((segments, recovered))
+}
+
+/// How the journal in `folder` was left; `None`: there is none. Nothing is changed.
+///
+/// # Errors
+///
+/// As [`Journal::open`].
+pub fn check(folder: &Path, positions: &Positions) -> Result<Option<Recovered>, JournalError> {
+    if !folder.exists() {
+        return Ok(None);
+    }
+    Ok(Some(look(folder, positions)?.1))
+}
+
+/// The last segments without a header, begun on a full disk. Nothing in them was acknowledged.
+fn headless(segments: &[(u64, PathBuf)]) -> Result<Vec<PathBuf>, JournalError> {
+    let mut headless = Vec::new();
+    for (_, path) in segments.iter().rev() {
+        let metadata = fs::metadata(path).map_err(|source| io_error(path, source))?;
+        if metadata.len() >= SEGMENT_HEAD || !metadata.is_file() {
+            break;
+        }
+        headless.push(path.clone());
+    }
+    Ok(headless)
+}
+
+/// Removes segments whose making was broken off.
+fn remove_unfinished(folder: &Path) -> Result<(), JournalError> {
     for entry in fs::read_dir(folder).map_err(|source| io_error(folder, source))? {
         let path = entry.map_err(|source| io_error(folder, source))?.path();
         if path.extension().is_some_and(|extension| extension == writer::UNFINISHED) {
             fs::remove_file(&path).map_err(|source| io_error(&path, source))?;
         }
     }
-    let mut removed = Vec::new();
-    for (_, path) in segments(folder)?.into_iter().rev() {
-        let metadata = fs::metadata(&path).map_err(|source| io_error(&path, source))?;
-        if metadata.len() >= SEGMENT_HEAD || !metadata.is_file() {
-            break;
-        }
-        fs::remove_file(&path).map_err(|source| io_error(&path, source))?;
-        removed.push(path);
-    }
-    Ok(removed)
+    Ok(())
 }
 
 /// The header of a segment.
@@ -830,6 +913,20 @@ mod tests {
         opened.journal.release(next).unwrap();
         assert!(opened.journal.troubles().is_empty());
         assert_eq!(opened.try_append(&[7; 10_000]).unwrap(), next);
+    }
+
+    #[test]
+    fn a_segment_that_is_dealt_with_keeps_no_room_from_new_records() {
+        let Some(disk) = SmallDisk::mount(3) else { return };
+        let folder = disk.path().join("journal");
+        let bounds = Bounds { bytes_max: 1 << 30, segment_bytes: 1 << 30, reserve_bytes: 1 << 20 };
+        let opened = Opened::with(&folder, bounds, &Positions::default());
+        let mut next = 0;
+        while opened.try_append(&[7; 100_000]).is_ok() {
+            next += 1;
+        }
+        opened.journal.release(next).unwrap();
+        assert_eq!(opened.try_append(&[7; 100_000]).unwrap(), next);
     }
 
     #[test]

@@ -107,10 +107,7 @@ impl State {
         let mut next = Some(first);
         while let Some(append) = next {
             let size = (super::RECORD_HEAD + append.payload.len()) as u64;
-            // A group fits in what was spare, but for its last record.
-            let room =
-                spare.clone().or_else(|_| self.shared.spare(self.buffer.len() as u64 + size));
-            match room.and_then(|()| self.room(size)) {
+            match self.room(size, spare.is_ok()) {
                 Ok(()) => self.add(append),
                 // A client that has gone does not hear the answer.
                 Err(error) => _ = append.answer.send(Err(error)),
@@ -122,27 +119,28 @@ impl State {
         }
     }
 
-    /// Whether `size` more bytes stay within the journal's bound. Where all was dealt with, the last segment is given up for
-    /// them too.
-    fn room(&mut self, size: u64) -> Result<(), AppendError> {
-        let is_over = |state: &Self| {
-            let bytes = state.shared.bytes.load(Ordering::Relaxed) + state.buffer.len() as u64;
-            bytes + size > state.shared.bounds.bytes_max
-        };
-        if !is_over(self) {
-            return Ok(());
-        }
+    /// Whether `size` more bytes stay within the journal's bounds. Where all was dealt with, the last segment is given up for
+    /// them too. `is_spare`: a group fits in what the disk had, but for its last record.
+    fn room(&mut self, size: u64, is_spare: bool) -> Result<(), AppendError> {
+        let within = self.within_bounds(size, is_spare);
         let all_dealt = self.shared.dealt.load(Ordering::Relaxed) >= self.next;
-        if all_dealt && self.waiting.is_empty() && self.segment.length > SEGMENT_HEAD {
-            self.roll().map_err(|error| AppendError::Io(Arc::new(error)))?;
-            if let Err(error) = self.shared.release() {
-                tracing::warn!(error = %error, "journal segment cannot be deleted");
-            }
-            if !is_over(self) {
-                return Ok(());
-            }
+        let gives_up = all_dealt && self.waiting.is_empty() && self.segment.length > SEGMENT_HEAD;
+        if within.is_ok() || !gives_up {
+            return within;
         }
-        Err(AppendError::Full)
+        self.roll().map_err(|error| AppendError::Io(Arc::new(error)))?;
+        if let Err(error) = self.shared.release() {
+            tracing::warn!(error = %error, "journal segment cannot be deleted");
+        }
+        self.within_bounds(size, false)
+    }
+
+    fn within_bounds(&self, size: u64, is_spare: bool) -> Result<(), AppendError> {
+        let more = self.buffer.len() as u64 + size;
+        if self.shared.bytes.load(Ordering::Relaxed) + more > self.shared.bounds.bytes_max {
+            return Err(AppendError::Full);
+        }
+        if is_spare { Ok(()) } else { self.shared.spare(more) }
     }
 
     fn add(&mut self, append: Append) {
