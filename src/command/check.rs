@@ -38,11 +38,9 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
     }
     let can_be_used = try_data_dir(config);
     match &can_be_used {
-        Ok(letters) => {
+        Ok(told) => {
             lines.push(format!("data_dir: {} can be used", config.data_dir.display()));
-            if *letters > 0 {
-                lines.push(format!("dead letters: {letters}; see `callscope dead-letters list`"));
-            }
+            lines.extend(told.iter().map(|told| format!("data_dir: {told}")));
         }
         Err(error) => lines.push(format!("data_dir: {}", chain(error))),
     }
@@ -66,8 +64,8 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
         .map_err(|failure| Failure { code: ExitCode::Misconfigured, ..failure })
 }
 
-/// Takes the data directory as `serve` would, and leaves nothing behind that was not there. Gives the number of dead letters.
-fn try_data_dir(config: &Config) -> anyhow::Result<u64> {
+/// Takes the data directory as `serve` would, and leaves everything as it was. Gives what an operator should know.
+fn try_data_dir(config: &Config) -> anyhow::Result<Vec<String>> {
     let data_dir = &config.data_dir;
     let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
     let new: Vec<&Path> = data_dir.ancestors().take_while(is_new).collect();
@@ -233,7 +231,7 @@ mod tests {
         };
         DeadLetters::open(&config.dead_letters_file()).unwrap().put(&[letter]).unwrap();
         let (code, told) = checked(&config).await;
-        assert!(code == ExitCode::Ok && told.contains("dead letters: 1;"), "{told}");
+        assert!(code == ExitCode::Ok && told.contains("1 dead letters;"), "{told}");
 
         let segment = config.journal_folder().join(format!("{:020}.journal", 0));
         let index = config.index_folder().join("meta.json");
@@ -257,6 +255,32 @@ mod tests {
             }
         }
         assert_eq!(checked(&config).await.0, ExitCode::Ok);
+    }
+
+    #[tokio::test]
+    async fn how_the_journal_was_left_is_told_and_nothing_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), |_| {});
+        let bounds = journal::Bounds::new(&config.journal);
+        let nowhere = crate::record::Positions::default();
+        let open = || journal::Journal::open(&config.journal_folder(), bounds, &nowhere).unwrap();
+        let (journal, writer, _) = open();
+        journal.append("default", 1, b"{}").await.unwrap();
+        journal.close();
+        writer.join();
+        let segment = config.journal_folder().join(format!("{:020}.journal", 0));
+        let torn = [std::fs::read(&segment).unwrap(), vec![0; 20]].concat();
+        std::fs::write(&segment, &torn).unwrap();
+        for _ in 0..2 {
+            let (code, told) = checked(&config).await;
+            assert!(code == ExitCode::Ok && told.contains("20 bytes of a torn record"), "{told}");
+            assert!(told.contains("no checkpoint of this journal"), "{told}");
+        }
+        assert_eq!(std::fs::read(&segment).unwrap(), torn);
+        let (journal, writer, recovered) = open();
+        assert_eq!(recovered.torn_bytes, 20);
+        journal.close();
+        writer.join();
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::kept::report;
 use super::{AnySink, open_sink, print, sink_failure, stop_on_signal, wall};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{DeadLettersCommand, ExitCode, Failure};
@@ -118,9 +119,10 @@ async fn retry(
     let stop = stop_on_signal()?;
     let positions = Checkpoint::positions(&config.checkpoint_file())
         .map_err(Failure::with(ExitCode::Misconfigured))?;
-    let (journal, writer, _) =
+    let (journal, writer, recovered) =
         Journal::open(&config.journal_folder(), Bounds::new(&config.journal), &positions)
             .map_err(Failure::with(ExitCode::Misconfigured))?;
+    report(&recovered);
     let mut retry = Retry { config, letters, stop, journal, sink: None, taken: 0, refused: 0 };
     let tried = match keys {
         Some(keys) => retry.chosen(&keys).await,

@@ -1,18 +1,13 @@
 //! What one run leaves in the data directory for the next.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{Checkpoint, Progress};
 use crate::config::{Config, SinkKind};
 use crate::dead_letters::DeadLetters;
-use crate::journal::{Bounds, Journal};
+use crate::journal::{self, Recovered};
 use crate::record::Positions;
 use crate::sessions::{Limits, Sessions};
-use crate::sink::StatusSender;
 use crate::sink::embedded::EmbeddedIndex;
 
 /// State and dead letters of the last run.
@@ -33,29 +28,44 @@ impl Kept {
     }
 }
 
-/// Opens as `serve` would what is there, and begins nothing. Gives the number of dead letters.
-pub(super) fn check(config: &Config) -> anyhow::Result<u64> {
+/// Reads what is there as `serve` would, begins nothing and mends nothing. Gives what an operator should know.
+pub(super) fn check(config: &Config) -> anyhow::Result<Vec<String>> {
+    let mut told = Vec::new();
     let mut positions = Positions::default();
     if config.checkpoint_file().exists() {
         let checkpoint = Checkpoint::open(&config.checkpoint_file())?;
         positions = checkpoint.load(Limits::new(&config.sessions))?.0.positions;
     }
-    if has_files(&config.journal_folder()) {
-        let bounds = Bounds::new(&config.journal);
-        let (journal, writer, _) = Journal::open(&config.journal_folder(), bounds, &positions)?;
-        journal.close();
-        writer.join();
+    if let Some(recovered) = journal::check(&config.journal_folder(), &positions)? {
+        told.extend(recovered.told());
+        if recovered.has_records && !recovered.is_known {
+            told.push(
+                "there is no checkpoint of this journal: `serve` would start over from the records it still holds; \
+                 if checkpoint.redb was moved away by mistake, put it back"
+                    .to_owned(),
+            );
+        }
     }
-    if config.sink.kind == SinkKind::Embedded && has_files(&config.index_folder()) {
-        let (stop, status) = (CancellationToken::new(), StatusSender::default());
-        EmbeddedIndex::open(&config.index_folder(), &config.embedded, stop, status)?;
+    if config.sink.kind == SinkKind::Embedded {
+        EmbeddedIndex::check(&config.index_folder())?;
     }
-    if !config.dead_letters_file().exists() {
-        return Ok(0);
+    if config.dead_letters_file().exists() {
+        let count = DeadLetters::open(&config.dead_letters_file())?.count();
+        if count > 0 {
+            told.push(format!("{count} dead letters; see `callscope dead-letters list`"));
+        }
     }
-    Ok(DeadLetters::open(&config.dead_letters_file())?.count())
+    Ok(told)
 }
 
-fn has_files(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
+/// Says in the log how the journal was left.
+pub(super) fn report(recovered: &Recovered) {
+    let is_loss = recovered.damaged_bytes > 0 && recovered.passed.is_empty();
+    for told in recovered.told() {
+        if is_loss {
+            tracing::error!("{told}");
+        } else {
+            tracing::warn!("{told}");
+        }
+    }
 }

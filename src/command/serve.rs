@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::kept::Kept;
+use super::kept::{Kept, report};
 use super::{AnySink, open_sink, sink_failure, stop_on_signal, tell, wall};
 use crate::checkpoint::Disk;
 use crate::checkpoint::persist::TroubleSender;
@@ -18,7 +18,7 @@ use crate::enrich::place::GeoIpFiles;
 use crate::files::follow::Follower;
 use crate::http::{App, Bound};
 use crate::journal::lock::DataDirLock;
-use crate::journal::{self, Bounds, Journal, Recovered};
+use crate::journal::{self, Bounds, Journal};
 use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
 use crate::lane::fold::Folder;
 use crate::lane::outlet::Outlet;
@@ -59,6 +59,15 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     }
     let metrics = Arc::new(Metrics::new());
     let (sink, index, sink_status) = open_sink(&config, config.sink.kind, &stop, &metrics)?;
+    if let AnySink::Embedded(index) = &sink
+        && index.count() == 0
+        && kept.progress.tally.stored > 0
+    {
+        tracing::warn!(
+            stored = kept.progress.tally.stored,
+            "THE INDEX IS EMPTY although documents were stored: if its folder was moved away by mistake, stop and put it back; else fill it with `callscope import` from the CDR files"
+        );
+    }
     let (live, watched) = watch::channel(Arc::new(Live::default()));
     let dead_letters = Arc::clone(&kept.dead_letters);
     let disk = TroubleSender::default();
@@ -106,35 +115,6 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     let joined = tokio::task::spawn_blocking(move || writer.join()).await;
     served.and(joined).map_err(Failure::with(ExitCode::Internal))?;
     ended.map(|()| ExitCode::Ok)
-}
-
-/// Says what opening the journal found.
-fn report(recovered: &Recovered) {
-    let Recovered { torn_bytes, damaged_bytes, passed, damaged_heads, removed } = recovered;
-    if *torn_bytes > 0 {
-        tracing::warn!(
-            bytes = torn_bytes,
-            "journal ended in a torn record, which was never acknowledged; cut"
-        );
-    }
-    if !passed.is_empty() {
-        tracing::warn!(
-            first = passed.start,
-            last = passed.end - 1,
-            "the newest records of the journal are damaged, already dealt with; nothing is lost"
-        );
-    } else if *damaged_bytes > 0 {
-        tracing::error!(
-            bytes = damaged_bytes,
-            "journal is damaged at its end; what is left becomes a dead letter"
-        );
-    }
-    for path in damaged_heads {
-        tracing::warn!(path = %path.display(), "journal segment has a damaged header; its records are read all the same");
-    }
-    for path in removed {
-        tracing::warn!(path = %path.display(), "journal segment without a header removed: it was begun on a full disk and held nothing");
-    }
 }
 
 fn open_lane(

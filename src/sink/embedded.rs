@@ -94,6 +94,29 @@ impl std::fmt::Debug for EmbeddedIndex {
     }
 }
 
+/// The index in `folder`; `None`: there is none yet.
+fn existing(folder: &Path) -> Result<Option<Index>, EmbeddedError> {
+    let unusable = |source: anyhow::Error| EmbeddedError::Unusable { path: folder.into(), source };
+    if !folder.join("meta.json").exists() {
+        // Locks, and what a process leaves that died while it made the folder, begin with a dot.
+        let is_part = |name: &std::ffi::OsStr| {
+            !name.as_encoded_bytes().starts_with(b".") && name != FORMAT_FILE
+        };
+        let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        return match entries.find(|entry| is_part(&entry.file_name())) {
+            Some(_) => {
+                Err(unusable(anyhow::anyhow!("meta.json is missing, which names its parts")))
+            }
+            None => Ok(None),
+        };
+    }
+    let found = std::fs::read_to_string(folder.join(FORMAT_FILE)).unwrap_or_default();
+    if found.trim() != FORMAT {
+        return Err(EmbeddedError::Format { path: folder.into(), found: found.trim().to_owned() });
+    }
+    Index::open_in_dir(folder).map(Some).map_err(|error| unusable(error.into()))
+}
+
 /// `tantivy` writes what it replaces under a name of its own first. A process that was killed leaves that behind, and nobody
 /// else writes here while the writer is ours.
 fn remove_unfinished(folder: &Path) -> std::io::Result<()> {
@@ -120,21 +143,13 @@ impl EmbeddedIndex {
     ) -> Result<Self, EmbeddedError> {
         let unusable =
             |source: anyhow::Error| EmbeddedError::Unusable { path: folder.into(), source };
-        let format = folder.join(FORMAT_FILE);
         let (schema, fields) = schema();
-        let index = if folder.join("meta.json").exists() {
-            let found = std::fs::read_to_string(&format).unwrap_or_default();
-            if found.trim() != FORMAT {
-                return Err(EmbeddedError::Format {
-                    path: folder.into(),
-                    found: found.trim().to_owned(),
-                });
-            }
-            Index::open_in_dir(folder).map_err(|error| unusable(error.into()))?
+        let index = if let Some(index) = existing(folder)? {
+            index
         } else {
             let create = || -> anyhow::Result<Index> {
                 std::fs::create_dir_all(folder)?;
-                std::fs::write(&format, FORMAT)?;
+                std::fs::write(folder.join(FORMAT_FILE), FORMAT)?;
                 Ok(Index::create_in_dir(folder, schema)?)
             };
             create().map_err(unusable)?
@@ -155,6 +170,19 @@ impl EmbeddedIndex {
         *opened.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
         remove_unfinished(folder).map_err(|error| unusable(error.into()))?;
         Ok(opened)
+    }
+
+    /// Whether the index in `folder` can be opened, if there is one. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be used; the message says what to do.
+    pub fn check(folder: &Path) -> Result<(), EmbeddedError> {
+        let Some(index) = existing(folder)? else { return Ok(()) };
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into();
+        let unusable =
+            |source: anyhow::Error| EmbeddedError::Unusable { path: folder.into(), source };
+        reader.map(drop).map_err(|error: tantivy::TantivyError| unusable(error.into()))
     }
 
     /// Documents that search can find, and those it hides.

@@ -178,6 +178,23 @@ fn what_was_not_committed_is_gone_and_the_folder_is_usable() {
 }
 
 #[test]
+fn an_index_that_lost_its_names_is_not_taken_for_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&open(folder.path()), &[document("a", None, r#"{"timestamp":1}"#)]);
+    EmbeddedIndex::check(folder.path()).unwrap();
+    std::fs::remove_file(folder.path().join("meta.json")).unwrap();
+    let error = EmbeddedIndex::check(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("meta.json is missing") && error.contains("move the folder"), "{error}");
+    let config = EmbeddedConfig { heap_bytes: NonZeroUsize::new(20_000_000).unwrap() };
+    let (stop, status) = (CancellationToken::new(), watch::Sender::default());
+    EmbeddedIndex::open(folder.path(), &config, stop, status).unwrap_err();
+    // Nothing yet is nothing lost, and looking begins nothing.
+    let new = tempfile::tempdir().unwrap();
+    EmbeddedIndex::check(new.path()).unwrap();
+    assert_eq!(std::fs::read_dir(new.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_folder_of_another_format_or_in_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let config = EmbeddedConfig { heap_bytes: NonZeroUsize::new(20_000_000).unwrap() };
