@@ -26,6 +26,8 @@ pub(crate) use shape::LOG_MARK;
 
 /// Members of one event; more are nobody's event.
 pub const FIELDS_MAX: usize = 1000;
+/// Members that an already indexed document has beside those of its event, at most.
+const ADDED_MAX: usize = 100;
 /// Objects and lists within each other; OpenVidu's own are below 10.
 pub const DEPTH_MAX: usize = 100;
 /// Bytes of an id. OpenVidu's own are below 100.
@@ -175,7 +177,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
                     // Quadratic, but bounded, and an event has some 15 members.
                     if let Some(member) = members.iter_mut().find(|(known, _)| *known == name) {
                         member.1 = value.get();
-                    } else if members.len() < FIELDS_MAX {
+                    } else if members.len() < FIELDS_MAX + ADDED_MAX {
                         members.push((name, value.get()));
                     } else {
                         return Err(serde::de::Error::custom("too many fields"));

@@ -150,7 +150,7 @@ impl Enricher {
         let mut derived = Object::members_in(std::mem::take(&mut enriched.derived));
         match &event.body {
             Body::Participant(participant) => {
-                self.participant(participant, event, enriched, &mut derived);
+                self.participant(participant, enriched, &mut derived);
                 derived.integer("joinDelta", if participant.left.is_some() { -1 } else { 1 });
             }
             Body::Stream(stream) => {
@@ -213,7 +213,6 @@ impl Enricher {
     fn participant(
         &mut self,
         participant: &Participant<'_>,
-        event: &Event<'_>,
         enriched: &mut Enriched,
         derived: &mut Object,
     ) {
@@ -230,10 +229,6 @@ impl Enricher {
         let address = participant.ip.as_deref().and_then(address::parse);
         // A damaged record of a database is the database's trouble; the event goes on without a place.
         let found = address.and_then(|address| self.places.lookup(address).ok().flatten());
-        // A document that is read again may have been written by one who has the databases.
-        let found = found.or_else(|| {
-            Place::read_back(event.origin.geo?, event.origin.geo_points.as_deref()).map(Arc::new)
-        });
         let found = found.as_deref();
         let truncated = &mut enriched.truncated;
         let platform = participant.platform.as_deref();

@@ -24,7 +24,7 @@ pub struct Event<'a> {
     pub connection_id: Option<Cow<'a, str>>,
     /// Final user id, carried by telemetry only.
     pub user: Option<Cow<'a, str>>,
-    /// What already indexed documents have beside the event.
+    /// Cluster fields that the event brought itself; already indexed documents do.
     pub origin: Origin<'a>,
     /// Everything that is not in one of the fields above, in the order it came, nulls left out.
     pub fields: Vec<Field<'a>>,
@@ -100,17 +100,13 @@ impl SessionRef<'_> {
     }
 }
 
-/// Cluster fields of an event, and what callscope had found out about it: already indexed documents have them.
+/// Cluster fields of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin<'a> {
     /// Which cluster.
     pub cluster_id: Option<Cow<'a, str>>,
     /// Which master node wrote it.
     pub master_node_id: Option<Cow<'a, str>>,
-    /// The object `geo` of its address.
-    pub geo: Option<&'a str>,
-    /// `geoPoints` of its address.
-    pub geo_points: Option<Cow<'a, str>>,
 }
 
 /// A member of the event that passes through.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{DecodeError, Decoded, FIELDS_MAX, ID_BYTES_MAX, Members, TIME_MIN, field, is_time};
 use crate::document::SUPERSEDED;
-use crate::document::names::is_odd_number;
+use crate::document::names::{Place, is_odd_number, place_of};
 use crate::event::names::Class;
 use crate::event::{
     Aspect, Body, End, Event, Field, FieldName, Kind, MediaState, Origin, Participant, Recording,
@@ -81,7 +81,8 @@ fn restored<'a>(members: &mut Members<'a>) -> Members<'a> {
     members.retain(|(name, json)| {
         let is_aside = name == "malformed" || name == "unindexed";
         let aside = is_aside.then(|| super::members(json).ok()).flatten();
-        restored.extend(aside.iter().flatten().map(|(name, json)| (name.clone(), as_told(json))));
+        let told = aside.iter().flatten();
+        restored.extend(told.map(|(name, json)| (name.clone(), as_told(name, json))));
         aside.is_none()
     });
     // What stands in their places otherwise was made of them.
@@ -89,10 +90,12 @@ fn restored<'a>(members: &mut Members<'a>) -> Members<'a> {
     restored
 }
 
-/// Numbers that no index holds are set aside as texts.
-fn as_told(json: &str) -> &str {
+/// Numbers that no index holds are set aside as texts. A text that an index holds is not set aside, so this one was a number.
+fn as_told<'a>(name: &str, json: &'a str) -> &'a str {
     let inner = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    inner.filter(|inner| is_odd_number(inner)).unwrap_or(json)
+    let number = inner.filter(|inner| is_odd_number(inner));
+    let text = Field { name: name.into(), known: FieldName::of(name), json: json.into() };
+    number.filter(|_| place_of(&text) == Place::Indexed).unwrap_or(json)
 }
 
 fn build<'a>(
@@ -101,7 +104,11 @@ fn build<'a>(
     indexed: bool,
 ) -> Result<Decoded<'a>, DecodeError> {
     use FieldName as Name;
+    if !indexed && members.len() > FIELDS_MAX {
+        return Err(DecodeError::TooManyFields);
+    }
     let restored = if indexed { restored(&mut members) } else { Vec::new() };
+    let aside: Vec<Cow<'a, str>> = restored.iter().map(|(name, _)| name.clone()).collect();
     // What was set aside is the event's own, whatever it is called.
     let own = restored.into_iter().map(|(name, json)| (name, json, false));
     let is_cdr = matches!(kind, Kind::Cdr(_));
@@ -141,7 +148,6 @@ fn build<'a>(
             Some(Name::UniqueSessionIdDerived) if indexed => ids.is_derived = json == "true",
             Some(Name::LocationDerived) if indexed => place.has_location = json == "true",
             Some(Name::GeoPointsDerived) if indexed => place.has_points = json == "true",
-            Some(Name::Geo) if indexed && is_cdr => origin.geo = Some(json),
             Some(added) if indexed && is_added(added, is_cdr) => {}
             _ if json == "null" => {}
             Some(Name::ClusterTwin) => cluster_twin = field(name, known, json)?,
@@ -161,7 +167,7 @@ fn build<'a>(
         Some(twin) => fields.push(twin),
         None => {}
     }
-    place.take_out(&mut fields, &mut origin);
+    place.take_out(&mut fields, &aside);
     let connection_id = ids.connection_id.or(ids.participant_id).or(ids.connection);
     let mut event =
         Event { kind, time, session, connection_id, user, origin, fields, body: Body::Other };
@@ -169,7 +175,7 @@ fn build<'a>(
     Ok(Decoded::Event(Box::new(event)))
 }
 
-/// Which parts of a place callscope had looked up, where the event itself told none.
+/// Which parts of a place callscope had looked up, where the event itself told none. They are looked up anew.
 #[derive(Default)]
 struct Derived {
     has_location: bool,
@@ -177,18 +183,20 @@ struct Derived {
 }
 
 impl Derived {
-    /// Leaves of the fields what the event itself told.
-    fn take_out<'a>(&self, fields: &mut Vec<Field<'a>>, origin: &mut Origin<'a>) {
+    /// Leaves of the fields what the event itself told. `aside`: names of those that had been set aside, and are the event's.
+    fn take_out(&self, fields: &mut Vec<Field<'_>>, aside: &[Cow<'_, str>]) {
+        let is_ours = |field: &Field<'_>, name: FieldName| {
+            field.known == Some(name) && aside.iter().all(|aside| *aside != name.text())
+        };
         if self.has_location {
             // Where an address is known, OpenVidu tells this of places that it does not know.
-            let location = fields.iter_mut().find(|field| field.known == Some(FieldName::Location));
-            location.into_iter().for_each(|field| field.json = "\"unknown\"".into());
+            let mut fields = fields.iter_mut();
+            if let Some(field) = fields.find(|field| is_ours(field, FieldName::Location)) {
+                field.json = "\"unknown\"".into();
+            }
         }
         if self.has_points {
-            let points = |field: &Field<'_>| field.known == Some(FieldName::GeoPoints);
-            if let Some(at) = fields.iter().position(points) {
-                origin.geo_points = fields.remove(at).text();
-            }
+            fields.retain(|field| !is_ours(field, FieldName::GeoPoints));
         }
     }
 }

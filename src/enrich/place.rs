@@ -25,7 +25,6 @@ use serde::{Deserialize, Serialize};
 
 use super::address;
 use super::entry::Entry;
-use crate::event::is_geo_point;
 
 /// Entries looked at when a database is opened, to see that it can be read and holds places at all.
 const PROBE_ENTRIES_MAX: usize = 200;
@@ -71,37 +70,6 @@ impl Place {
     #[must_use]
     pub fn geo_points(&self) -> Option<String> {
         Some(format!("{},{}", self.latitude?, self.longitude?))
-    }
-
-    /// What an already indexed document tells of a place: its object `geo`, and its `geoPoints` if those were looked up too.
-    #[must_use]
-    pub fn read_back(geo: &str, geo_points: Option<&str>) -> Option<Self> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Geo {
-            continent: Option<Box<str>>,
-            country: Option<Box<str>>,
-            country_code: Option<Box<str>>,
-            region: Option<Box<str>>,
-            city: Option<Box<str>>,
-            asn: Option<u32>,
-            as_organization: Option<Box<str>>,
-        }
-        let geo: Geo = serde_json::from_str(geo).ok()?;
-        let point = geo_points.filter(|text| is_geo_point(text));
-        let point = point.and_then(|text| text.split_once(','));
-        let degrees = |text: &str| text.parse().ok();
-        Some(Self {
-            continent: geo.continent,
-            country: geo.country,
-            country_code: geo.country_code,
-            region: geo.region,
-            city: geo.city,
-            latitude: point.and_then(|(latitude, _)| degrees(latitude)),
-            longitude: point.and_then(|(_, longitude)| degrees(longitude)),
-            asn: geo.asn,
-            as_organization: geo.as_organization,
-        })
     }
 
     fn has_whereabouts(&self) -> bool {

@@ -143,16 +143,19 @@ impl Privacy {
     /// The address of a camera's stream as it may be stored.
     #[must_use]
     pub fn rtsp_uri<'t>(&self, uri: &'t str) -> Cow<'t, str> {
-        if !self.redact_rtsp_uri {
-            return Cow::Borrowed(uri);
-        }
-        let (scheme, rest) = uri.split_at(uri.find("://").map_or(0, |at| at + "://".len()));
-        let rest = rest.get(user_info_len(rest)..).unwrap_or_default();
-        match without_credentials(rest) {
-            Some(rest) => Cow::Owned(format!("{scheme}{rest}")),
-            None if scheme.len() + rest.len() == uri.len() => Cow::Borrowed(uri),
-            None => Cow::Owned(format!("{scheme}{rest}")),
-        }
+        if self.redact_rtsp_uri { without_credentials(uri) } else { Cow::Borrowed(uri) }
+    }
+}
+
+/// The address of a camera's stream without user name and password, which is its own address without them.
+#[must_use]
+pub fn without_credentials(uri: &str) -> Cow<'_, str> {
+    let (scheme, rest) = uri.split_at(uri.find("://").map_or(0, |at| at + "://".len()));
+    let rest = rest.get(user_info_len(rest)..).unwrap_or_default();
+    match without_pairs(rest) {
+        Some(rest) => Cow::Owned(format!("{scheme}{rest}")),
+        None if scheme.len() + rest.len() == uri.len() => Cow::Borrowed(uri),
+        None => Cow::Owned(format!("{scheme}{rest}")),
     }
 }
 
@@ -178,7 +181,7 @@ fn is_host(text: &str) -> bool {
 /// The text with the values of `user=…`, `password=…` and the like removed; `None` if there are none.
 ///
 /// Cameras separate such pairs by `&`, `;`, `/` or `_`, in the query or in the path.
-fn without_credentials(text: &str) -> Option<String> {
+fn without_pairs(text: &str) -> Option<String> {
     let mut changed = String::new();
     let mut done = 0;
     for (equals, _) in text.match_indices('=') {

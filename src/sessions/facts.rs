@@ -5,6 +5,7 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+use crate::enrich::privacy::without_credentials;
 use crate::event::{Body, End, Event, Field, FieldName};
 
 /// Members of stream and recording events that the fold reads without typing them.
@@ -183,10 +184,17 @@ fn hash_end(hasher: &mut Hasher, end: Option<&End<'_>>) {
 fn hash_members(hasher: &mut Hasher, event: &Event<'_>, names: &[FieldName]) {
     for name in names {
         match event.field(*name) {
+            // As it is stored: the same camera by whatever credentials.
+            Some(field) if *name == FieldName::RtspUri => {
+                hasher.optional(
+                    field.text().map(|uri| without_credentials(&uri).into_owned()).as_deref(),
+                );
+            }
             Some(field) => {
                 hasher.integer(1);
                 hasher.field(field);
             }
+            None if *name == FieldName::RtspUri => hasher.optional(None),
             None => hasher.integer(0),
         }
     }

@@ -929,29 +929,60 @@ fn documents_that_were_read_back_are_the_same_events() {
     }
 }
 
-/// Whether by the databases of another or by none: what was looked up is no other fact, and not lost.
 #[test]
-fn documents_with_looked_up_places_are_the_same_events() {
+fn what_was_looked_up_and_what_was_cut_out_make_no_other_event() {
     let mut story = Story::new("s").of_two();
-    for event in story.events.iter_mut().filter(|event| event.get("ip").is_some()) {
-        event["ip"] = json!("93.184.216.34");
-        event["location"] = json!("unknown");
+    for event in &mut story.events {
+        if event.get("ip").is_some() {
+            event["ip"] = json!("93.184.216.34");
+            event["location"] = json!("unknown");
+        }
+        if event.get("streamId").is_some() {
+            event["rtspUri"] = json!("rtsp://user:secret@camera/stream?password=x");
+        }
     }
-    let mut bench = Bench::new();
-    bench.folder.set_geoip(std::sync::Arc::new(geoip()));
+    let with_places = || {
+        let mut bench = Bench::new();
+        bench.folder.set_geoip(std::sync::Arc::new(geoip()));
+        bench
+    };
+    let mut bench = with_places();
     story.lines().iter().for_each(|line| _ = bench.read(line));
     let raw: Vec<String> = bench.store.of("cdr").into_iter().map(Value::to_string).collect();
     assert!(raw.iter().any(|json| json.contains("locationDerived")), "{raw:?}");
     let first = bench.finish().clone();
 
-    let again = crate::support::fold_once(raw.iter().map(String::as_str));
-    assert_eq!(first.summaries(), again.summaries());
-    let mut both = Bench::new();
-    both.folder.set_geoip(std::sync::Arc::new(geoip()));
-    raw.iter().chain(&story.lines()).for_each(|line| _ = both.read(line));
-    assert_eq!(both.outcomes.iter().filter(|told| **told == Outcome::Folded).count(), raw.len());
-    assert_eq!(both.finish().summaries(), first.summaries());
-    assert_eq!(both.store.of("cdr"), first.of("cdr"));
+    let read = |mut bench: Bench, lines: Vec<String>| {
+        lines.iter().for_each(|line| _ = bench.read(line));
+        bench.finish().clone()
+    };
+    let lines = story.lines();
+    assert_eq!(read(with_places(), raw.clone()).summaries(), first.summaries());
+    assert_eq!(
+        read(with_places(), [raw.clone(), lines.clone()].concat()).summaries(),
+        first.summaries()
+    );
+    // Without the databases nothing is known, whoever came first.
+    let nowhere = read(Bench::new(), lines.clone());
+    for order in [[raw.clone(), lines.clone()], [lines, raw]] {
+        assert_eq!(read(Bench::new(), order.concat()).summaries(), nowhere.summaries());
+    }
+
+    // What was set aside although something was looked up in its place is still there.
+    let mut odd = Story::new("s").joined(1, "con_A").events.remove(0);
+    odd["ip"] = json!("93.184.216.34");
+    odd["location"] = json!(["x"]);
+    odd["geoPoints"] = json!("nowhere");
+    odd["a.b"] = json!("1e400");
+    let mut bench = with_places();
+    bench.read(&odd.to_string());
+    let once = bench.raw[0].clone();
+    bench.read(&once);
+    let [once, again] =
+        [&once, &bench.raw[1]].map(|raw| serde_json::from_str::<Value>(raw).unwrap());
+    assert_eq!(again, once);
+    assert_eq!(once["malformed"], json!({"location": ["x"], "geoPoints": "nowhere"}));
+    assert_eq!(once["location"], "Mumbai, India");
 }
 
 #[test]
