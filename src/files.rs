@@ -73,22 +73,25 @@ impl Line {
 /// there only what looks like a CDR line is expected to be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// It begins with an event, or with nothing that is known.
+    /// Most lines that are known as something are events, or none is known.
     Cdr,
-    /// It begins with a line of a log, perhaps after something else.
+    /// Most of them are lines of a log.
     Log,
 }
 
+/// Bytes by which a file is judged, whoever reads it.
+const HEAD_BYTES: usize = 8192;
+
 impl Kind {
-    /// What a file that begins like this is. The same bytes are looked at by whoever reads it.
+    /// What a file that begins like this is.
     fn of(start: &[u8]) -> Self {
-        const BYTES: usize = 8192;
-        let start = start.get(..BYTES.min(start.len())).unwrap_or_default();
-        let mut lines = start.split(|byte| *byte == b'\n').map(text_of);
-        let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
-        let is_log = |line: &[u8]| is_marked(line) || is_of_log(line);
-        let is_event = first.starts_with(b"{");
-        if !is_event && (is_log(first) || lines.any(is_log)) { Self::Log } else { Self::Cdr }
+        let start = start.get(..HEAD_BYTES.min(start.len())).unwrap_or_default();
+        let (mut events, mut of_log) = (0, 0);
+        for line in start.split(|byte| *byte == b'\n').map(text_of) {
+            events += usize::from(line.starts_with(b"{"));
+            of_log += usize::from(!line.starts_with(b"{") && (is_marked(line) || is_of_log(line)));
+        }
+        if of_log > events { Self::Log } else { Self::Cdr }
     }
 
     /// Whether `line` tells of no event, and nobody expects that it does.
@@ -110,8 +113,8 @@ fn is_marked(text: &[u8]) -> bool {
 
 /// Whether a level and a time of day stand before the text of a line.
 fn is_of_log(line: &[u8]) -> bool {
-    const HEAD_BYTES: usize = 200;
-    let head = line.get(..HEAD_BYTES.min(line.len())).unwrap_or_default();
+    const BYTES: usize = 200;
+    let head = line.get(..BYTES.min(line.len())).unwrap_or_default();
     let end = head.iter().position(|byte| matches!(byte, b'{' | b'"')).unwrap_or(head.len());
     let head = head.get(..end).unwrap_or_default();
     let mut words = head.split(|byte| !byte.is_ascii_alphabetic());
@@ -332,6 +335,8 @@ mod tests {
         // A line of a log that got into one takes no other with it.
         let cdr = "{ half\n of it}\n12:00:00 INFO stray\ngarbage\n";
         assert_eq!(noise(cdr), [false, false, true, false]);
+        let cdr = "12:00:00 INFO stray\ngarbage\n{}\n{}\n";
+        assert_eq!(noise(cdr), [true, false, false, false]);
     }
 
     #[test]

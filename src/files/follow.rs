@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Kind, Line, read_line};
+use super::{HEAD_BYTES, Kind, Line, read_line};
 use crate::lane::Item;
 use crate::record::{Input, Positions};
 
@@ -238,6 +238,11 @@ impl Followed {
     ) -> io::Result<bool> {
         self.is_partial = false;
         let mut reader = BufReader::with_capacity(1 << 16, &self.file);
+        if self.offset < HEAD_BYTES as u64 {
+            // It may have had less to be judged by when it was found.
+            reader.seek(SeekFrom::Start(0))?;
+            self.kind = Kind::of(reader.fill_buf()?);
+        }
         reader.seek(SeekFrom::Start(self.offset))?;
         while batch.items.len() < batch.records_max && batch.bytes < batch.bytes_max {
             let Some((line, is_whole)) = read_line(&mut reader, self.offset)? else {
@@ -394,8 +399,9 @@ mod tests {
             }
             items.iter().map(|item| matches!(item, Item::Noise(_))).collect::<Vec<_>>()
         };
-        folder.add(ONE, "[INFO] 2021-03-01 10:00:00,001 [x] y - several\nlines\n{}\n");
-        assert_eq!(noise(&mut folder), [true, true, false]);
+        let line = "[INFO] 2021-03-01 10:00:00,001 [x] y - several\nlines\n";
+        folder.add(ONE, &format!("{line}{line}{{}}\n"));
+        assert_eq!(noise(&mut folder), [true, true, true, true, false]);
         folder.add(ONE, "and one more\n");
         assert_eq!(noise(&mut folder), [true]);
     }
