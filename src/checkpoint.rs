@@ -179,6 +179,27 @@ impl Checkpoint {
         Ok(progress.positions)
     }
 
+    /// Where the inputs are to go on, as [`load`](Self::load) would find it; `None`: there is no file. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) and [`load`](Self::load).
+    pub fn check(path: &Path, limits: Limits) -> Result<Option<Positions>, CheckpointError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let unreadable = |source| CheckpointError::Unreadable { path: path.into(), source };
+        let copy = persist::copied(path).map_err(unreadable)?;
+        let checked = Self::open(copy.path()).and_then(|opened| opened.load(limits));
+        checked.map(|(progress, _)| Some(progress.positions)).map_err(|error| match error {
+            CheckpointError::Unreadable { source, .. } => unreadable(source),
+            CheckpointError::Format { found, .. } => {
+                CheckpointError::Format { path: path.into(), found }
+            }
+            CheckpointError::Unsaved { source, .. } => unreadable(source),
+        })
+    }
+
     /// Reads everything.
     ///
     /// # Errors

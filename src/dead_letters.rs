@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::persist::Reopened;
+use crate::checkpoint::persist::{self, Reopened};
 use crate::document::Document;
 use crate::record::Record;
 
@@ -133,6 +133,20 @@ impl DeadLetters {
         let (file, count) =
             open().map_err(|source| DeadLetterError { path: path.into(), source })?;
         Ok(Self { path: path.into(), file: Mutex::new(file), count: AtomicU64::new(count) })
+    }
+
+    /// How many there are; none without a file. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened.
+    pub fn check(path: &Path) -> Result<u64, DeadLetterError> {
+        if !path.exists() {
+            return Ok(0);
+        }
+        let wrong = |source| DeadLetterError { path: path.into(), source };
+        let copy = persist::copied(path).map_err(wrong)?;
+        Self::open(copy.path()).map(|letters| letters.count()).map_err(|error| wrong(error.source))
     }
 
     /// Keeps letters; one that is known already stays as it is, unless it holds an older version of a document.

@@ -127,6 +127,13 @@ impl Drop for Reopened {
 
 const FULL: &str = "the disk is full; free space";
 
+/// A copy to look at: opening a file would mend what its last process left undone.
+pub(crate) fn copied(path: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
+    let copy = tempfile::NamedTempFile::new()?;
+    std::fs::copy(path, copy.path())?;
+    Ok(copy)
+}
+
 /// Makes the file under another name first: under its own it is there whole or not at all, so that one which was cut to
 /// nothing never passes for new.
 fn make(path: &Path, prepare: impl FnOnce(&Database) -> anyhow::Result<()>) -> anyhow::Result<()> {

@@ -231,7 +231,7 @@ mod tests {
         };
         DeadLetters::open(&config.dead_letters_file()).unwrap().put(&[letter]).unwrap();
         let (code, told) = checked(&config).await;
-        assert!(code == ExitCode::Ok && told.contains("1 dead letters;"), "{told}");
+        assert!(code == ExitCode::Ok && told.contains("dead letters: 1;"), "{told}");
 
         let segment = config.journal_folder().join(format!("{:020}.journal", 0));
         let index = config.index_folder().join("meta.json");

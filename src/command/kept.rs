@@ -6,7 +6,6 @@ use crate::checkpoint::{Checkpoint, Progress};
 use crate::config::{Config, SinkKind};
 use crate::dead_letters::DeadLetters;
 use crate::journal::{self, Recovered};
-use crate::record::Positions;
 use crate::sessions::{Limits, Sessions};
 use crate::sink::embedded::EmbeddedIndex;
 
@@ -31,11 +30,8 @@ impl Kept {
 /// Reads what is there as `serve` would, begins nothing and mends nothing. Gives what an operator should know.
 pub(super) fn check(config: &Config) -> anyhow::Result<Vec<String>> {
     let mut told = Vec::new();
-    let mut positions = Positions::default();
-    if config.checkpoint_file().exists() {
-        let checkpoint = Checkpoint::open(&config.checkpoint_file())?;
-        positions = checkpoint.load(Limits::new(&config.sessions))?.0.positions;
-    }
+    let limits = Limits::new(&config.sessions);
+    let positions = Checkpoint::check(&config.checkpoint_file(), limits)?.unwrap_or_default();
     if let Some(recovered) = journal::check(&config.journal_folder(), &positions)? {
         told.extend(recovered.told());
         if recovered.has_records && !recovered.is_known {
@@ -49,11 +45,9 @@ pub(super) fn check(config: &Config) -> anyhow::Result<Vec<String>> {
     if config.sink.kind == SinkKind::Embedded {
         EmbeddedIndex::check(&config.index_folder())?;
     }
-    if config.dead_letters_file().exists() {
-        let count = DeadLetters::open(&config.dead_letters_file())?.count();
-        if count > 0 {
-            told.push(format!("{count} dead letters; see `callscope dead-letters list`"));
-        }
+    let count = DeadLetters::check(&config.dead_letters_file())?;
+    if count > 0 {
+        told.push(format!("dead letters: {count}; see `callscope dead-letters list`"));
     }
     Ok(told)
 }

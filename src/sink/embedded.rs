@@ -102,7 +102,11 @@ fn existing(folder: &Path) -> Result<Option<Index>, EmbeddedError> {
         let is_part = |name: &std::ffi::OsStr| {
             !name.as_encoded_bytes().starts_with(b".") && name != FORMAT_FILE
         };
-        let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries.flatten(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unusable(error.into())),
+        };
         return match entries.find(|entry| is_part(&entry.file_name())) {
             Some(_) => {
                 Err(unusable(anyhow::anyhow!("meta.json is missing, which names its parts")))
