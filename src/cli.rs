@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, FixedOffset};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// See what happens in video calls: turns the events of OpenVidu into searchable sessions, users and streams.
@@ -37,13 +38,43 @@ pub enum Command {
         #[arg(long, value_name = "NAME", default_value = "default")]
         source: String,
     },
+    /// Fold what is in the topics of Kafka into an index, touching nobody's offsets
+    ///
+    /// Into another index it shows what the settings of today make of the events; `callscope diff` compares the two. Into the
+    /// live one it writes whatever is missing there.
+    #[command(
+        after_help = "Example: callscope replay --from 2026-11-01T00:00:00Z --into openvidu-again"
+    )]
+    Replay {
+        /// Only records from this time on
+        #[arg(long, value_name = "TIME")]
+        from: Option<DateTime<FixedOffset>>,
+        /// Only records before this time
+        #[arg(long, value_name = "TIME")]
+        to: Option<DateTime<FixedOffset>>,
+        /// Only records of this sessionId
+        #[arg(long, value_name = "ID")]
+        session: Option<String>,
+        /// The index, in place of elasticsearch.index
+        #[arg(long, value_name = "INDEX")]
+        into: String,
+    },
+    /// Say what differs between the documents of two indices, field by field
+    Diff {
+        /// An index or alias
+        left: String,
+        /// Another
+        right: String,
+    },
+    /// Say whether every record of the group has an outcome and every event its document
+    Audit,
     /// Create template, alias and lifecycle in Elasticsearch or OpenSearch
     Setup {
         /// Only show what would change
         #[arg(long)]
         dry_run: bool,
     },
-    /// Say whether settings, GeoIP databases and the sink are as `serve` needs them
+    /// Say whether settings, GeoIP databases, data directory, Kafka and the sink are as `serve` needs them
     Check {
         /// Say of each line of this file what it is; - reads standard input
         #[arg(long, value_name = "FILE")]
@@ -72,6 +103,8 @@ pub enum To {
     Embedded,
     /// Elasticsearch or OpenSearch
     Elasticsearch,
+    /// The first topic of Kafka, for a group to fold
+    Kafka,
     /// One JSON object per line
     Stdout,
 }
@@ -121,6 +154,8 @@ pub enum ExitCode {
     Unreachable,
     /// 5: some of the data were no events, or were refused by the sink; the rest is done.
     DataRejected,
+    /// 6: what was compared differs, or something is not accounted for.
+    Different,
 }
 
 impl From<ExitCode> for std::process::ExitCode {
@@ -132,6 +167,7 @@ impl From<ExitCode> for std::process::ExitCode {
             ExitCode::Misconfigured => 3,
             ExitCode::Unreachable => 4,
             ExitCode::DataRejected => 5,
+            ExitCode::Different => 6,
         })
     }
 }

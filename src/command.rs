@@ -11,6 +11,8 @@ use crate::cli::{Cli, Command, ExitCode, Failure};
 use crate::config::{Config, Loaded, SinkKind};
 use crate::document::Document;
 use crate::enrich::place::GeoIp;
+use crate::kafka::KafkaError;
+use crate::kafka::range::Range;
 use crate::metrics::Metrics;
 use crate::search::{Page, Search, SearchError};
 use crate::sink::elasticsearch::{ElasticsearchSink, Plan, SetupError};
@@ -18,12 +20,15 @@ use crate::sink::embedded::EmbeddedIndex;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
 
+mod audit;
 mod check;
 mod dead_letters;
 mod demo;
 mod describe;
+mod diff;
 mod import;
 mod kept;
+mod replay;
 mod serve;
 mod setup;
 
@@ -55,6 +60,12 @@ pub fn run(
         Command::Import { files, to, source } => {
             runtime.block_on(import::run(config, files, to, source))
         }
+        Command::Replay { from, to, session, into } => {
+            let range = Range { from: from.map(millis), to: to.map(millis), session };
+            runtime.block_on(replay::run(config, range, into))
+        }
+        Command::Diff { left, right } => runtime.block_on(diff::run(&config, &left, &right)),
+        Command::Audit => runtime.block_on(audit::run(&config)),
         Command::Setup { dry_run } => runtime.block_on(setup::run(&config, dry_run)),
         Command::Check { events } => runtime.block_on(check::run(&config, events.as_deref())),
         Command::Config => Ok(ExitCode::Ok),
@@ -64,6 +75,10 @@ pub fn run(
         }
         Command::DeadLetters(command) => runtime.block_on(dead_letters::run(config, command)),
     }
+}
+
+fn millis(time: chrono::DateTime<chrono::FixedOffset>) -> i64 {
+    time.timestamp_millis()
 }
 
 /// The sink that the settings name.
@@ -188,6 +203,15 @@ fn sink_failure(error: SinkError) -> Failure {
         SinkError::Output(_) => Failure::new(ExitCode::Internal, error),
         SinkError::Misconfigured(error) => Failure::new(ExitCode::Misconfigured, error),
     }
+}
+
+/// How the process ends when Kafka cannot be used.
+fn kafka_failure(error: KafkaError) -> Failure {
+    let code = match error {
+        KafkaError::Refused(_) => ExitCode::Misconfigured,
+        KafkaError::Away(_) => ExitCode::Unreachable,
+    };
+    Failure::new(code, error)
 }
 
 /// What there is to set up in the search server of `config`, and the sink that can do it.

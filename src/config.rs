@@ -34,6 +34,7 @@ pub struct Config {
     pub sources: BTreeMap<String, SourceConfig>,
     pub journal: JournalConfig,
     pub files: FilesConfig,
+    pub kafka: KafkaConfig,
     pub import: ImportConfig,
     pub geoip: GeoipConfig,
     pub privacy: PrivacyConfig,
@@ -46,10 +47,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// State of the open sessions, and how far the inputs are dealt with.
+    /// State of the open sessions, and how far the inputs are dealt with; with Kafka, how far they are forwarded.
     #[must_use]
     pub fn checkpoint_file(&self) -> PathBuf {
-        self.data_dir.join("checkpoint.redb")
+        self.data_dir.join(if self.kafka.is_set() { "forwarder.redb" } else { "checkpoint.redb" })
     }
 
     /// What could not become, or could not be stored as, a document.
@@ -139,6 +140,75 @@ pub struct FilesConfig {
     pub source: String,
     #[serde(deserialize_with = "span")]
     pub poll_every: Duration,
+}
+
+/// `[kafka]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct KafkaConfig {
+    #[serde(deserialize_with = "list")]
+    pub brokers: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub topics: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub rekey_from: Vec<String>,
+    pub group: String,
+    pub instance_id: String,
+    pub source: String,
+    pub replicas: u16,
+    pub queue_bytes: NonZeroUsize,
+    #[serde(deserialize_with = "span")]
+    pub session_timeout: Duration,
+    #[serde(deserialize_with = "span")]
+    pub drain_after: Duration,
+    #[serde(deserialize_with = "span")]
+    pub transaction_timeout: Duration,
+    pub tls: bool,
+    pub ca: String,
+    pub mechanism: Mechanism,
+    pub username: String,
+    pub password: Secret,
+    #[serde(deserialize_with = "secrets")]
+    pub properties: Vec<Secret>,
+}
+
+impl KafkaConfig {
+    /// Whether there is a Kafka.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        !self.brokers.is_empty()
+    }
+
+    /// The compacted topic that holds the open sessions.
+    #[must_use]
+    pub fn state_topic(&self) -> String {
+        format!("{}-state", self.group)
+    }
+
+    /// The compacted topic in which instances tell each other what is open.
+    #[must_use]
+    pub fn digests_topic(&self) -> String {
+        format!("{}-digests", self.group)
+    }
+
+    /// The topic for what could not become, or could not be stored as, a document.
+    #[must_use]
+    pub fn dead_letters_topic(&self) -> String {
+        format!("{}-dead-letters", self.group)
+    }
+}
+
+/// How an account shows that it is who it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "names of SASL")]
+pub enum Mechanism {
+    #[serde(rename = "PLAIN")]
+    Plain,
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
 }
 
 /// `[import]`

@@ -53,6 +53,48 @@ pub struct Context {
     pub members: String,
 }
 
+/// A document without what is not promised of it: of raw ones the context fields, and of copies of one occurrence the event name
+/// of a twin, cluster fields, and what processing corrects of a recording.
+#[must_use]
+pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
+    const OF_ALL: &[&str] = &[
+        "media_node_id",
+        "tenant",
+        "cluster_id",
+        "master_node_id",
+        "processingMs",
+        "notFlowingMs",
+        "firstMedia",
+        "packetsLostDelta",
+        "packetsReceivedDelta",
+        "packetsSentDelta",
+        "bytesReceivedDelta",
+        "bytesSentDelta",
+        "nackDelta",
+        "pliDelta",
+        "firDelta",
+    ];
+    const OF_RECORDINGS: &[&str] =
+        &["event", "size", "duration", "hasAudio", "hasVideo", "resolution", "frameRate"];
+    const OF_TELEMETRY: &[&str] = &["location", "geoPoints", "client"];
+    let text = |json: &serde_json::Value, name: &str| {
+        json.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
+    let (kind, event) = (text(&json, "elastic_type"), text(&json, "event"));
+    if kind.ends_with("Summary") {
+        return json;
+    }
+    let own = match kind.as_str() {
+        "cdr" if event.starts_with("recording") => OF_RECORDINGS,
+        "cdr" => &[],
+        _ => OF_TELEMETRY,
+    };
+    if let Some(members) = json.as_object_mut() {
+        members.retain(|name, _| !OF_ALL.contains(&name.as_str()) && !own.contains(&name.as_str()));
+    }
+    json
+}
+
 /// The raw document of an event.
 #[must_use]
 pub fn raw(

@@ -35,6 +35,7 @@ use crate::command::AnyIndex;
 use crate::config::{Config, HttpConfig, Secret};
 use crate::dead_letters::DeadLetters;
 use crate::journal::Journal;
+use crate::kafka::group::Standing;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::sink::SinkStatus;
@@ -94,8 +95,10 @@ pub struct App {
     pub index: AnyIndex,
     /// Whether documents are taken.
     pub sink: watch::Receiver<SinkStatus>,
-    /// Why checkpoint or dead letters cannot be written at this moment.
-    pub disk: watch::Receiver<Option<String>>,
+    /// Why something else does not work at this moment: the disk, what is forwarded to Kafka.
+    pub troubles: Vec<watch::Receiver<Option<String>>>,
+    /// How this instance stands in its group, with Kafka.
+    pub standing: Option<watch::Receiver<Standing>>,
     /// What could not be stored.
     pub dead_letters: Arc<DeadLetters>,
     /// Counters.
@@ -348,14 +351,22 @@ fn troubles(app: &App) -> Vec<String> {
         SinkStatus::Waiting(reason) => troubles.push(format!("the sink is away: {reason}")),
         SinkStatus::Paused(reason) => troubles.push(format!("the sink refuses: {reason}")),
     }
-    troubles.extend(app.disk.borrow().clone());
+    troubles.extend(app.troubles.iter().filter_map(|trouble| trouble.borrow().clone()));
     troubles.extend(app.journal.troubles());
+    if let Some(standing) = &app.standing {
+        troubles.extend(standing.borrow().reasons());
+    }
     troubles
 }
 
 async fn ready(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Response {
     let reasons = troubles(&app);
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    let mut body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    if let Some(standing) = &app.standing
+        && let Some(body) = body.as_object_mut()
+    {
+        body.insert("kafka".to_owned(), standing.borrow().json());
+    }
     (status, axum::Json(body)).into_response()
 }

@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod context;
 pub mod cycle;
+pub mod databases;
 pub mod fold;
 pub mod outlet;
 pub mod overflow;

@@ -9,6 +9,9 @@
 //!  CDR file ───────────┘          └────── pure, no I/O, no clock ─────┘
 //! ```
 //!
+//! With [`kafka`] a forwarder takes the same [`inputs`] to a topic, and a lane for each of its partitions reads from there; the
+//! checkpoint is a topic too.
+//!
 //! * A [`record`] is bytes with a position. Every input is a log that can be read again from a position: a CDR file
 //!   ([`files`]) or the [`journal`], which makes the webhook replayable. A webhook is answered once its record is durable.
 //! * The pure middle: [`decode`] recognises every wire format of OpenVidu and gives one [`event`]; [`enrich`] adds what an
@@ -61,6 +64,8 @@ pub mod sink;
 pub mod dead_letters;
 pub mod checkpoint;
 pub mod lane;
+pub mod inputs;
+pub mod kafka;
 pub mod live;
 pub mod search;
 pub mod http;

@@ -1,7 +1,9 @@
 //! What is going on at this moment: a picture of the open sessions, made by the lane for the page, the API and the gauges:
 //! after a cycle, but at most twice a second, and every 10 s while nothing is read. Nobody else looks into the fold.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::search::words;
 
@@ -34,7 +36,7 @@ pub struct Live {
 }
 
 /// How many are open.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
     /// Sessions with an event and without an end.
@@ -50,7 +52,7 @@ pub struct Totals {
 }
 
 /// What one source tells of one cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// A `[sources.NAME]`.
     pub source: String,
@@ -63,7 +65,7 @@ pub struct Share {
 }
 
 /// One open session.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LiveSession {
     /// The application's name for it.
@@ -82,7 +84,7 @@ pub struct LiveSession {
     #[serde(flatten)]
     pub open: Totals,
     /// Codes as in `sessionSummary.problems`.
-    pub problems: Vec<&'static str>,
+    pub problems: Vec<Cow<'static, str>>,
     /// By what each connection is found: its user and what the client said about itself. At most [`PEOPLE_MAX`].
     #[serde(skip)]
     pub people: Vec<String>,
@@ -108,6 +110,40 @@ impl Live {
             if let Some(count) = share.sizes.get_mut(size.unwrap_or(SIZES.len())) {
                 *count += 1;
             }
+        }
+    }
+}
+
+impl Live {
+    /// One picture of several lanes.
+    #[must_use]
+    pub fn merged(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut whole = Self::default();
+        for part in parts {
+            whole.at = whole.at.max(part.at);
+            whole.totals.add(part.totals);
+            whole.sessions.extend(part.sessions);
+            for share in part.shares {
+                whole.add_share(share);
+            }
+        }
+        whole.sessions.sort_by_key(|session| std::cmp::Reverse(session.last_event_at));
+        whole.sessions.truncate(SESSIONS_MAX);
+        whole
+    }
+
+    fn add_share(&mut self, share: Share) {
+        let is_same = |known: &&mut Share| {
+            known.source == share.source && known.cluster_id == share.cluster_id
+        };
+        match self.shares.iter_mut().find(is_same) {
+            Some(known) => {
+                known.totals.add(share.totals);
+                for (count, more) in known.sizes.iter_mut().zip(share.sizes) {
+                    *count += more;
+                }
+            }
+            None => self.shares.push(share),
         }
     }
 }

@@ -24,10 +24,12 @@ use crate::live::{Live, SIZES, Share};
 use crate::sink::Written;
 
 mod families;
+mod kafka;
 mod source;
 mod words;
 
 use families::{Families, Histograms};
+pub use kafka::KafkaMetrics;
 pub use source::SourceMetrics;
 use words::{
     Build, ByCluster, ByClusterDirection, ByOutcome, BySize, ByType, Failed, KINDS, Logged,
@@ -75,6 +77,8 @@ pub struct Metrics {
     http_requests: Family<Requested, Counter>,
     http_seconds: Histograms<Requested>,
     log_lines: Vec<Counter>,
+    /// Of an instance in a group.
+    pub kafka: KafkaMetrics,
 }
 
 impl Default for Metrics {
@@ -170,6 +174,7 @@ impl Metrics {
                 "Time from request to answer",
                 Family::new_with_constructor(seconds_of_work as fn() -> Histogram)
             ),
+            kafka: KafkaMetrics::new(r),
             registry,
         };
         metrics.source("default");

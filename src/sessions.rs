@@ -314,6 +314,13 @@ pub fn name_of<'e>(event: &'e Event<'_>, source: Source<'e>) -> Option<SessionNa
     })
 }
 
+/// `sessionId` of the session that an event names, the same for all events of the session.
+#[must_use]
+pub fn session_id_of<'e>(event: &'e Event<'_>) -> Option<&'e str> {
+    let anywhere = Source { name: "", cluster_id: "", master_node_id: "" };
+    Some(session_id(event, name_of(event, anywhere)?))
+}
+
 /// `sessionId`: what stands before the start in a `uniqueSessionId`, so that all events of a session agree.
 fn session_id<'e>(event: &'e Event<'_>, name: SessionName<'e>) -> &'e str {
     let in_id = name.id.rsplit_once('_').filter(|_| incarnation::start_in_id(name.id).is_some());

@@ -203,9 +203,9 @@ fn unknown_names_are_errors_with_the_place_and_the_nearest_name() {
             "sources.other.secret (callscope.toml): no such setting; did you mean sources.other.secrets?",
         ),
         (
-            "[kafka]\nbrokers = []",
+            "[pulsar]\nbrokers = []",
             &[],
-            "kafka (callscope.toml): no such setting; `callscope config` lists all",
+            "pulsar (callscope.toml): no such setting; `callscope config` lists all",
         ),
         (
             "\"http.listen\" = \"127.0.0.1:1\"",

@@ -71,7 +71,7 @@ impl Server {
             last_event_at: 2,
             users: 1,
             open: Totals { sessions: 1, connections: 3, ..Totals::default() },
-            problems: vec!["iceFailed"],
+            problems: vec!["iceFailed".into()],
             people: vec!["u7 {\"clientData\":\"Zelda\"}".into()],
         };
         let live = Live { at: 7, totals: open.open, sessions: vec![open], ..Live::default() };
@@ -85,7 +85,8 @@ impl Server {
             live: watch::channel(Arc::new(live)).1,
             index,
             sink: watched,
-            disk: disk_watched,
+            troubles: vec![disk_watched],
+            standing: None,
             dead_letters: Arc::clone(&dead_letters),
             metrics: Arc::new(Metrics::new()),
             body_bytes_max: config.http.body_bytes_max.get(),

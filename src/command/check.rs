@@ -4,18 +4,20 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{kept, open_geoip, plan_setup, print};
+use super::{kafka_failure, kept, open_geoip, plan_setup, print};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
 use crate::decode::{self, Decoded};
+use crate::event::Event;
 use crate::files::Lines;
 use crate::http::{Bound, HttpError};
 use crate::journal::{self, lock::DataDirLock};
+use crate::kafka::{key, topics};
 use crate::logging::chain;
 
 pub(super) async fn run(config: &Config, events: Option<&Path>) -> Result<ExitCode, Failure> {
     if let Some(path) = events {
-        return check_events(path);
+        return check_events(config, path).await;
     }
     let mut lines = vec!["settings: ok".to_owned()];
     let looked = look(config, &mut lines).await;
@@ -45,6 +47,7 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
         Err(error) => lines.push(format!("data_dir: {}", chain(error))),
     }
     let can_listen = check_http(config, lines).await;
+    let kafka = if config.kafka.is_set() { check_kafka(config, lines).await } else { Ok(()) };
     let sink = match config.sink.kind {
         SinkKind::Elasticsearch => check_elasticsearch(config, lines).await,
         SinkKind::Embedded => {
@@ -56,6 +59,7 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
             Ok(ExitCode::Ok)
         }
     };
+    let sink = kafka.and(sink);
     if can_be_used.is_ok() && can_listen {
         return sink;
     }
@@ -118,6 +122,23 @@ async fn check_http(config: &Config, lines: &mut Vec<String>) -> bool {
     }
 }
 
+async fn check_kafka(config: &Config, lines: &mut Vec<String>) -> Result<(), Failure> {
+    let kafka = &config.kafka;
+    let topics = topics::look(kafka).await.map_err(kafka_failure)?;
+    let counts = topics::counts(kafka).await.map_err(kafka_failure)?;
+    lines.push(format!(
+        "kafka: {} with {} partitions, read as group {}",
+        kafka.topics.join(", "),
+        topics.partitions,
+        kafka.group
+    ));
+    for topic in [kafka.state_topic(), kafka.dead_letters_topic(), kafka.digests_topic()] {
+        let state = if counts.contains_key(&topic) { "there" } else { "missing; `serve` makes it" };
+        lines.push(format!("kafka: topic {topic}: {state}"));
+    }
+    Ok(())
+}
+
 async fn check_elasticsearch(
     config: &Config,
     lines: &mut Vec<String>,
@@ -145,8 +166,14 @@ async fn check_elasticsearch(
     Ok(code)
 }
 
-/// Says of each line what it is. Ends with [`ExitCode::DataRejected`] if one is nothing.
-fn check_events(path: &Path) -> Result<ExitCode, Failure> {
+/// Says of each line what it is, and with Kafka which key and partition it gets. Ends with [`ExitCode::DataRejected`] if one is
+/// nothing.
+async fn check_events(config: &Config, path: &Path) -> Result<ExitCode, Failure> {
+    let partitions = if config.kafka.is_set() {
+        Some(topics::look(&config.kafka).await.map_err(kafka_failure)?.partitions)
+    } else {
+        None
+    };
     let mut lines = Lines::open(path).map_err(Failure::with(ExitCode::Misconfigured))?;
     let mut code = ExitCode::Ok;
     while let Some(line) = lines.next_line().map_err(Failure::with(ExitCode::DataRejected))? {
@@ -159,7 +186,8 @@ fn check_events(path: &Path) -> Result<ExitCode, Failure> {
                 let session = session.map_or("no session", |session| {
                     session.unique_id.as_deref().unwrap_or(&session.id)
                 });
-                format!("{name} {session}")
+                let place = partitions.map_or_else(String::new, |count| place(&event, count));
+                format!("{name} {session}{place}")
             }
             Ok(Decoded::Summary) => "an already indexed summary, skipped".to_owned(),
             Err(error) => {
@@ -170,6 +198,17 @@ fn check_events(path: &Path) -> Result<ExitCode, Failure> {
         print(&format!("{}: {told}", line.offset))?;
     }
     Ok(code)
+}
+
+/// The key of an event, and the partition of `count` that it belongs in.
+fn place(event: &Event<'_>, count: i32) -> String {
+    match key::of(event) {
+        Some(key) => {
+            let partition = key::partition(key.as_bytes(), count).unwrap_or_default();
+            format!(", key {key}, partition {partition} of {count}")
+        }
+        None => ", no key, any partition".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -6,60 +6,143 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::kept::report;
-use super::{AnySink, open_sink, print, sink_failure, stop_on_signal, wall};
+use super::{AnySink, kafka_failure, open_sink, print, sink_failure, stop_on_signal, wall};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{DeadLettersCommand, ExitCode, Failure};
 use crate::config::Config;
 use crate::dead_letters::{Content, DeadLetter, DeadLetters};
 use crate::document::Document;
 use crate::journal::lock::DataDirLock;
-use crate::journal::{Bounds, Journal};
+use crate::journal::{self, Bounds, Journal};
+use crate::kafka::forward::Sender;
+use crate::kafka::letters;
 use crate::metrics::Metrics;
+use crate::record::{Input, Position, Record};
 use crate::sink::{Sink, Written};
 
 /// Letters read at once.
 const PAGE: usize = 500;
 
 pub(super) async fn run(config: Config, command: DeadLettersCommand) -> Result<ExitCode, Failure> {
-    let _lock = DataDirLock::acquire(&config.data_dir).map_err(|error| {
-        let error = anyhow::Error::from(error);
-        let error = error
-            .context("dead-letters needs the data directory for itself; stop `serve` meanwhile");
-        Failure::new(ExitCode::Misconfigured, error)
-    })?;
-    let letters = DeadLetters::open(&config.dead_letters_file())
-        .map_err(Failure::with(ExitCode::Misconfigured))?;
+    let mut letters = Letters::open(&config)?;
     match command {
         DeadLettersCommand::List => list(&letters),
         DeadLettersCommand::Show { key } => show(&letters, &key),
         DeadLettersCommand::Retry { keys, all } => {
-            keys.iter().try_for_each(|key| known(&letters, key).map(drop))?;
-            retry(&config, &letters, (!all).then_some(keys)).await
+            keys.iter().try_for_each(|key| letters.known(key).map(drop))?;
+            retry(&config, &mut letters, (!all).then_some(keys)).await
         }
         DeadLettersCommand::Discard { keys, all } => {
             let keys = chosen(&letters, keys, all)?;
-            keys.iter().try_for_each(|key| known(&letters, key).map(drop))?;
-            let removed = letters.remove(&keys).map_err(Failure::with(ExitCode::Internal))?;
+            keys.iter().try_for_each(|key| letters.known(key).map(drop))?;
+            let removed = letters.remove(&keys)?;
             print(&format!("{removed} discarded"))?;
             Ok(ExitCode::Ok)
         }
     }
 }
 
+/// The letters of this machine and, with Kafka, those of its group.
+struct Letters {
+    /// Absent where another process has the data directory, or there are none.
+    own: Option<DeadLetters>,
+    group: Option<letters::Letters>,
+    _lock: Option<DataDirLock>,
+}
+
+impl Letters {
+    fn open(config: &Config) -> Result<Self, Failure> {
+        let file = config.dead_letters_file();
+        let open = || DeadLetters::open(&file).map_err(Failure::with(ExitCode::Misconfigured));
+        let lock = DataDirLock::acquire(&config.data_dir);
+        if config.kafka.is_set() {
+            let group = letters::Letters::read(&config.kafka).map_err(kafka_failure)?;
+            // A `serve` that runs here is in nobody's way: it keeps only what Kafka does not take.
+            let lock = lock.ok();
+            let own = (lock.is_some() && file.exists()).then(open).transpose()?;
+            return Ok(Self { own, group: Some(group), _lock: lock });
+        }
+        let lock = lock.map_err(|error| {
+            let error = anyhow::Error::from(error).context(
+                "dead-letters needs the data directory for itself; stop `serve` meanwhile",
+            );
+            Failure::new(ExitCode::Misconfigured, error)
+        })?;
+        Ok(Self { own: Some(open()?), group: None, _lock: Some(lock) })
+    }
+
+    /// Up to [`PAGE`] letters after `after`, in the order of their keys: those of this machine first.
+    fn page(&self, after: &After) -> Result<Vec<DeadLetter>, Failure> {
+        if let (Some(own), After::Own(key)) = (&self.own, after) {
+            let page = own.list(key, PAGE).map_err(Failure::with(ExitCode::Internal))?;
+            if !page.is_empty() {
+                return Ok(page);
+            }
+        }
+        let after = match after {
+            After::Own(_) => None,
+            After::Group(key) => Some(key),
+        };
+        let group = self.group.iter().flat_map(letters::Letters::iter);
+        let rest = group.filter(|letter| after.is_none_or(|after| letter.key() > *after));
+        Ok(rest.take(PAGE).cloned().collect())
+    }
+
+    /// Where to go on after `page`.
+    fn after(&self, page: &[DeadLetter]) -> Option<After> {
+        let key = page.last()?.key();
+        let group = self.group.as_ref().is_some_and(|group| group.get(&key).is_some());
+        Some(if group { After::Group(key) } else { After::Own(key) })
+    }
+
+    /// The letter kept under `key`, which somebody has named.
+    fn known(&self, key: &str) -> Result<DeadLetter, Failure> {
+        let own = match &self.own {
+            Some(own) => own.get(key).map_err(Failure::with(ExitCode::Internal))?,
+            None => None,
+        };
+        let group = || self.group.as_ref()?.get(key).cloned();
+        own.or_else(group).ok_or_else(|| {
+            let error = anyhow::anyhow!(
+                "there is no dead letter {key}; `callscope dead-letters list` shows them"
+            );
+            Failure::new(ExitCode::Usage, error)
+        })
+    }
+
+    fn remove(&mut self, keys: &[String]) -> Result<usize, Failure> {
+        let own = match &self.own {
+            Some(own) => own.remove(keys).map_err(Failure::with(ExitCode::Internal))?,
+            None => 0,
+        };
+        let group = match &mut self.group {
+            Some(group) => group.remove(keys).map_err(kafka_failure)?,
+            None => 0,
+        };
+        Ok(own + group)
+    }
+}
+
+/// A place among the letters.
+enum After {
+    Own(String),
+    Group(String),
+}
+
 fn each(
-    letters: &DeadLetters,
+    letters: &Letters,
     mut work: impl FnMut(&DeadLetter) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut after = String::new();
+    let mut after = After::Own(String::new());
     loop {
-        let page = letters.list(&after, PAGE).map_err(Failure::with(ExitCode::Internal))?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = last.key();
+        let page = letters.page(&after)?;
+        let Some(next) = letters.after(&page) else { return Ok(()) };
+        after = next;
         page.iter().try_for_each(&mut work)?;
     }
 }
 
-fn chosen(letters: &DeadLetters, keys: Vec<String>, all: bool) -> Result<Vec<String>, Failure> {
+fn chosen(letters: &Letters, keys: Vec<String>, all: bool) -> Result<Vec<String>, Failure> {
     if !all {
         return Ok(keys);
     }
@@ -76,24 +159,13 @@ fn at(letter: &DeadLetter) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-fn list(letters: &DeadLetters) -> Result<ExitCode, Failure> {
+fn list(letters: &Letters) -> Result<ExitCode, Failure> {
     each(letters, |letter| print(&format!("{}\t{}\t{}", letter.key(), at(letter), letter.reason)))?;
     Ok(ExitCode::Ok)
 }
 
-/// The letter kept under `key`, which somebody has named.
-fn known(letters: &DeadLetters, key: &str) -> Result<DeadLetter, Failure> {
-    let letter = letters.get(key).map_err(Failure::with(ExitCode::Internal))?;
-    letter.ok_or_else(|| {
-        let error = anyhow::anyhow!(
-            "there is no dead letter {key}; `callscope dead-letters list` shows them"
-        );
-        Failure::new(ExitCode::Usage, error)
-    })
-}
-
-fn show(letters: &DeadLetters, key: &str) -> Result<ExitCode, Failure> {
-    let letter = known(letters, key)?;
+fn show(letters: &Letters, key: &str) -> Result<ExitCode, Failure> {
+    let letter = letters.known(key)?;
     print(&format!("key: {key}\nat: {}\nreason: {}", at(&letter), letter.reason))?;
     match &letter.content {
         Content::Record { position, source, body } => {
@@ -110,37 +182,41 @@ fn show(letters: &DeadLetters, key: &str) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Ok)
 }
 
-/// Records go to the end of the journal, for the next `serve`; documents go to the sink at once. What was taken is removed.
+/// Records go to the end of the journal, for the next `serve`, or with Kafka to the topic; documents go to the sink at once.
+/// What was taken is removed.
 async fn retry(
     config: &Config,
-    letters: &DeadLetters,
+    letters: &mut Letters,
     keys: Option<Vec<String>>,
 ) -> Result<ExitCode, Failure> {
     let stop = stop_on_signal()?;
-    let positions = Checkpoint::positions(&config.checkpoint_file())
-        .map_err(Failure::with(ExitCode::Misconfigured))?;
-    let (journal, writer, recovered) =
-        Journal::open(&config.journal_folder(), Bounds::new(&config.journal), &positions)
-            .map_err(Failure::with(ExitCode::Misconfigured))?;
-    report(&recovered);
-    let mut retry = Retry { config, letters, stop, journal, sink: None, taken: 0, refused: 0 };
+    let mut retry = Retry { config, letters, stop, way: None, sink: None, taken: 0, refused: 0 };
     let tried = match keys {
         Some(keys) => retry.chosen(&keys).await,
         None => retry.all().await,
     };
-    retry.journal.close();
-    writer.join();
+    if let Some(Way::Journal(journal, writer)) = retry.way.take() {
+        journal.close();
+        writer.join();
+    }
     tried?;
     print(&format!("{} tried again, {} refused", retry.taken, retry.refused))?;
     Ok(if retry.refused == 0 { ExitCode::Ok } else { ExitCode::DataRejected })
 }
 
+/// Where records go that are tried again.
+enum Way {
+    Journal(Journal, journal::Writer),
+    Kafka(Sender),
+}
+
 /// Letters that are tried again, a page at a time.
 struct Retry<'a> {
     config: &'a Config,
-    letters: &'a DeadLetters,
+    letters: &'a mut Letters,
     stop: CancellationToken,
-    journal: Journal,
+    /// Opened for the first record.
+    way: Option<Way>,
     /// Opened for the first document.
     sink: Option<AnySink>,
     taken: usize,
@@ -149,19 +225,18 @@ struct Retry<'a> {
 
 impl Retry<'_> {
     async fn all(&mut self) -> Result<(), Failure> {
-        let mut after = String::new();
+        let mut after = After::Own(String::new());
         loop {
-            let page =
-                self.letters.list(&after, PAGE).map_err(Failure::with(ExitCode::Internal))?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.key();
+            let page = self.letters.page(&after)?;
+            let Some(next) = self.letters.after(&page) else { return Ok(()) };
+            after = next;
             self.page(page).await?;
         }
     }
 
     async fn chosen(&mut self, keys: &[String]) -> Result<(), Failure> {
         for keys in keys.chunks(PAGE) {
-            let page = keys.iter().map(|key| known(self.letters, key)).collect::<Result<_, _>>()?;
+            let page = keys.iter().map(|key| self.letters.known(key)).collect::<Result<_, _>>()?;
             self.page(page).await?;
         }
         Ok(())
@@ -174,10 +249,7 @@ impl Retry<'_> {
             let key = letter.key();
             match letter.content {
                 Content::Record { source, body, .. } => {
-                    self.journal
-                        .append(&source, wall(), &body)
-                        .await
-                        .map_err(Failure::with(ExitCode::Internal))?;
+                    self.send(&source, body).await?;
                     done.push(key);
                 }
                 Content::Document { id, version, index_time, elastic_type, json } => {
@@ -205,8 +277,55 @@ impl Retry<'_> {
             }
         }
         self.taken += done.len();
-        self.letters.remove(&done).map_err(Failure::with(ExitCode::Internal))?;
+        self.letters.remove(&done)?;
         Ok(())
+    }
+
+    /// Sends a record again, as if it had just come.
+    async fn send(&mut self, source: &str, body: Vec<u8>) -> Result<(), Failure> {
+        let way = match self.way.take() {
+            Some(way) => way,
+            None => self.open()?,
+        };
+        match self.way.insert(way) {
+            Way::Journal(journal, _) => journal
+                .append(source, wall(), &body)
+                .await
+                .map(drop)
+                .map_err(Failure::with(ExitCode::Internal)),
+            Way::Kafka(sender) => {
+                let record = Record {
+                    position: Position { input: Input("retry".into()), offset: 0 },
+                    next_offset: 0,
+                    source: source.into(),
+                    payload: body.into(),
+                };
+                let sent = tokio::task::block_in_place(|| sender.send(&[record]));
+                match sent.map_err(sink_failure)?.pop() {
+                    None => Ok(()),
+                    Some((_, reason)) => {
+                        Err(Failure::new(ExitCode::DataRejected, anyhow::anyhow!(reason)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&self) -> Result<Way, Failure> {
+        let misconfigured = ExitCode::Misconfigured;
+        if self.config.kafka.is_set() {
+            let trouble = tokio::sync::watch::Sender::default();
+            let sender = Sender::new(&self.config.kafka, trouble, self.stop.clone());
+            return sender.map(Way::Kafka).map_err(kafka_failure);
+        }
+        let positions = Checkpoint::positions(&self.config.checkpoint_file())
+            .map_err(Failure::with(misconfigured))?;
+        let bounds = Bounds::new(&self.config.journal);
+        let (journal, writer, recovered) =
+            Journal::open(&self.config.journal_folder(), bounds, &positions)
+                .map_err(Failure::with(misconfigured))?;
+        report(&recovered);
+        Ok(Way::Journal(journal, writer))
     }
 
     fn sink(&mut self) -> Result<&AnySink, Failure> {

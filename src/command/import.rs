@@ -38,23 +38,26 @@ use crate::record::Input;
 use crate::sessions::Keeping;
 use crate::sink::{Sink, SinkError};
 
+mod to_kafka;
+
 pub(super) async fn run(
     config: Config,
     files: Vec<PathBuf>,
     to: Option<To>,
     source: String,
 ) -> Result<ExitCode, Failure> {
-    let kind = match to {
-        Some(To::Embedded) => SinkKind::Embedded,
-        Some(To::Elasticsearch) => SinkKind::Elasticsearch,
-        Some(To::Stdout) => SinkKind::Stdout,
-        None => config.sink.kind,
-    };
     if !config.sources.contains_key(&source) {
         let error =
             anyhow::anyhow!("--source {source}: there is no [sources.{source}] in the settings");
         return Err(Failure::new(ExitCode::Misconfigured, error));
     }
+    let kind = match to {
+        Some(To::Kafka) => return to_kafka::run(&config, &files, &source).await,
+        Some(To::Embedded) => SinkKind::Embedded,
+        Some(To::Elasticsearch) => SinkKind::Elasticsearch,
+        Some(To::Stdout) => SinkKind::Stdout,
+        None => config.sink.kind,
+    };
     // A document of its own that the embedded index refuses has no other place to stay.
     let lock = (kind == SinkKind::Embedded).then(|| DataDirLock::acquire(&config.data_dir));
     let _lock = lock.transpose().map_err(|error| {
@@ -65,50 +68,10 @@ pub(super) async fn run(
     })?;
     let inputs = in_order(&files)?;
     let stop = stop_on_signal()?;
-    let metrics = Arc::new(Metrics::new());
-    let (sink, _index, _status) = open_sink(&config, kind, &stop, &metrics)?;
-    if config.sink.setup {
-        set_up(&sink).await?;
-    }
-    let letters = match kind {
-        SinkKind::Embedded => {
-            let opened = DeadLetters::open(&config.dead_letters_file());
-            Some(Arc::new(opened.map_err(Failure::with(ExitCode::Misconfigured))?))
-        }
-        // A running `serve` may have the data directory. What is refused can be imported again once it is mended.
-        SinkKind::Elasticsearch | SinkKind::Stdout => None,
-    };
-    let mut folder = Folder::new(&config, open_geoip(&config)?, Keeping::Replay);
-    folder.overflow = Some(Overflow::new(&config.data_dir, config.import.entities_max.get()));
-    let lane = Lane {
-        folder,
-        outlet: Arc::new(Outlet {
-            sink,
-            dead_letters: letters,
-            metrics,
-            disk: Disk { stop: stop.clone(), ..Disk::default() },
-        }),
-        checkpoint: None,
-        progress: Progress::default(),
-        live: watch::Sender::new(Arc::new(Live::default())),
-        behind: BTreeSet::new(),
-        stats_every: i64::try_from(config.stats.every.as_millis()).unwrap_or(0),
-        takes_any_time: true,
-    };
-    let bar = Bar::new(inputs.iter().map(|input| input.size).sum());
-    let mut import = Import { lane, under_way: None, stop, bar };
-    let done = import.run(inputs, &source).await;
-    let tally = &import.lane.progress.tally;
-    import.bar.finish(tally);
-    match done {
-        Err(failure) => {
-            tell("not everything was read; importing again is safe: what is there stays");
-            Err(failure)
-        }
-        Ok(Some(error)) => Err(Failure::new(ExitCode::DataRejected, error)),
-        Ok(None) if tally.dead + tally.refused > 0 => Ok(ExitCode::DataRejected),
-        Ok(None) => Ok(ExitCode::Ok),
-    }
+    let bar = Bar::new("bytes", inputs.iter().map(|input| input.size).sum());
+    let mut import = Import::open(&config, kind, stop, bar).await?;
+    let done = import.files(inputs, &source).await;
+    import.end(done)
 }
 
 /// Once: whoever imports stands by, and can do it again.
@@ -214,7 +177,7 @@ fn in_order(files: &[PathBuf]) -> Result<Vec<Reading>, Failure> {
 }
 
 /// A replay: while one batch is written, the next is read and folded.
-struct Import {
+pub(super) struct Import {
     lane: Lane<AnySink>,
     under_way: Option<JoinHandle<Result<Tally, LaneError>>>,
     stop: CancellationToken,
@@ -222,15 +185,76 @@ struct Import {
 }
 
 impl Import {
+    /// A replay into the sink of this kind, which is set up first.
+    pub(super) async fn open(
+        config: &Config,
+        kind: SinkKind,
+        stop: CancellationToken,
+        bar: Bar,
+    ) -> Result<Self, Failure> {
+        let metrics = Arc::new(Metrics::new());
+        let (sink, _index, _status) = open_sink(config, kind, &stop, &metrics)?;
+        if config.sink.setup {
+            set_up(&sink).await?;
+        }
+        let letters = match kind {
+            SinkKind::Embedded => {
+                let opened = DeadLetters::open(&config.dead_letters_file());
+                Some(Arc::new(opened.map_err(Failure::with(ExitCode::Misconfigured))?))
+            }
+            // A running `serve` may have the data directory. What is refused can be imported again once it is mended.
+            SinkKind::Elasticsearch | SinkKind::Stdout => None,
+        };
+        let mut folder = Folder::new(config, open_geoip(config)?, Keeping::Replay);
+        folder.overflow = Some(Overflow::new(&config.data_dir, config.import.entities_max.get()));
+        let lane = Lane {
+            folder,
+            outlet: Arc::new(Outlet {
+                sink,
+                dead_letters: letters,
+                metrics,
+                disk: Disk { stop: stop.clone(), ..Disk::default() },
+            }),
+            checkpoint: None,
+            progress: Progress::default(),
+            live: watch::channel(Arc::new(Live::default())).0,
+            behind: BTreeSet::new(),
+            stats_every: i64::try_from(config.stats.every.as_millis()).unwrap_or(0),
+            takes_any_time: true,
+        };
+        Ok(Self { lane, under_way: None, stop, bar })
+    }
+
+    /// Tells what became of everything, and how the process ends. `done`: an error that ended reading before its end, if
+    /// anything but that went well.
+    pub(super) fn end<E: Into<anyhow::Error>>(
+        &self,
+        done: Result<Option<E>, Failure>,
+    ) -> Result<ExitCode, Failure> {
+        let tally = &self.lane.progress.tally;
+        self.bar.finish(tally);
+        match done {
+            Err(failure) => {
+                tell("not everything was read; importing again is safe: what is there stays");
+                Err(failure)
+            }
+            Ok(Some(error)) => Err(Failure::new(ExitCode::DataRejected, error)),
+            Ok(None) if tally.dead + tally.refused > 0 => Ok(ExitCode::DataRejected),
+            Ok(None) => Ok(ExitCode::Ok),
+        }
+    }
+
     /// Reads all files and writes what is open at the end. The last error of a file that could not be read to its end.
-    async fn run(
+    async fn files(
         &mut self,
         inputs: Vec<Reading>,
         source: &str,
     ) -> Result<Option<FileError>, Failure> {
+        let source: Arc<str> = Arc::from(source);
         let mut broken = None;
         for input in inputs {
-            if let Err(error) = self.read(input, source).await? {
+            let source = Arc::clone(&source);
+            if let Err(error) = self.read(move |batches| input.read(&source, batches)).await? {
                 // The other files are none the worse for it.
                 tracing::error!(error = %error, "the rest of this file is not read");
                 broken = Some(error);
@@ -240,17 +264,16 @@ impl Import {
         Ok(broken)
     }
 
-    /// Reads one file to its end. What breaks its reading is given back; what was read before counts.
-    async fn read(
+    /// Writes what `reading` hands over, on a thread of its own: batches, each with how much was read so far. What breaks its
+    /// reading is given back; what was read before counts.
+    pub(super) async fn read<E: Send + 'static>(
         &mut self,
-        input: Reading,
-        source: &str,
-    ) -> Result<Result<(), FileError>, Failure> {
-        let source: Arc<str> = Arc::from(source);
+        reading: impl FnOnce(&mpsc::Sender<(Vec<Item>, u64)>) -> Result<(), E> + Send + 'static,
+    ) -> Result<Result<(), E>, Failure> {
         let (sender, mut batches) = mpsc::channel(1);
         let reader = std::thread::Builder::new()
             .name("reader".to_owned())
-            .spawn(move || input.read(&source, &sender))
+            .spawn(move || reading(&sender))
             .map_err(Failure::with(ExitCode::Internal))?;
         let mut seen = 0;
         loop {
@@ -294,7 +317,7 @@ impl Import {
     }
 
     /// Writes what is still open, and the platform's counts over the whole time.
-    async fn finish(&mut self) -> Result<(), Failure> {
+    pub(super) async fn finish(&mut self) -> Result<(), Failure> {
         let mut sweep = Sweep::new(1, self.lane.progress.lane_clock, self.lane.stats_every);
         loop {
             self.lane.folder.sessions.finish();
@@ -327,8 +350,9 @@ fn failure(error: LaneError) -> Failure {
 }
 
 /// Progress on a terminal; lines now and then anywhere else.
-struct Bar {
+pub(super) struct Bar {
     bar: Option<indicatif::ProgressBar>,
+    unit: &'static str,
     started: Instant,
     told: Instant,
     done: u64,
@@ -336,18 +360,22 @@ struct Bar {
 }
 
 impl Bar {
-    fn new(total: u64) -> Self {
+    /// Of `total` bytes or records, as `unit` says.
+    pub(super) fn new(unit: &'static str, total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = indicatif::ProgressBar::new(total);
-            let style = indicatif::ProgressStyle::with_template(
-                "{bar:30} {percent:>3} % {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left  {msg}",
-            );
+            let style = indicatif::ProgressStyle::with_template(match unit {
+                "bytes" => {
+                    "{bar:30} {percent:>3} % {bytes}/{total_bytes} {binary_bytes_per_sec} {eta} left  {msg}"
+                }
+                _ => "{bar:30} {percent:>3} % {human_pos}/{human_len} {eta} left  {msg}",
+            });
             if let Ok(style) = style {
                 bar.set_style(style);
             }
             bar
         });
-        Self { bar, started: Instant::now(), told: Instant::now(), done: 0, total }
+        Self { bar, unit, started: Instant::now(), told: Instant::now(), done: 0, total }
     }
 
     fn advance(&mut self, bytes: u64, tally: &Tally) {
@@ -361,16 +389,20 @@ impl Bar {
         } else if self.told.elapsed() > Duration::from_secs(5) {
             self.told = Instant::now();
             tell(&format!(
-                "{} of {} bytes, {} records, {rate:.0}/s",
-                self.done, self.total, tally.records
+                "{} of {} {}, {} records, {rate:.0}/s",
+                self.done, self.total, self.unit, tally.records
             ));
         }
     }
 
-    fn finish(&self, tally: &Tally) {
+    fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+
+    fn finish(&self, tally: &Tally) {
+        self.clear();
         let seconds = self.started.elapsed().as_secs_f64();
         tell(&format!(
             "{} records in {seconds:.1} s: {} folded, {} duplicate, {} passed, {} late, {} skipped, {} dead",

@@ -24,6 +24,8 @@ pub const FILE_NAME: &str = "callscope.toml";
 const SECRETS: &[&str] = &[
     "http.read_secrets",
     "sources.default.secrets",
+    "kafka.password",
+    "kafka.properties",
     "privacy.user_hash_key",
     "elasticsearch.password",
     "elasticsearch.api_key",

@@ -25,6 +25,25 @@ const HEAD_BYTES_MIN: usize = 8_192;
 /// What the journal adds to a body, and to a segment, at most.
 const RECORD_BYTES_MAX: u64 = 512;
 
+/// Properties of librdkafka on which the promises rest, or that have a setting of their own.
+pub(crate) const OUR_PROPERTIES: &[&str] = &[
+    "bootstrap.servers",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "auto.offset.reset",
+    "isolation.level",
+    "partition.assignment.strategy",
+    "enable.partition.eof",
+    "enable.idempotence",
+    "acks",
+    "request.required.acks",
+    "transactional.id",
+    "partitioner",
+];
+
 /// Fields without which no document is found again.
 const FIELDS_NEEDED: &[&str] = &["elastic_type", "timestamp"];
 
@@ -48,6 +67,7 @@ pub(super) fn violations(config: &Config) -> Vec<(String, String)> {
     found.sizes(config);
     found.spans(config);
     found.data(config);
+    found.kafka(config);
     found.elasticsearch(&config.elasticsearch, config.sink.kind);
     found.0
 }
@@ -131,6 +151,61 @@ impl Violations {
             "stats.every",
             every.is_zero() || every >= Duration::from_secs(1),
             "must be \"0s\" (none) or at least \"1s\"",
+        );
+    }
+
+    fn kafka(&mut self, config: &Config) {
+        let kafka = &config.kafka;
+        let source = &kafka.source;
+        let message = format!("there is no source of this name; add [sources.{source}]");
+        self.check("kafka.source", config.sources.contains_key(source), &message);
+        self.check("kafka.topics", !kafka.topics.is_empty(), "must name at least one topic");
+        let is_topic = |name: &str| {
+            let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            (1..=200).contains(&name.len())
+                && name.chars().all(is_legal)
+                && name != "."
+                && name != ".."
+        };
+        let message = "must hold names of topics: a-z, A-Z, 0-9, . _ -, at most 200 characters";
+        self.check("kafka.topics", kafka.topics.iter().all(|topic| is_topic(topic)), message);
+        let rekeyed = &kafka.rekey_from;
+        let message = "must hold names of topics: a-z, A-Z, 0-9, . _ -, at most 200 characters";
+        self.check("kafka.rekey_from", rekeyed.iter().all(|topic| is_topic(topic)), message);
+        let message =
+            "must not hold one of kafka.topics: its records would be taken over again and again";
+        let are_others = rekeyed.iter().all(|topic| !kafka.topics.contains(topic));
+        self.check("kafka.rekey_from", are_others, message);
+        let message = "must be a name that topics can begin with: a-z, A-Z, 0-9, . _ -";
+        self.check("kafka.group", is_topic(&kafka.group), message);
+        for (key, span) in [
+            ("kafka.session_timeout", kafka.session_timeout),
+            ("kafka.transaction_timeout", kafka.transaction_timeout),
+        ] {
+            let range = Duration::from_secs(1)..=Duration::from_secs(900);
+            self.check(key, range.contains(&span), "must be from \"1s\" to \"15m\"");
+        }
+        let message = "must be at least \"1s\" and at most half of kafka.session_timeout";
+        let drains = Duration::from_millis(500)..=kafka.session_timeout / 2;
+        self.check("kafka.drain_after", drains.contains(&kafka.drain_after), message);
+        let message = "is set without kafka.username";
+        let is_named = !kafka.username.is_empty();
+        self.check("kafka.password", is_named || kafka.password.is_empty(), message);
+        for property in &kafka.properties {
+            let name = property.expose().split_once('=').map(|(name, _)| name.trim());
+            let message = "must hold texts such as \"name=value\"";
+            self.check("kafka.properties", name.is_some_and(|name| !name.is_empty()), message);
+            let is_ours = name.is_some_and(|name| OUR_PROPERTIES.contains(&name));
+            let message = format!(
+                "must not hold {:?}, without which events would be lost or counted twice",
+                name.unwrap_or_default()
+            );
+            self.check("kafka.properties", !is_ours, &message);
+        }
+        self.check(
+            "kafka.brokers",
+            !(kafka.is_set() && config.sink.kind == SinkKind::Embedded),
+            "need sink.kind \"elasticsearch\": with \"embedded\" each instance would keep its part of the documents to itself",
         );
     }
 

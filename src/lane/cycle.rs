@@ -34,6 +34,9 @@ pub enum LaneError {
     /// The state of a session could not be encoded.
     #[error(transparent)]
     State(#[from] crate::sessions::StateError),
+    /// Kafka cannot be used.
+    #[error(transparent)]
+    Kafka(#[from] crate::kafka::KafkaError),
     /// Sessions that do not fit into memory cannot be reached.
     #[error(transparent)]
     Overflow(#[from] OverflowError),

@@ -48,9 +48,39 @@ impl<S: Sink> Outlet<S> {
     ///
     /// If something could not be made durable; nothing of the batch may count as done then.
     pub async fn write(&self, mut batch: Batch, wall: i64) -> Result<Tally, LaneError> {
-        if !batch.documents.is_empty() {
-            let written = self.sink.write(&batch.documents).await?;
-            for (document, written) in batch.documents.iter().zip(&written) {
+        self.store(std::slice::from_mut(&mut batch), wall).await?;
+        if let Some(dead_letters) = &self.dead_letters {
+            self.disk.persist(|| dead_letters.put(&batch.letters)).await?;
+        }
+        self.tell(&batch, self.dead_letters.is_some());
+        Ok(batch.tally)
+    }
+
+    /// Stores the documents of `batches`, all together, and counts what became of them. Those that are refused become letters,
+    /// which the caller keeps.
+    ///
+    /// # Errors
+    ///
+    /// If the sink gave up; nothing of the batches may count as done then.
+    pub async fn store(&self, batches: &mut [Batch], wall: i64) -> Result<(), LaneError> {
+        let mut documents = Vec::new();
+        let mut counts = Vec::with_capacity(batches.len());
+        for batch in &mut *batches {
+            counts.push(batch.documents.len());
+            if documents.is_empty() {
+                documents = std::mem::take(&mut batch.documents);
+            } else {
+                documents.append(&mut batch.documents);
+            }
+        }
+        if documents.is_empty() {
+            return Ok(());
+        }
+        let answers = self.sink.write(&documents).await?;
+        self.metrics.written(&documents, &answers);
+        let mut answered = documents.iter().zip(answers);
+        for (batch, count) in batches.iter_mut().zip(counts) {
+            for (document, written) in answered.by_ref().take(count) {
                 batch.tally.documents += 1;
                 match written {
                     Written::Stored => batch.tally.stored += 1,
@@ -58,21 +88,20 @@ impl<S: Sink> Outlet<S> {
                     Written::Older => batch.tally.older += 1,
                     Written::Dead(reason) => {
                         batch.tally.refused += 1;
-                        batch.letters.push(DeadLetter::document(document, reason, wall));
+                        batch.letters.push(DeadLetter::document(document, &reason, wall));
                     }
                 }
             }
-            self.metrics.written(&batch.documents, &written);
         }
-        if let Some(dead_letters) = &self.dead_letters {
-            self.disk.persist(|| dead_letters.put(&batch.letters)).await?;
-        }
-        let is_kept = self.dead_letters.is_some();
+        Ok(())
+    }
+
+    /// Tells of the letters of a batch that is done with, and counts its outcomes.
+    pub fn tell(&self, batch: &Batch, is_kept: bool) {
         for letter in &batch.letters {
             // With its place, an operator finds it again.
             tracing::warn!(key = %letter.key(), reason = %letter.reason, is_kept, "dead letter");
         }
         self.metrics.cycle(&batch.tally);
-        Ok(batch.tally)
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use chrono::{Datelike, TimeZone, Timelike, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::document::{Document, timed_id};
 use crate::json::Object;
@@ -22,8 +23,8 @@ const SETTLE: i64 = 60_000;
 /// passed are counted in it, before time takes away what was open then.
 const TICKS_MAX: i64 = 100_000;
 
-/// As many as [`NAMES`].
-type Counts = [i64; 6];
+/// Sessions, connections, publishers, subscribers, recordings and broadcasts that were open.
+pub type Counts = [i64; 6];
 const NAMES: [&str; 6] = [
     "num_sessions",
     "num_connections",
@@ -47,6 +48,45 @@ pub fn due(sessions: &Sessions, last: &mut i64, clock: i64, every: i64) -> Vec<D
     let documents = sweep(sessions, *last + 1, settled, every).collect();
     *last = settled;
     documents
+}
+
+/// What was open at a tick, by what it belongs to.
+pub type Counted = Vec<(Scope, Counts)>;
+
+/// The ticks that have settled since `last`, which moves on: the first and last of them, and what was open at each, for whoever
+/// adds up lanes. At most `ticks_max`, the newest. `None`: there was none.
+pub fn counted(
+    sessions: &Sessions,
+    last: &mut i64,
+    (clock, every): (i64, i64),
+    ticks_max: i64,
+) -> Option<(i64, i64, BTreeMap<i64, Counted>)> {
+    let settled = (clock - SETTLE).div_euclid(every) * every;
+    if settled <= *last || settled <= 0 {
+        return None;
+    }
+    let from = tick_at(*last + 1, every).max(settled - (ticks_max - 1) * every);
+    let mut sweep = Sweep::new(from, settled, every);
+    for (key, session) in sessions.iter() {
+        sweep.add(key, session);
+    }
+    *last = settled;
+    let mut counted: BTreeMap<i64, Counted> = BTreeMap::new();
+    for (scope, tick, open) in sweep.open() {
+        counted.entry(tick).or_default().push((scope, open));
+    }
+    Some((from, settled, counted))
+}
+
+/// The documents of `tick`, at which several lanes had something open.
+pub fn summed<'c>(tick: i64, lanes: impl Iterator<Item = &'c Counted>) -> Vec<Document> {
+    let mut sums: BTreeMap<&Scope, Counts> = BTreeMap::new();
+    for (scope, counts) in lanes.flatten() {
+        for (sum, count) in sums.entry(scope).or_default().iter_mut().zip(counts) {
+            *sum += count;
+        }
+    }
+    sums.into_iter().map(|(scope, open)| document(scope, tick, &open)).collect()
 }
 
 /// The documents of all ticks within `from..=to` at which something was open.
@@ -131,6 +171,11 @@ impl Sweep {
 
     /// The documents, one after another.
     pub fn documents(self) -> impl Iterator<Item = Document> {
+        self.open().map(|(scope, tick, open)| document(&scope, tick, &open))
+    }
+
+    /// What was open, at every tick at which something was.
+    fn open(self) -> impl Iterator<Item = (Scope, i64, Counts)> {
         let (to, every) = (self.to, self.every);
         self.changes.into_iter().flat_map(move |(scope, changes)| {
             let mut open = Counts::default();
@@ -150,14 +195,15 @@ impl Sweep {
                 let ticks = (0..TICKS_MAX).map(move |index| tick + index * every);
                 ticks
                     .take_while(move |tick| *tick < until)
-                    .map(move |tick| document(&scope, tick, &open))
+                    .map(move |tick| (scope.clone(), tick, open))
             })
         })
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Scope {
+/// A cluster, or one media node of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Scope {
     cluster_id: Box<str>,
     /// `None`: the whole cluster.
     media_node_id: Option<Box<str>>,

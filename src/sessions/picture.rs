@@ -48,7 +48,7 @@ fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
         last_event_at: current.newest,
         users: users.len() as u64,
         open: count(current),
-        problems: summary::problems(current).into_iter().collect(),
+        problems: summary::problems(current).into_iter().map(Into::into).collect(),
         people: current
             .connections
             .iter()

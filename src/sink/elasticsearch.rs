@@ -36,6 +36,7 @@ pub mod answer;
 mod bulk;
 pub mod difference;
 mod query;
+mod scan;
 mod setup;
 mod template;
 mod work;

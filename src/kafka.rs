@@ -1,0 +1,122 @@
+//! Kafka: any number of instances, one answer.
+//!
+//! ```text
+//!  webhook ─▶ journal ─┐
+//!  CDR file ───────────┴▶ forwarder ─▶ topic ─▶ intake ─▶ lanes ─▶ sink ─▶ transaction {state, offsets, dead letters}
+//! ```
+//!
+//! Instances of one group share the partitions. A lane is a partition *number* over all topics, so that everything of a
+//! session is in one lane as long as records are keyed by session id; it folds as the lane of one machine does, and its
+//! state is a compacted topic with as many partitions ([`state`]).
+//!
+//! # Decisions
+//!
+//! * The order is always: the sink has answered for every document; then one transaction holds changed entities,
+//!   tombstones, dead letters and the offsets to go on from. A crash anywhere repeats a cycle, and repeating changes
+//!   nothing.
+//! * Who has lost its partitions can save nothing: offsets are committed with the group's metadata, and the state goes into
+//!   the same transaction. What it still sends to the sink carries versions that its successor's outrank.
+//! * [`intake`] reads on its own thread and never waits for the sink: a partition whose records are not dealt with is
+//!   paused, and membership is kept for as long as the sink is away.
+//! * Partitions are taken over by reading their state to the end of what was ever committed, in the order that Kafka
+//!   Streams learnt in KAFKA-10167: committed offsets, then the end of the state, then wait for transactions that are still
+//!   open, then read.
+//! * Assignments are `range`: partition *n* of every topic goes to the same instance. Everything is given up at each
+//!   rebalance; a named instance (`kafka.instance_id`) that restarts in time causes none.
+
+use std::sync::Arc;
+
+use rdkafka::ClientConfig;
+
+use crate::config::{KafkaConfig, Mechanism};
+
+mod digest;
+pub mod forward;
+pub mod group;
+pub mod intake;
+pub mod key;
+pub mod letters;
+mod message;
+pub mod range;
+pub mod rekey;
+pub mod state;
+pub mod topics;
+pub mod transaction;
+
+/// The header that says by which `[sources.NAME]` a record came.
+pub const SOURCE_HEADER: &str = "callscope-source";
+
+/// Why Kafka cannot be used. Each message says what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum KafkaError {
+    /// Settings, topics or the names in use have to be changed first.
+    #[error("{0}")]
+    Refused(Arc<str>),
+    /// No answer, or one that says to try again.
+    #[error("{0}")]
+    Away(Arc<str>),
+}
+
+impl KafkaError {
+    fn refused(text: impl Into<String>) -> Self {
+        Self::Refused(text.into().into())
+    }
+
+    fn away(text: impl Into<String>) -> Self {
+        Self::Away(text.into().into())
+    }
+}
+
+/// What all clients are made with. Names of properties: librdkafka's `CONFIGURATION.md`.
+fn client(config: &KafkaConfig) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", config.brokers.join(","))
+        .set(
+            "client.id",
+            if config.instance_id.is_empty() { "callscope" } else { &config.instance_id },
+        )
+        // The default goes up to 10 s, in which nobody notices that the brokers are back.
+        .set("reconnect.backoff.max.ms", "2000")
+        .set("topic.metadata.refresh.interval.ms", "5000");
+    let is_named = !config.username.is_empty();
+    let protocol = match (config.tls, is_named) {
+        (false, false) => "plaintext",
+        (true, false) => "ssl",
+        (false, true) => "sasl_plaintext",
+        (true, true) => "sasl_ssl",
+    };
+    client.set("security.protocol", protocol);
+    if config.tls && !config.ca.is_empty() {
+        client.set("ssl.ca.location", &config.ca);
+    }
+    if is_named {
+        let mechanism = match config.mechanism {
+            Mechanism::Plain => "PLAIN",
+            Mechanism::ScramSha256 => "SCRAM-SHA-256",
+            Mechanism::ScramSha512 => "SCRAM-SHA-512",
+        };
+        client
+            .set("sasl.mechanism", mechanism)
+            .set("sasl.username", &config.username)
+            .set("sasl.password", config.password.expose());
+    }
+    for property in &config.properties {
+        if let Some((name, value)) = property.expose().split_once('=') {
+            client.set(name.trim(), value.trim());
+        }
+    }
+    client
+}
+
+/// A client could not be made: a property that librdkafka does not take, or a library without TLS.
+fn unusable(error: &rdkafka::error::KafkaError) -> KafkaError {
+    let text = match error {
+        rdkafka::error::KafkaError::ClientConfig(_, told, name, _) => format!("{name}: {told}"),
+        rdkafka::error::KafkaError::ClientCreation(told) => told.clone(),
+        error => error.to_string(),
+    };
+    KafkaError::refused(format!(
+        "cannot make a client of Kafka: {text}; see the section [kafka]; TLS and SCRAM need a callscope that was built with the feature kafka-tls"
+    ))
+}

@@ -1,0 +1,297 @@
+//! The forwarder: what came by webhook and CDR file goes to the first topic, keyed by session.
+//!
+//! Its positions are saved once the brokers have acknowledged, so a crash sends some records again, which the fold ignores.
+//! What the brokers refuse for good, a record larger than they take, is a dead letter in the data directory.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{KafkaError, SOURCE_HEADER, client, key, unusable};
+use crate::checkpoint::{Checkpoint, Disk, Progress};
+use crate::config::{Config, KafkaConfig};
+use crate::dead_letters::{DeadLetter, DeadLetters};
+use crate::decode::{self, Decoded};
+use crate::inputs::Inputs;
+use crate::lane::{Item, LaneError};
+use crate::metrics::Metrics;
+use crate::record::Record;
+use crate::sink::SinkError;
+
+/// How long one poll waits for acknowledgements.
+const POLL: Duration = Duration::from_millis(10);
+/// How often is looked for something to forward.
+const IDLE: Duration = Duration::from_secs(1);
+/// First and longest delay before records are sent again.
+const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Sends records to the first topic, and knows of each whether it arrived.
+pub struct Sender {
+    producer: BaseProducer<Deliveries>,
+    topic: String,
+    brokers: String,
+    /// Told why nothing can be sent at this moment.
+    trouble: watch::Sender<Option<String>>,
+    stop: CancellationToken,
+}
+
+/// Places of records that did not arrive, and why.
+#[derive(Default)]
+struct Deliveries(Mutex<Vec<(usize, ClientError)>>);
+
+impl ClientContext for Deliveries {
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::debug!(error = %error, reason, "client of Kafka");
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Deliveries {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, place: usize) {
+        if let Err((error, _)) = result {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push((place, error.clone()));
+        }
+    }
+}
+
+impl Sender {
+    /// A sender as the settings say. `trouble` is told why nothing can be sent.
+    ///
+    /// # Errors
+    ///
+    /// If the settings do not make a client.
+    pub fn new(
+        config: &KafkaConfig,
+        trouble: watch::Sender<Option<String>>,
+        stop: CancellationToken,
+    ) -> Result<Self, KafkaError> {
+        let producer = client(config)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "5")
+            .set("compression.type", "lz4")
+            // A record that is not acknowledged by then comes back, and is sent again.
+            .set("message.timeout.ms", "60000")
+            .create_with_context(Deliveries::default())
+            .map_err(|error| unusable(&error))?;
+        Ok(Self {
+            producer,
+            topic: config.topics.first().cloned().unwrap_or_default(),
+            brokers: config.brokers.join(", "),
+            trouble,
+            stop,
+        })
+    }
+
+    /// Sends `records` until each is acknowledged or refused for good; gives the places of the refused ones, and why.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError::Stopped`]: some may have arrived, nothing is known of the others.
+    pub fn send(&self, records: &[Record]) -> Result<Vec<(usize, String)>, SinkError> {
+        let mut refused = Vec::new();
+        let mut open: Vec<usize> = (0..records.len()).collect();
+        let mut delay = DELAY.0;
+        loop {
+            for place in std::mem::take(&mut open) {
+                let Some(record) = records.get(place) else { continue };
+                if let Err(error) = self.hand_over(record, place)? {
+                    self.deliveries().push((place, error));
+                }
+            }
+            while self.producer.in_flight_count() > 0 {
+                if self.stop.is_cancelled() {
+                    return Err(SinkError::Stopped);
+                }
+                self.producer.poll(POLL);
+            }
+            let mut reason = None;
+            for (place, error) in self.deliveries().drain(..) {
+                match error.rdkafka_error_code() {
+                    Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => {
+                        refused
+                            .push((place, format!("Kafka takes no record of this size: {error}")));
+                    }
+                    _ => {
+                        reason = Some(error);
+                        open.push(place);
+                    }
+                }
+            }
+            let Some(reason) = reason else {
+                self.tell(None);
+                return Ok(refused);
+            };
+            self.tell(Some(format!(
+                "topic {} takes nothing from Kafka at {}: {reason}; events wait in the journal",
+                self.topic, self.brokers
+            )));
+            self.rest(delay)?;
+            delay = (delay * 2).min(DELAY.1);
+        }
+    }
+
+    /// Gives a record to the client. The inner error: it takes it not.
+    fn hand_over(
+        &self,
+        record: &Record,
+        place: usize,
+    ) -> Result<Result<(), ClientError>, SinkError> {
+        let text = decode::text(&record.payload);
+        let event = decode::decode(&text).ok();
+        let key = event.as_ref().and_then(|decoded| match decoded {
+            Decoded::Event(event) => key::of(event),
+            Decoded::Summary => None,
+        });
+        let source = Header { key: SOURCE_HEADER, value: Some(&*record.source) };
+        let mut sent = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, place)
+            .payload(&record.payload)
+            .headers(OwnedHeaders::new().insert(source));
+        sent.key = key.map(str::as_bytes);
+        loop {
+            match self.producer.send(sent) {
+                Ok(()) => return Ok(Ok(())),
+                Err((error, again)) if error.rdkafka_error_code() == Some(Code::QueueFull) => {
+                    if self.stop.is_cancelled() {
+                        return Err(SinkError::Stopped);
+                    }
+                    sent = again;
+                    self.producer.poll(POLL);
+                }
+                Err((error, _)) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    fn rest(&self, delay: Duration) -> Result<(), SinkError> {
+        let until = std::time::Instant::now() + delay;
+        while std::time::Instant::now() < until {
+            if self.stop.is_cancelled() {
+                return Err(SinkError::Stopped);
+            }
+            self.producer.poll(POLL * 5);
+        }
+        Ok(())
+    }
+
+    fn tell(&self, trouble: Option<String>) {
+        self.trouble.send_if_modified(|known| {
+            if *known == trouble {
+                return false;
+            }
+            match &trouble {
+                Some(reason) => tracing::warn!(reason, "cannot forward events, trying again"),
+                None => tracing::info!("events are forwarded again"),
+            }
+            *known = trouble;
+            true
+        });
+    }
+
+    fn deliveries(&self) -> std::sync::MutexGuard<'_, Vec<(usize, ClientError)>> {
+        self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes what the inputs of this machine bring to Kafka.
+pub struct Forwarder {
+    /// Journal and files.
+    pub inputs: Inputs,
+    /// To the topic.
+    pub sender: Sender,
+    /// Where positions are saved.
+    pub checkpoint: Checkpoint,
+    /// How far the inputs are forwarded.
+    pub progress: Progress,
+    /// What Kafka refuses, and what damage left.
+    pub dead_letters: Arc<DeadLetters>,
+    /// What waits while the disk refuses.
+    pub disk: Disk,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Forwarder {
+    /// The forwarder of this machine, with its saved positions.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka's settings or the checkpoint cannot be used.
+    pub fn new(
+        config: &Config,
+        inputs: Inputs,
+        (checkpoint, progress): (Checkpoint, Progress),
+        (dead_letters, metrics): (Arc<DeadLetters>, Arc<Metrics>),
+        disk: Disk,
+        trouble: watch::Sender<Option<String>>,
+    ) -> Result<Self, KafkaError> {
+        let sender = Sender::new(&config.kafka, trouble, disk.stop.clone())?;
+        Ok(Self { inputs, sender, checkpoint, progress, dead_letters, disk, metrics })
+    }
+
+    /// Forwards until it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be read.
+    pub async fn run(mut self) -> Result<(), LaneError> {
+        while !self.disk.stop.is_cancelled() {
+            let read = self.inputs.read(&mut self.progress.positions).map_err(|error| {
+                LaneError::Sink(SinkError::Misconfigured(anyhow::Error::from(error)))
+            })?;
+            if read.items.is_empty() {
+                self.inputs.wait(IDLE).await;
+                continue;
+            }
+            match self.forward(read.items).await {
+                Err(LaneError::Sink(SinkError::Stopped)) => return Ok(()),
+                forwarded => forwarded?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn forward(&mut self, items: Vec<Item>) -> Result<(), LaneError> {
+        let at = chrono::Utc::now().timestamp_millis();
+        let mut letters = Vec::new();
+        let mut records = Vec::with_capacity(items.len());
+        let mut dealt = Vec::with_capacity(items.len());
+        for item in items {
+            let (Item::Record(known) | Item::Damaged(known, _) | Item::Noise(known)) = &item;
+            dealt.push((known.position.input.clone(), known.next_offset));
+            match item {
+                Item::Record(record) => records.push(record),
+                Item::Damaged(record, reason) => {
+                    letters.push(DeadLetter::record(&record, reason.to_owned(), at));
+                }
+                Item::Noise(_) => {}
+            }
+        }
+        for (place, reason) in self.sender.send(&records)? {
+            if let Some(record) = records.get(place) {
+                letters.push(DeadLetter::record(record, reason, at));
+            }
+        }
+        for letter in &letters {
+            tracing::warn!(key = %letter.key(), reason = %letter.reason, is_kept = true, "dead letter");
+        }
+        self.disk.persist(|| self.dead_letters.put(&letters)).await?;
+        for (input, next) in dealt {
+            self.progress.positions.advance(&input, next);
+        }
+        let (checkpoint, progress) = (&mut self.checkpoint, &self.progress);
+        self.disk.persist(|| checkpoint.save(progress, &[])).await?;
+        self.inputs.release(&self.progress.positions);
+        self.metrics.kafka.forwarded.inc_by(records.len() as u64);
+        Ok(())
+    }
+}

@@ -1,0 +1,528 @@
+//! The intake: reads the topics on a thread of its own, into a bounded queue for every lane.
+//!
+//! The thread does nothing but poll, so membership in the group never depends on the sink. A lane whose queue is full has its
+//! partitions paused until half of it is dealt with. Partitions come and go inside `poll`: what was assigned is told to the
+//! group's worker at once; what is taken away is given back when the worker has let go of it, for which it has
+//! `kafka.drain_after`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{
+    BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance,
+};
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::message::Items;
+use super::topics::ANSWER_WITHIN;
+use super::{KafkaError, client, unusable};
+use crate::checkpoint::persist::kill_point;
+use crate::config::{Config, KafkaConfig};
+use crate::lane::Item;
+use crate::record::Input;
+
+/// How long one poll waits for a record.
+const POLL: Duration = Duration::from_millis(100);
+/// What the worker has beyond `kafka.drain_after` to say that it has let go.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often the ends of partitions are told.
+const STATISTICS: Duration = Duration::from_secs(1);
+
+/// Which partitions this instance has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Assignment {
+    /// Counts assignments: nothing of one is good for the next.
+    pub(super) epoch: u64,
+    /// Lanes.
+    pub(super) partitions: BTreeSet<i32>,
+    /// Since they are taken away: until when they have to be let go of.
+    pub(super) until: Option<Instant>,
+}
+
+/// What the thread, the callbacks and the worker share.
+#[derive(Debug)]
+struct Shared {
+    assignment: watch::Sender<Assignment>,
+    released: Mutex<Receiver<u64>>,
+    queues: Mutex<Queues>,
+    /// Told when a queue has something.
+    filled: Notify,
+    /// Why nothing can be read at this moment.
+    trouble: watch::Sender<Option<String>>,
+    /// Whether that is that no broker answers.
+    is_away: AtomicBool,
+    drain_after: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    epoch: u64,
+    lanes: BTreeMap<i32, Queue>,
+    /// The end of each partition as last told, by topic and partition.
+    ends: HashMap<Input, i64>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    bytes: usize,
+    is_paused: bool,
+}
+
+/// Callbacks of the client.
+pub(super) struct Context(Arc<Shared>);
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let is_up = statistics.brokers.values().any(|broker| broker.state == "UP");
+        if is_up && self.0.is_away.swap(false, Ordering::Relaxed) {
+            self.0.tell(None);
+        }
+        let mut queues = lock(&self.0.queues);
+        for (name, topic) in &statistics.topics {
+            for partition in topic.partitions.values().filter(|known| known.ls_offset >= 0) {
+                queues.ends.insert(input(name, partition.partition), partition.ls_offset);
+            }
+        }
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        // Brokers that are away come back; the worker shows it.
+        tracing::debug!(error = %error, reason, "client of Kafka");
+        self.0.look_at(&error);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(_) => self.0.revoke(consumer.assignment_lost()),
+            Rebalance::Assign(_) => {}
+            Rebalance::Error(error) => self.0.tell(Some(format!("rebalance failed: {error}"))),
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance {
+            let partitions =
+                partitions.elements().iter().map(|element| element.partition()).collect();
+            self.0.assign(partitions);
+        }
+    }
+}
+
+impl Shared {
+    fn assign(&self, partitions: BTreeSet<i32>) {
+        let epoch = self.assignment.borrow().epoch + 1;
+        {
+            let mut queues = lock(&self.queues);
+            queues.epoch = epoch;
+            queues.lanes = partitions.iter().map(|lane| (*lane, Queue::default())).collect();
+        }
+        tracing::info!(epoch, partitions = ?partitions, "partitions assigned");
+        self.assignment.send_replace(Assignment { epoch, partitions, until: None });
+    }
+
+    /// Gives everything back once the worker has let go of it. `is_lost`: it belongs to others already.
+    fn revoke(&self, is_lost: bool) {
+        let Assignment { epoch, partitions, .. } = self.assignment.borrow().clone();
+        if partitions.is_empty() {
+            return;
+        }
+        kill_point("revoke");
+        let budget = if is_lost { Duration::ZERO } else { self.drain_after };
+        let until = Some(Instant::now() + budget);
+        tracing::info!(epoch, is_lost, partitions = ?partitions, "partitions taken away");
+        self.assignment.send_replace(Assignment { epoch, partitions, until });
+        let released = lock(&self.released);
+        let deadline = Instant::now() + budget + GRACE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match released.recv_timeout(left) {
+                Ok(known) if known < epoch => {}
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::warn!(
+                        epoch,
+                        "partitions given back before their cycle has ended; it will not be saved"
+                    );
+                    break;
+                }
+            }
+        }
+        {
+            let mut queues = lock(&self.queues);
+            queues.lanes.clear();
+            queues.ends.clear();
+        }
+        let none = Assignment { epoch: epoch + 1, ..Assignment::default() };
+        self.assignment.send_replace(none);
+    }
+
+    fn look_at(&self, error: &ClientError) {
+        match error.rdkafka_error_code() {
+            // Single brokers come and go.
+            Some(Code::AllBrokersDown) => {
+                self.is_away.store(true, Ordering::Relaxed);
+                self.tell(Some("no broker answers".to_owned()));
+            }
+            Some(
+                code @ (Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::SaslAuthenticationFailed
+                | Code::Authentication),
+            ) => self.tell(Some(format!(
+                "{code}: see kafka.username and .password; the account needs Read on the topics and on the group"
+            ))),
+            Some(code @ (Code::UnknownTopicOrPartition | Code::UnknownTopic)) => {
+                self.tell(Some(format!("{code}: see kafka.topics")));
+            }
+            _ => tracing::debug!(error = %error, "client of Kafka"),
+        }
+    }
+
+    fn tell(&self, trouble: Option<String>) {
+        self.trouble.send_if_modified(|known| {
+            let is_new = *known != trouble;
+            if is_new {
+                match &trouble {
+                    Some(reason) => tracing::warn!(reason, "Kafka cannot be read, trying again"),
+                    None => tracing::info!("Kafka can be read"),
+                }
+                *known = trouble;
+            }
+            is_new
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the positions of a partition's records are called.
+#[must_use]
+pub fn input(topic: &str, partition: i32) -> Input {
+    Input(format!("kafka/{topic}/{partition}").into())
+}
+
+/// The reading end, for the worker.
+pub(super) struct Intake {
+    shared: Arc<Shared>,
+    consumer: Arc<BaseConsumer<Context>>,
+    released: SyncSender<u64>,
+    assignment: watch::Receiver<Assignment>,
+    /// Ends the thread.
+    stop: CancellationToken,
+    thread: Option<std::thread::JoinHandle<Result<(), KafkaError>>>,
+}
+
+impl Intake {
+    /// Joins the group and begins to read.
+    ///
+    /// # Errors
+    ///
+    /// If the settings do not make a client.
+    pub(super) fn start(config: &Config) -> Result<Self, KafkaError> {
+        let kafka = &config.kafka;
+        let (released, receiver) = sync_channel(64);
+        let shared = Arc::new(Shared {
+            assignment: watch::Sender::default(),
+            released: Mutex::new(receiver),
+            queues: Mutex::default(),
+            filled: Notify::new(),
+            trouble: watch::Sender::default(),
+            is_away: AtomicBool::new(false),
+            drain_after: kafka.drain_after,
+        });
+        let consumer = consumer(kafka, Arc::clone(&shared))?;
+        let topics: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
+        consumer
+            .subscribe(&topics)
+            .map_err(|error| KafkaError::refused(format!("cannot subscribe: {error}")))?;
+        let consumer = Arc::new(consumer);
+        let stop = CancellationToken::new();
+        let reading = Reading {
+            shared: Arc::clone(&shared),
+            consumer: Arc::clone(&consumer),
+            stop: stop.clone(),
+            queue_bytes: kafka.queue_bytes.get(),
+            topics: kafka.topics.clone(),
+            items: Items::new(config),
+        };
+        let thread = std::thread::Builder::new()
+            .name("kafka".to_owned())
+            .spawn(move || reading.run())
+            .map_err(|error| KafkaError::away(error.to_string()))?;
+        let assignment = shared.assignment.subscribe();
+        Ok(Self { shared, consumer, released, assignment, stop, thread: Some(thread) })
+    }
+
+    /// Which partitions this instance has.
+    pub(super) fn assignment(&mut self) -> Assignment {
+        self.assignment.borrow_and_update().clone()
+    }
+
+    /// The same, for who has no time to wait.
+    pub(super) fn watch(&self) -> watch::Receiver<Assignment> {
+        self.shared.assignment.subscribe()
+    }
+
+    /// Why nothing can be read at this moment.
+    pub(super) fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.shared.trouble.subscribe()
+    }
+
+    /// Says that nothing of `epoch` is held any more.
+    pub(super) fn release(&self, epoch: u64) {
+        // Nobody waits for more than the latest.
+        let _full = self.released.try_send(epoch);
+    }
+
+    /// Who the group says that this instance is.
+    pub(super) fn metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.consumer.group_metadata()
+    }
+
+    /// Waits until there may be something to do.
+    pub(super) async fn wait(&mut self, at_most: Duration) {
+        tokio::select! {
+            _ = self.assignment.changed() => {}
+            () = self.shared.filled.notified() => {}
+            () = tokio::time::sleep(at_most) => {}
+        }
+    }
+
+    /// What was read for the lanes of `epoch`: at most `records_max` records together, and no more once they hold `bytes_max`.
+    pub(super) fn take(
+        &self,
+        epoch: u64,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> BTreeMap<i32, Vec<Item>> {
+        let mut queues = lock(&self.shared.queues);
+        let mut taken = BTreeMap::new();
+        if queues.epoch != epoch {
+            return taken;
+        }
+        let filled = queues.lanes.values().filter(|queue| !queue.items.is_empty()).count().max(1);
+        let (records_max, bytes_max) = (records_max.div_ceil(filled), bytes_max.div_ceil(filled));
+        for (lane, queue) in &mut queues.lanes {
+            let mut bytes = 0;
+            let mut items = Vec::with_capacity(queue.items.len().min(records_max));
+            while items.len() < records_max
+                && bytes < bytes_max
+                && let Some(item) = queue.items.pop_front()
+            {
+                bytes += size(&item);
+                items.push(item);
+            }
+            queue.bytes -= bytes.min(queue.bytes);
+            if !items.is_empty() {
+                taken.insert(*lane, items);
+            }
+        }
+        taken
+    }
+
+    /// How far reading is behind the end of `input`, given the offset to go on from; `None`: not known yet.
+    pub(super) fn lag(&self, input: &Input, next: u64) -> Option<u64> {
+        let end = *lock(&self.shared.queues).ends.get(input)?;
+        Some(u64::try_from(end).unwrap_or(0).saturating_sub(next))
+    }
+
+    /// Offsets that the group has committed for `partitions` of all topics.
+    ///
+    /// # Errors
+    ///
+    /// If the brokers do not answer.
+    pub(super) fn committed(
+        &self,
+        topics: &[String],
+        partitions: &BTreeSet<i32>,
+    ) -> Result<BTreeMap<(String, i32), Option<i64>>, KafkaError> {
+        let mut asked = TopicPartitionList::new();
+        for topic in topics {
+            for partition in partitions {
+                asked.add_partition(topic, *partition);
+            }
+        }
+        let away = |error: ClientError| {
+            KafkaError::away(format!("cannot read the group's offsets: {error}"))
+        };
+        let told = self.consumer.committed_offsets(asked, ANSWER_WITHIN).map_err(away)?;
+        let mut committed = BTreeMap::new();
+        for element in told.elements() {
+            element.error().map_err(away)?;
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            committed.insert((element.topic().to_owned(), element.partition()), offset);
+        }
+        Ok(committed)
+    }
+
+    /// Leaves the group. Everything must have been released.
+    ///
+    /// # Errors
+    ///
+    /// What had ended the thread before.
+    pub(super) fn stop(mut self) -> Result<(), KafkaError> {
+        self.stop.cancel();
+        let ended = self.thread.take().map(std::thread::JoinHandle::join);
+        match ended {
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(KafkaError::away("the thread that reads from Kafka panicked")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the thread has ended by itself, which it does when it cannot go on.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
+    }
+}
+
+fn consumer(
+    config: &KafkaConfig,
+    shared: Arc<Shared>,
+) -> Result<BaseConsumer<Context>, KafkaError> {
+    let millis = |span: Duration| span.as_millis().to_string();
+    // What the client reads ahead comes on top of the queues.
+    let ahead_kb = (config.queue_bytes.get() / 4 / 1024).clamp(256, 65_536).to_string();
+    let mut client = client(config);
+    client
+        .set("group.id", &config.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_committed")
+        .set("partition.assignment.strategy", "range")
+        .set("session.timeout.ms", millis(config.session_timeout))
+        .set("heartbeat.interval.ms", millis(config.session_timeout / 10))
+        .set(
+            "max.poll.interval.ms",
+            millis((config.session_timeout * 2).max(Duration::from_secs(300))),
+        )
+        .set("queued.max.messages.kbytes", &ahead_kb)
+        .set("queued.min.messages", "10000")
+        .set("fetch.wait.max.ms", "100")
+        .set("statistics.interval.ms", millis(STATISTICS));
+    if !config.instance_id.is_empty() {
+        client.set("group.instance.id", &config.instance_id);
+    }
+    client.create_with_context(Context(shared)).map_err(|error| unusable(&error))
+}
+
+/// The thread.
+struct Reading {
+    shared: Arc<Shared>,
+    consumer: Arc<BaseConsumer<Context>>,
+    stop: CancellationToken,
+    queue_bytes: usize,
+    topics: Vec<String>,
+    items: Items,
+}
+
+impl Reading {
+    fn run(mut self) -> Result<(), KafkaError> {
+        let consumer = Arc::clone(&self.consumer);
+        while !self.stop.is_cancelled() {
+            match consumer.poll(POLL) {
+                None => {}
+                Some(Ok(message)) => {
+                    self.shared.tell(None);
+                    self.push(&message);
+                }
+                Some(Err(ClientError::MessageConsumptionFatal(code))) => {
+                    return Err(self.ended(code));
+                }
+                Some(Err(error)) => self.shared.look_at(&error),
+            }
+            self.resume();
+        }
+        // Whoever waits for a rebalance has let go already.
+        consumer.unsubscribe();
+        Ok(())
+    }
+
+    fn ended(&self, code: Code) -> KafkaError {
+        let text = match code {
+            Code::FencedInstanceId | Code::UnreleasedInstanceId => format!(
+                "another process has joined the group with the same kafka.instance_id ({code}); give each instance a name of its own"
+            ),
+            code => format!("cannot go on reading from Kafka: {code}"),
+        };
+        self.shared.tell(Some(text.clone()));
+        KafkaError::refused(text)
+    }
+
+    fn push(&mut self, message: &BorrowedMessage<'_>) {
+        let partition = message.partition();
+        let item = self.items.item(message);
+        let bytes = size(&item);
+        let is_full = {
+            let mut queues = lock(&self.shared.queues);
+            let bound = self.queue_bytes / queues.lanes.len().max(1);
+            let Some(queue) = queues.lanes.get_mut(&partition) else { return };
+            queue.items.push_back(item);
+            queue.bytes += bytes;
+            let is_full = queue.bytes > bound && !queue.is_paused;
+            queue.is_paused |= is_full;
+            is_full
+        };
+        self.shared.filled.notify_one();
+        if is_full {
+            self.set(&[partition], true);
+        }
+    }
+
+    /// Goes on reading where there is room again.
+    fn resume(&self) {
+        let partitions: Vec<i32> = {
+            let mut queues = lock(&self.shared.queues);
+            let bound = self.queue_bytes / queues.lanes.len().max(1) / 2;
+            let emptied = queues.lanes.iter_mut().filter_map(|(partition, queue)| {
+                let resumes = queue.is_paused && queue.bytes <= bound;
+                queue.is_paused &= !resumes;
+                resumes.then_some(*partition)
+            });
+            emptied.collect()
+        };
+        if !partitions.is_empty() {
+            self.set(&partitions, false);
+        }
+    }
+
+    fn set(&self, partitions: &[i32], is_paused: bool) {
+        let mut list = TopicPartitionList::new();
+        for topic in &self.topics {
+            for partition in partitions {
+                list.add_partition(topic, *partition);
+            }
+        }
+        let done = if is_paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        if let Err(error) = done {
+            tracing::warn!(error = %error, is_paused, "cannot pause or resume partitions");
+        }
+    }
+}
+
+/// Bytes that an item takes while it waits, what is around it included.
+fn size(item: &Item) -> usize {
+    let (Item::Record(record) | Item::Damaged(record, _) | Item::Noise(record)) = item;
+    record.payload.len() + 128
+}

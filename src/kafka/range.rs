@@ -1,0 +1,199 @@
+//! Everything in the topics as they are now, or a part of it, read in no group: nobody's offsets are touched.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::Offset;
+
+use super::message::Items;
+use super::topics::{self, ANSWER_WITHIN};
+use super::{KafkaError, client, key, unusable};
+use crate::config::Config;
+use crate::decode::{self, Decoded};
+use crate::lane::Item;
+use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
+
+/// How long one poll waits.
+const POLL: Duration = Duration::from_millis(200);
+/// Polls without anything after which the brokers count as away.
+const SILENT_MAX: u32 = 150;
+
+/// Which records.
+#[derive(Debug, Clone, Default)]
+pub struct Range {
+    /// Not before this, by the time of the record, milliseconds since 1970.
+    pub from: Option<i64>,
+    /// Before this.
+    pub to: Option<i64>,
+    /// Only those of this `sessionId`.
+    pub session: Option<String>,
+}
+
+impl Range {
+    fn holds(&self, message: &BorrowedMessage<'_>) -> bool {
+        let time = message.timestamp().to_millis();
+        let is_late = self.to.zip(time).is_some_and(|(to, time)| time >= to);
+        let is_early = self.from.zip(time).is_some_and(|(from, time)| time < from);
+        if is_late || is_early {
+            return false;
+        }
+        let Some(session) = &self.session else { return true };
+        if message.key() == Some(session.as_bytes()) {
+            return true;
+        }
+        let text = decode::text(message.payload().unwrap_or_default());
+        matches!(decode::decode(&text), Ok(Decoded::Event(event)) if key::of(&event) == Some(session))
+    }
+}
+
+/// Records that are in the topics at this moment.
+///
+/// # Errors
+///
+/// If a topic is missing, or no broker answers.
+pub fn count(config: &Config) -> Result<u64, KafkaError> {
+    Ok(places(config)?.iter().map(|place| place.end.saturating_sub(place.first)).sum())
+}
+
+/// A partition of a topic that is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// Offset of the oldest record that is still there.
+    pub first: u64,
+    /// Offset after the newest.
+    pub end: u64,
+    /// What the group has committed.
+    pub committed: Option<u64>,
+}
+
+/// All partitions of all topics.
+///
+/// # Errors
+///
+/// If a topic is missing, or no broker answers.
+pub fn places(config: &Config) -> Result<Vec<Place>, KafkaError> {
+    let reader = reader(config)?;
+    let mut places = Vec::new();
+    let number = |offset: i64| u64::try_from(offset).unwrap_or(0);
+    for topic in &config.kafka.topics {
+        let found = ends(&reader, topic)?;
+        let mut asked = TopicPartitionList::new();
+        for (partition, ..) in &found {
+            asked.add_partition(topic, *partition);
+        }
+        let away = |error: ClientError| {
+            KafkaError::away(format!("cannot read the group's offsets: {error}"))
+        };
+        let committed = reader.committed_offsets(asked, ANSWER_WITHIN).map_err(away)?;
+        for (partition, first, end) in found {
+            let known = committed.find_partition(topic, partition);
+            let committed = known.and_then(|known| match known.offset() {
+                Offset::Offset(offset) => Some(number(offset)),
+                _ => None,
+            });
+            let (first, end) = (number(first), number(end));
+            places.push(Place { topic: topic.clone(), partition, first, end, committed });
+        }
+    }
+    Ok(places)
+}
+
+/// Hands over the records of `range` in batches, each with the number of all records read so far, `range` or not.
+///
+/// # Errors
+///
+/// If a topic is missing, or no broker answers. What was handed over before counts.
+pub fn read(
+    config: &Config,
+    range: &Range,
+    mut hand_over: impl FnMut(Vec<Item>, u64) -> bool,
+) -> Result<(), KafkaError> {
+    let mut items = Items::new(config);
+    let mut seen = 0;
+    for topic in &config.kafka.topics {
+        let reader = reader(config)?;
+        let away =
+            |error: ClientError| KafkaError::away(format!("cannot read topic {topic}: {error}"));
+        let mut assignment = TopicPartitionList::new();
+        let mut open = BTreeSet::new();
+        for (partition, first, end) in ends(&reader, topic)? {
+            if first < end {
+                open.insert(partition);
+                let offset = range.from.map_or(Offset::Beginning, Offset::Offset);
+                assignment.add_partition_offset(topic, partition, offset).map_err(away)?;
+            }
+        }
+        if range.from.is_some() {
+            // A time instead of an offset is asked for, and comes back as one; beyond the last record as the end.
+            assignment = reader.offsets_for_times(assignment, ANSWER_WITHIN).map_err(away)?;
+        }
+        reader.assign(&assignment).map_err(away)?;
+        let (mut batch, mut bytes, mut silent) = (Vec::new(), 0, 0);
+        while !open.is_empty() {
+            match reader.poll(POLL) {
+                None => {
+                    silent += 1;
+                    if silent > SILENT_MAX {
+                        return Err(away(ClientError::NoMessageReceived));
+                    }
+                }
+                Some(Ok(message)) => {
+                    (silent, seen) = (0, seen + 1);
+                    if range.holds(&message) {
+                        bytes += message.payload_len();
+                        batch.push(items.item(&message));
+                    }
+                }
+                Some(Err(ClientError::PartitionEOF(partition))) => _ = open.remove(&partition),
+                Some(Err(error)) => tracing::debug!(error = %error, "reading a topic"),
+            }
+            let is_full = batch.len() >= RECORDS_MAX || bytes >= BYTES_MAX;
+            if (is_full || open.is_empty()) && !hand_over(std::mem::take(&mut batch), seen) {
+                return Ok(());
+            }
+            if is_full {
+                bytes = 0;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn reader(config: &Config) -> Result<BaseConsumer, KafkaError> {
+    client(&config.kafka)
+        .set("group.id", &config.kafka.group)
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .map_err(|error| unusable(&error))
+}
+
+/// Partitions of a topic with their first offset and their end.
+fn ends(reader: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>, KafkaError> {
+    let away = |error: ClientError| KafkaError::away(format!("cannot read topic {topic}: {error}"));
+    let metadata = reader.fetch_metadata(Some(topic), ANSWER_WITHIN).map_err(away)?;
+    let found = metadata.topics().iter().find(|found| found.error().is_none());
+    let partitions = found.map(|found| found.partitions()).unwrap_or_default();
+    if partitions.is_empty() {
+        return Err(topics::missing(topic));
+    }
+    partitions
+        .iter()
+        .map(|partition| {
+            let (first, end) =
+                reader.fetch_watermarks(topic, partition.id(), ANSWER_WITHIN).map_err(away)?;
+            Ok((partition.id(), first, end))
+        })
+        .collect()
+}

@@ -1,0 +1,266 @@
+//! The state of a lane as records of a compacted topic, and reading it back.
+//!
+//! One record for every entity and one for the lane's progress, to the partition that has the lane's number. Keys: `e` and the
+//! entity's key as in [`sessions`](crate::sessions), or `p`. Values: the format's version (4 bytes, little-endian) and the
+//! entity or the [`Progress`] as `postcard`; a tombstone for what is forgotten. Kafka's own checksums guard them.
+//!
+//! Rolling upgrades: a version reads what it and older ones wrote of its own format, and refuses a partition whose state has
+//! another one, saying so; it leaves the group then, and an instance that can read it takes the partition.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::Offset;
+
+use super::topics::ANSWER_WITHIN;
+use super::{KafkaError, client, unusable};
+use crate::checkpoint::persist::kill_point;
+use crate::checkpoint::{FORMAT, Progress};
+use crate::config::KafkaConfig;
+use crate::sessions::{Change, Keeping, Limits, Sessions};
+
+const ENTITY: u8 = b'e';
+const PROGRESS: &[u8] = b"p";
+
+/// How often open transactions are asked about.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A record to be written: key, and value or tombstone.
+pub(super) type Saved = (Vec<u8>, Option<Vec<u8>>);
+
+/// The records of a cycle.
+///
+/// # Errors
+///
+/// None that is known: encoding into memory does not fail.
+pub(super) fn records(
+    progress: &Progress,
+    changes: Vec<Change>,
+) -> Result<impl Iterator<Item = Saved>, postcard::Error> {
+    let progress = value(&postcard::to_stdvec(progress)?);
+    let entities = changes.into_iter().map(|change| {
+        let mut key = Vec::with_capacity(1 + change.key.len());
+        key.push(ENTITY);
+        key.extend_from_slice(&change.key);
+        (key, change.value.map(|entity| value(&entity)))
+    });
+    Ok(entities.chain([(PROGRESS.to_vec(), Some(progress))]))
+}
+
+fn value(content: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(4 + content.len());
+    value.extend_from_slice(&FORMAT.to_le_bytes());
+    value.extend_from_slice(content);
+    value
+}
+
+/// What was known of a lane when it last saved.
+#[derive(Debug)]
+pub(super) struct Restored {
+    pub(super) progress: Progress,
+    pub(super) sessions: Sessions,
+}
+
+/// Told while a state is read, and asked whether to go on.
+pub(super) trait Watching: Sync {
+    /// One more record was read.
+    fn has_read(&self);
+    /// Whether nobody wants the state any more.
+    fn is_over(&self) -> bool;
+}
+
+/// Reads the state of `partitions`, each to the end of what is committed. `None`: nobody wants it any more.
+///
+/// # Errors
+///
+/// If the brokers do not answer, or a state cannot be read.
+pub(super) fn restore(
+    config: &KafkaConfig,
+    limits: &Limits,
+    partitions: &[i32],
+    watching: &impl Watching,
+) -> Result<Option<BTreeMap<i32, Restored>>, KafkaError> {
+    let topic = config.state_topic();
+    let mut restored = BTreeMap::new();
+    for (partition, saved) in match read(config, &topic, partitions, watching)? {
+        Some(states) => states,
+        None => return Ok(None),
+    } {
+        kill_point("restore");
+        let lane = decode(saved, limits).map_err(|error| {
+            KafkaError::refused(format!(
+                "the state in partition {partition} of topic {topic} cannot be read: {error}; \
+                 use the version of callscope that wrote it, or stop all instances and start them with another kafka.group, \
+                 which reads the events anew"
+            ))
+        })?;
+        restored.insert(partition, lane);
+    }
+    Ok(Some(restored))
+}
+
+/// How far each lane is, as it has saved last.
+///
+/// # Errors
+///
+/// If the brokers do not answer, or a state cannot be read.
+pub fn progress(
+    config: &KafkaConfig,
+    limits: &Limits,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, Progress>, KafkaError> {
+    struct Patient;
+    impl Watching for Patient {
+        fn has_read(&self) {}
+        fn is_over(&self) -> bool {
+            false
+        }
+    }
+    let restored = restore(config, limits, partitions, &Patient)?.unwrap_or_default();
+    Ok(restored.into_iter().map(|(lane, restored)| (lane, restored.progress)).collect())
+}
+
+/// Key to value of one partition; what was forgotten is in it no more.
+type State = HashMap<Vec<u8>, Vec<u8>>;
+
+fn decode(saved: State, limits: &Limits) -> anyhow::Result<Restored> {
+    let mut sessions = Sessions::new(limits.clone(), Keeping::Lifetimes);
+    let mut progress = Progress::default();
+    for (key, value) in saved {
+        let (format, content) = value
+            .split_first_chunk::<4>()
+            .ok_or_else(|| anyhow::anyhow!("a record is too short"))?;
+        let format = u32::from_le_bytes(*format);
+        anyhow::ensure!(format == FORMAT, "it has format {format}, this version reads {FORMAT}");
+        match key.split_first() {
+            Some((&ENTITY, key)) => sessions.restore_one(key, content)?,
+            _ if key == PROGRESS => progress = postcard::from_bytes(content)?,
+            _ => anyhow::bail!("a record has a key of an unknown kind"),
+        }
+    }
+    sessions.restored();
+    Ok(Restored { progress, sessions })
+}
+
+fn read(
+    config: &KafkaConfig,
+    topic: &str,
+    partitions: &[i32],
+    watching: &impl Watching,
+) -> Result<Option<BTreeMap<i32, State>>, KafkaError> {
+    let away = |error: &ClientError| {
+        KafkaError::away(format!("cannot read the state in topic {topic}: {error}"))
+    };
+    let create = |isolation: &str| -> Result<BaseConsumer, KafkaError> {
+        client(config)
+            .set("group.id", &config.group)
+            .set("isolation.level", isolation)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "earliest")
+            .set("fetch.wait.max.ms", "20")
+            .create()
+            .map_err(|error| unusable(&error))
+    };
+    // The end of everything that was ever written, committed or not; whoever wrote it can write no more, since its offsets
+    // would be those of an older generation.
+    let all = create("read_uncommitted")?;
+    let mut ends = BTreeMap::new();
+    for partition in partitions {
+        let (_, end) =
+            all.fetch_watermarks(topic, *partition, ANSWER_WITHIN).map_err(|error| away(&error))?;
+        ends.insert(*partition, end);
+    }
+    // With this isolation the brokers tell as the end where the first open transaction begins.
+    let committed = create("read_committed")?;
+    for (partition, end) in &ends {
+        loop {
+            if watching.is_over() {
+                return Ok(None);
+            }
+            let (_, stable) = committed
+                .fetch_watermarks(topic, *partition, ANSWER_WITHIN)
+                .map_err(|error| away(&error))?;
+            if stable >= *end {
+                break;
+            }
+            // Nothing is assigned yet: it only waits.
+            let _nothing = committed.poll(POLL);
+        }
+    }
+    let mut assignment = TopicPartitionList::new();
+    for partition in partitions {
+        assignment
+            .add_partition_offset(topic, *partition, Offset::Beginning)
+            .map_err(|error| away(&error))?;
+    }
+    committed.assign(&assignment).map_err(|error| away(&error))?;
+    let mut states: BTreeMap<i32, State> =
+        partitions.iter().map(|partition| (*partition, State::new())).collect();
+    let mut open: std::collections::BTreeSet<i32> = partitions.iter().copied().collect();
+    let mut polled = 0_u32;
+    while !open.is_empty() {
+        polled = polled.wrapping_add(1);
+        if polled % 1024 == 1 && watching.is_over() {
+            return Ok(None);
+        }
+        match committed.poll(POLL) {
+            // Nothing comes: time to look up.
+            None => polled = 0,
+            Some(Ok(message)) => {
+                let (Some(key), Some(state)) =
+                    (message.key(), states.get_mut(&message.partition()))
+                else {
+                    continue;
+                };
+                watching.has_read();
+                match message.payload() {
+                    Some(value) => _ = state.insert(key.to_vec(), value.to_vec()),
+                    None => _ = state.remove(key),
+                }
+            }
+            // Everything up to the ends above is stable, so the first end that is met lies behind them.
+            Some(Err(ClientError::PartitionEOF(partition))) => _ = open.remove(&partition),
+            // Brokers come and go; what is wrong for good was found out above.
+            Some(Err(error)) => tracing::debug!(error = %error, "reading the state"),
+        }
+    }
+    Ok(Some(states))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::record::Input;
+
+    fn limits() -> Limits {
+        Limits::new(&Config::load(None, std::iter::empty()).unwrap().config.sessions)
+    }
+
+    #[test]
+    fn progress_comes_back_and_what_is_strange_is_refused() {
+        let mut progress = Progress { lane_clock: 7, ..Progress::default() };
+        progress.positions.advance(&Input("kafka/t/3".into()), 12);
+        let saved: State = records(&progress, Vec::new())
+            .unwrap()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect();
+        assert_eq!(decode(saved, &limits()).unwrap().progress, progress);
+        assert_eq!(decode(State::new(), &limits()).unwrap().progress, Progress::default());
+        for (key, value, told) in [
+            (b"p".to_vec(), vec![9, 0, 0, 0, 1], "format 9"),
+            (b"p".to_vec(), vec![1], "too short"),
+            (b"x".to_vec(), super::value(b"x"), "unknown kind"),
+            (b"e1".to_vec(), super::value(b"x"), "cannot be encoded or decoded"),
+        ] {
+            let error = decode(State::from([(key, value)]), &limits()).unwrap_err();
+            assert!(error.to_string().contains(told), "{error:#}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Topics: whether they are there and fit together, and making those of callscope's own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::{KafkaError, client, unusable};
+use crate::config::KafkaConfig;
+
+/// How long one question to the brokers may take.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// What was found out about the topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    /// Partitions of every topic that is read, and of the state: lanes.
+    pub partitions: i32,
+}
+
+/// Looks at the topics that are read.
+///
+/// # Errors
+///
+/// If one is missing, counts differ, or no broker answers.
+pub async fn look(config: &KafkaConfig) -> Result<Topics, KafkaError> {
+    let partitions = read(config, &counts(config).await?)?;
+    Ok(Topics { partitions })
+}
+
+/// Looks at the topics that are read, and makes those of callscope's own where they are missing.
+///
+/// # Errors
+///
+/// If a topic is missing that somebody else has to make, counts differ, topics may not be made, or no broker answers.
+pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
+    let counts = counts(config).await?;
+    let partitions = read(config, &counts)?;
+    let state = config.state_topic();
+    let letters = config.dead_letters_topic();
+    match counts.get(&state) {
+        Some(known) if *known != partitions => {
+            return Err(KafkaError::refused(format!(
+                "topic {state} has {known} partitions and {} has {partitions}: sessions would be looked for where they are not; \
+                 stop all instances, and start them with another kafka.group, which reads the events anew",
+                config.topics.join(", ")
+            )));
+        }
+        Some(_) => {}
+        None => {
+            let compacted: &[(&str, &str)] = &[
+                ("cleanup.policy", "compact"),
+                ("min.cleanable.dirty.ratio", "0.1"),
+                ("segment.ms", "3600000"),
+                ("segment.bytes", "67108864"),
+                ("delete.retention.ms", "86400000"),
+            ];
+            make(config, &state, partitions, compacted).await?;
+        }
+    }
+    let digests: &[(&str, &str)] = &[("cleanup.policy", "compact"), ("segment.ms", "600000")];
+    for (topic, properties) in
+        [(letters, [("cleanup.policy", "compact")].as_slice()), (config.digests_topic(), digests)]
+    {
+        if !counts.contains_key(&topic) {
+            make(config, &topic, 1, properties).await?;
+        }
+    }
+    Ok(Topics { partitions })
+}
+
+/// Partitions of the topics that are read.
+fn read(config: &KafkaConfig, counts: &BTreeMap<String, i32>) -> Result<i32, KafkaError> {
+    let missing: Vec<&str> = config
+        .topics
+        .iter()
+        .filter(|topic| !counts.contains_key(*topic))
+        .map(String::as_str)
+        .collect();
+    if !missing.is_empty() {
+        return Err(self::missing(&missing.join(", ")));
+    }
+    let known: Vec<(&String, i32)> =
+        config.topics.iter().filter_map(|topic| Some((topic, *counts.get(topic)?))).collect();
+    let first = known.first().map_or(0, |(_, count)| *count);
+    if known.iter().any(|(_, count)| *count != first) {
+        let told: Vec<String> =
+            known.iter().map(|(topic, count)| format!("{topic} has {count} partitions")).collect();
+        return Err(KafkaError::refused(format!(
+            "{}: a session must be in the same partition of each, so their numbers have to be equal; \
+             make topics with equal numbers, or read them with groups of their own",
+            told.join(", ")
+        )));
+    }
+    Ok(first)
+}
+
+/// A topic that somebody else has to make is not there.
+pub(super) fn missing(topic: &str) -> KafkaError {
+    let first = topic.split(", ").next().unwrap_or(topic);
+    KafkaError::refused(format!(
+        "there is no topic {topic}; make it with as many partitions as there may ever be instances, such as \
+         `kafka-topics.sh --create --topic {first} --partitions 12`, or see kafka.topics"
+    ))
+}
+
+/// Partitions of every topic.
+///
+/// # Errors
+///
+/// If no broker answers.
+pub async fn counts(config: &KafkaConfig) -> Result<BTreeMap<String, i32>, KafkaError> {
+    let brokers = config.brokers.join(", ");
+    let config = client(config);
+    let asked = tokio::task::spawn_blocking(move || {
+        let asking: BaseConsumer = config.create().map_err(|error| unusable(&error))?;
+        asking.fetch_metadata(None, ANSWER_WITHIN).map_err(|error| {
+            KafkaError::away(format!(
+                "no answer from Kafka at {brokers}: {error}; see kafka.brokers, and that the brokers are reachable under the names they give themselves"
+            ))
+        })
+    });
+    let metadata = asked.await.map_err(|error| KafkaError::away(error.to_string()))??;
+    Ok(metadata
+        .topics()
+        .iter()
+        .filter(|topic| topic.error().is_none())
+        .map(|topic| {
+            let count = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+            (topic.name().to_owned(), count)
+        })
+        .collect())
+}
+
+async fn make(
+    config: &KafkaConfig,
+    name: &str,
+    partitions: i32,
+    properties: &[(&str, &str)],
+) -> Result<(), KafkaError> {
+    let admin: AdminClient<DefaultClientContext> =
+        client(config).create().map_err(|error| unusable(&error))?;
+    // -1: the brokers' default.
+    let replicas = if config.replicas == 0 { -1 } else { i32::from(config.replicas) };
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+    for (name, value) in properties {
+        topic = topic.set(name, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+    let made = admin
+        .create_topics([&topic], &options)
+        .await
+        .map_err(|error| KafkaError::away(format!("cannot make topic {name}: {error}")))?;
+    match made.into_iter().next() {
+        // Another instance was quicker.
+        Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => {
+            tracing::info!(topic = name, partitions, "topic is there");
+            Ok(())
+        }
+        Some(Err((_, code))) => {
+            let properties: String = properties
+                .iter()
+                .map(|(name, value)| format!(" --config {name}={value}"))
+                .collect();
+            Err(KafkaError::refused(format!(
+                "cannot make topic {name}: {code}; let the account make it, or make it yourself: \
+                 `kafka-topics.sh --create --topic {name} --partitions {partitions}{properties}`"
+            )))
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Transactions: state, dead letters and offsets of a cycle become visible together or not at all.
+//!
+//! One producer belongs to the thread that commits. What it is told falls into four cases, and no other:
+//! *retriable*, the call is made again; *abortable*, the transaction is undone and made anew with the same content;
+//! *not ours*, the group has given the partitions to others, and nothing is to be saved; *fatal*, the producer is of no use
+//! any more, because somebody else has its name or because of what it cannot tell.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::{KafkaError, client, unusable};
+use crate::checkpoint::persist::kill_point;
+use crate::config::KafkaConfig;
+
+/// How long one call may take before it is made again.
+const CALL: Duration = Duration::from_secs(5);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often deliveries are looked at. librdkafka's own flush looks every 100 ms, which is most of a transaction's time.
+const DELIVERIES: Duration = Duration::from_millis(1);
+
+/// Why nothing was saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotSaved {
+    /// The partitions belong to others now.
+    NotOurs(String),
+    /// Another producer has the name.
+    Fenced(String),
+    /// Another producer has to be made.
+    Broken(String),
+    /// Whoever wanted it does so no more.
+    Over,
+}
+
+/// One record of a cycle.
+pub(super) struct Sent<'a> {
+    pub(super) topic: &'a str,
+    pub(super) partition: Option<i32>,
+    pub(super) key: &'a [u8],
+    /// `None`: a tombstone.
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: Option<OwnedHeaders>,
+}
+
+/// A producer with transactions.
+pub(super) struct Transactions {
+    producer: BaseProducer<Deliveries>,
+}
+
+/// Notes the first delivery that failed.
+#[derive(Default)]
+struct Deliveries(Mutex<Option<String>>);
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext<NoCustomPartitioner> for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| error.to_string());
+        }
+    }
+}
+
+/// What to do about an error.
+enum Case {
+    Again,
+    Abort(String),
+    NotSaved(NotSaved),
+}
+
+fn judge(error: &ClientError) -> Case {
+    let told = error.to_string();
+    let ClientError::Transaction(inner) = error else {
+        return match error.rdkafka_error_code() {
+            Some(Code::Fatal) => Case::NotSaved(NotSaved::Broken(told)),
+            _ => Case::Abort(told),
+        };
+    };
+    match inner.code() {
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch if inner.is_fatal() => {
+            Case::NotSaved(NotSaved::Fenced(told))
+        }
+        Code::IllegalGeneration
+        | Code::UnknownMemberId
+        | Code::FencedInstanceId
+        | Code::RebalanceInProgress
+        | Code::AssignmentLost => Case::NotSaved(NotSaved::NotOurs(told)),
+        _ if inner.is_fatal() => Case::NotSaved(NotSaved::Broken(told)),
+        _ if inner.txn_requires_abort() => Case::Abort(told),
+        _ if inner.is_retriable() => Case::Again,
+        _ => Case::NotSaved(NotSaved::Broken(told)),
+    }
+}
+
+impl Transactions {
+    /// Makes the producer called `name` and undoes whatever an earlier one of this name has left open. `is_over`: whether
+    /// nobody waits for it any more.
+    ///
+    /// # Errors
+    ///
+    /// If the settings do not make a client, or no broker answers for as long as somebody waits.
+    pub(super) fn new(
+        config: &KafkaConfig,
+        name: &str,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<Self, KafkaError> {
+        let timeout_ms = config.transaction_timeout.as_millis().to_string();
+        let producer: BaseProducer<Deliveries> = client(config)
+            .set("transactional.id", name)
+            .set("transaction.timeout.ms", &timeout_ms)
+            .set("linger.ms", "2")
+            .set("compression.type", "lz4")
+            .create_with_context(Deliveries::default())
+            .map_err(|error| unusable(&error))?;
+        let mut told = false;
+        loop {
+            match producer.init_transactions(CALL) {
+                Ok(()) => return Ok(Self { producer }),
+                Err(error) if is_over() => return Err(KafkaError::away(error.to_string())),
+                Err(error) => {
+                    if matches!(judge(&error), Case::NotSaved(_)) {
+                        return Err(KafkaError::refused(format!(
+                            "cannot begin transactions as {name}: {error}; the account needs Write on transactional ids that begin with {:?}",
+                            config.group
+                        )));
+                    }
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(error = %error, "transactions cannot begin yet, trying again");
+                    }
+                }
+            }
+            producer.poll(PAUSE);
+        }
+    }
+
+    /// Saves `records` and `offsets`, those of the group that `metadata` tells of, together. `is_over`: whether nobody wants it
+    /// any more.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was saved, and why.
+    pub(super) fn commit<'r, R: IntoIterator<Item = Sent<'r>>>(
+        &self,
+        records: impl Fn() -> R,
+        offsets: &TopicPartitionList,
+        metadata: &ConsumerGroupMetadata,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<(), NotSaved> {
+        loop {
+            let tried = self.attempt(records(), offsets, metadata, is_over);
+            let (case, told) = match tried {
+                Ok(()) => return Ok(()),
+                Err(Case::NotSaved(reason)) => (Some(reason.clone()), format!("{reason:?}")),
+                Err(Case::Abort(told)) => (None, told),
+                Err(Case::Again) => (None, "not answered".to_owned()),
+            };
+            if let Some(NotSaved::Fenced(_) | NotSaved::Broken(_)) = case {
+                return Err(case.unwrap_or(NotSaved::Over));
+            }
+            self.abort()?;
+            if let Some(reason) = case {
+                return Err(reason);
+            }
+            tracing::warn!(reason = told, "transaction undone, trying again");
+            if is_over() {
+                return Err(NotSaved::Over);
+            }
+            self.producer.poll(PAUSE);
+        }
+    }
+
+    fn attempt<'r>(
+        &self,
+        records: impl IntoIterator<Item = Sent<'r>>,
+        offsets: &TopicPartitionList,
+        metadata: &ConsumerGroupMetadata,
+        is_over: &dyn Fn() -> bool,
+    ) -> Result<(), Case> {
+        self.deliveries().take();
+        self.call(is_over, || self.producer.begin_transaction())?;
+        for sent in records {
+            self.send(sent)?;
+        }
+        kill_point("in-transaction");
+        self.call(is_over, || self.producer.send_offsets_to_transaction(offsets, metadata, CALL))?;
+        let begun = Instant::now();
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(DELIVERIES);
+            // Deliveries fail by themselves when the transaction's time is over.
+            if is_over() && begun.elapsed() > CALL {
+                return Err(Case::NotSaved(NotSaved::Over));
+            }
+        }
+        if let Some(failed) = self.deliveries().take() {
+            return Err(Case::Abort(format!("a record was not delivered: {failed}")));
+        }
+        kill_point("before-commit");
+        // Once this was asked for, only the brokers know whether it was done: it is asked again until they tell.
+        self.call(&|| false, || self.producer.commit_transaction(CALL))?;
+        kill_point("committed");
+        Ok(())
+    }
+
+    fn send(&self, sent: Sent<'_>) -> Result<(), Case> {
+        let mut record = BaseRecord::<[u8], [u8]>::to(sent.topic).key(sent.key);
+        record.partition = sent.partition;
+        record.payload = sent.value;
+        record.headers = sent.headers;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, again)) if error.rdkafka_error_code() == Some(Code::QueueFull) => {
+                    record = again;
+                    self.producer.poll(DELIVERIES);
+                }
+                Err((error, _)) => return Err(judge(&error)),
+            }
+        }
+    }
+
+    /// Calls until there is an answer.
+    fn call(
+        &self,
+        is_over: &dyn Fn() -> bool,
+        call: impl Fn() -> Result<(), ClientError>,
+    ) -> Result<(), Case> {
+        loop {
+            match call() {
+                Ok(()) => return Ok(()),
+                Err(error) => match judge(&error) {
+                    Case::Again if is_over() => return Err(Case::NotSaved(NotSaved::Over)),
+                    Case::Again => self.producer.poll(PAUSE),
+                    case => return Err(case),
+                },
+            }
+        }
+    }
+
+    /// Undoes the transaction under way.
+    fn abort(&self) -> Result<(), NotSaved> {
+        loop {
+            match self.producer.abort_transaction(CALL) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    self.producer.poll(DELIVERIES);
+                    match judge(&error) {
+                        Case::Again => self.producer.poll(PAUSE),
+                        Case::NotSaved(reason @ NotSaved::Fenced(_)) => return Err(reason),
+                        Case::Abort(told)
+                        | Case::NotSaved(NotSaved::Broken(told) | NotSaved::NotOurs(told)) => {
+                            return Err(NotSaved::Broken(told));
+                        }
+                        Case::NotSaved(NotSaved::Over) => return Err(NotSaved::Over),
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliveries(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,73 @@
+//! Metrics of an instance in a group on Kafka; all at zero without one.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::words::{ByOutcome, Word};
+
+/// Labels of a partition: topics come from the settings, partitions are as many as those have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPartition {
+    topic: String,
+    partition: i32,
+}
+
+/// What an instance tells of its partitions.
+#[derive(Debug)]
+pub struct KafkaMetrics {
+    lag: Family<ByPartition, Gauge>,
+    /// `kafka_partitions_held`: partitions whose state is here.
+    pub held: Gauge,
+    /// `kafka_partitions_restoring`: partitions whose state is being read.
+    pub restoring: Gauge,
+    /// `kafka_state_records_total`: records of the state that were read to take partitions over.
+    pub restored: Counter,
+    transactions: Family<ByOutcome, Counter>,
+    /// `kafka_forwarded_total`: records that went from this machine's inputs to the topic.
+    pub forwarded: Counter,
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where metrics are declared")]
+impl KafkaMetrics {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            lag: Family::default(),
+            held: Gauge::default(),
+            restoring: Gauge::default(),
+            restored: Counter::default(),
+            transactions: Family::default(),
+            forwarded: Counter::default(),
+        };
+        let Self { lag, held, restoring, restored, transactions, forwarded } = &metrics;
+        registry.register("kafka_lag", "Records of a partition not yet dealt with", lag.clone());
+        registry.register("kafka_partitions_held", "Partitions held", held.clone());
+        registry.register(
+            "kafka_partitions_restoring",
+            "Partitions whose state is being read",
+            restoring.clone(),
+        );
+        registry.register("kafka_state_records", "Records of the state read", restored.clone());
+        registry.register("kafka_transactions", "Transactions by outcome", transactions.clone());
+        registry.register("kafka_forwarded", "Records forwarded to the topic", forwarded.clone());
+        metrics
+    }
+
+    /// Notes how many records of a partition are not dealt with.
+    pub fn lag(&self, topic: &str, partition: i32, lag: u64) {
+        let place = ByPartition { topic: topic.to_owned(), partition };
+        self.lag.get_or_create(&place).set(i64::try_from(lag).unwrap_or(i64::MAX));
+    }
+
+    /// Tells nothing of partitions that are others' now.
+    pub fn forget_partitions(&self) {
+        self.lag.clear();
+    }
+
+    /// Counts a transaction: `saved`, or `not_saved`.
+    pub fn transaction(&self, outcome: &'static str) {
+        self.transactions.get_or_create(&ByOutcome { outcome: Word(outcome) }).inc();
+    }
+}
