@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test ready test-quick lint crash bench fmt
+.PHONY: help demo test ready test-quick lint crash chaos bench fmt
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -15,8 +15,10 @@ demo: ## Run with a simulated OpenVidu cluster; prints the address of the page
 test: ready lint ## Everything: format, lints, docs, all tests
 	tests/servers/server.sh fetch elasticsearch
 	tests/servers/server.sh fetch opensearch
+	tests/servers/kafka/kafka.sh fetch
 	$(CARGO) test --locked
 	$(CARGO) test --locked --test real_servers -- --test-threads 1
+	$(CARGO) test --locked --test kafka -- --test-threads 1
 
 ready: # The JDK and Maven are asked for before anything that takes long
 	tests/servers/server.sh ready
@@ -31,6 +33,9 @@ lint: ## Format, clippy and rustdoc, warnings denied
 
 crash: ## kill -9 under load, over and over, until it fails or is stopped
 	while $(CARGO) test --locked --test crash; do :; done
+
+chaos: ## A group on Kafka, killed, stopped and started: SEEDS=10 EVENTS=200000 SEED=1
+	SEEDS=$(or $(SEEDS),10) EVENTS=$(or $(EVENTS),200000) SEED=$(or $(SEED),1) $(CARGO) test --release --locked --test kafka whatever -- --nocapture
 
 bench: ## Measure; prints one table
 	$(CARGO) bench --locked --bench table

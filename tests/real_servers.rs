@@ -145,7 +145,54 @@ async fn scenario(kind: &'static str) {
     shard_limit(&server).await;
     missing_shard(&server).await;
     full_queue(&server).await;
+    two_indices_compared(&server).await;
     killed_under_load(&mut server).await;
+}
+
+/// `diff` as a process: equal indices, one with documents missing, one with a field missing.
+async fn two_indices_compared(server: &Server) {
+    let fixture = |name: &str| format!("{}/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (old, new) = (fixture("2.9-session.jsonl"), fixture("2.17-session.jsonl"));
+    let callscope = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_callscope"));
+        let output = command
+            .args(arguments)
+            .env("CALLSCOPE__SINK__KIND", "elasticsearch")
+            .env("CALLSCOPE__ELASTICSEARCH__URLS", &server.url)
+            .env("CALLSCOPE__DATA_DIR", &server.folder)
+            .envs(environment.iter().copied())
+            .output()
+            .unwrap();
+        let told = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let told = told(&output.stdout) + &told(&output.stderr);
+        (output.status.code().unwrap(), told)
+    };
+    let index = "CALLSCOPE__ELASTICSEARCH__INDEX";
+    let dropped = [(index, "dropped"), ("CALLSCOPE__PRIVACY__DROP_FIELDS", "clientData")];
+    for (files, environment) in [
+        (&[&*old, &*new][..], &[(index, "left")][..]),
+        (&[&*new, &*old], &[(index, "right")]),
+        (&[&*new], &[(index, "less")]),
+        (&[&*old, &*new], &dropped),
+    ] {
+        let (code, told) = callscope(&[&["import"], files].concat(), environment);
+        assert_eq!(code, 0, "{told}");
+    }
+    server.call("POST", "/_refresh", None).await;
+    let (code, told) = callscope(&["diff", "left", "right"], &[]);
+    assert!(code == 0 && told.contains("0 only in left, 0 only in right, 0 differ"), "{told}");
+    let (code, told) = callscope(&["diff", "left", "less"], &[]);
+    assert!(
+        code == 6 && told.contains("only in left: ") && told.contains("weih6kaewklr4i05"),
+        "{told}"
+    );
+    let (code, told) = callscope(&["diff", "left", "dropped"], &[]);
+    assert!(code == 6 && told.contains("removed clientData: publisherClient"), "{told}");
+    let (code, told) = callscope(&["diff", "left", "nowhere"], &[]);
+    assert!(code == 4 && told.contains("no such index"), "{told}");
+    for name in ["left", "right", "less", "dropped"] {
+        server.call("DELETE", &format!("/{name}-events-*"), None).await;
+    }
 }
 
 async fn template_and_replay(server: &Server) {

@@ -1,0 +1,776 @@
+//! Real processes in a group on a real Kafka, in front of a store that keeps what it is sent: whatever happens to them, the
+//! documents are those of one undisturbed import.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test that fails shows where"
+)]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::http::Method;
+use callscope::simulate::rng::Rng;
+use callscope::simulate::send::Sender;
+use callscope::simulate::session;
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+#[path = "support/elastic_double.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod elastic_double;
+#[path = "support/kafka_server.rs"]
+mod kafka_server;
+
+use elastic_double::Double;
+use kafka_server::Kafka;
+
+/// A process of a group.
+struct Instance {
+    process: Child,
+    address: SocketAddr,
+    told: Arc<Mutex<String>>,
+}
+
+/// What the processes of one group have in common.
+#[derive(Clone, Copy)]
+struct Setting<'k> {
+    kafka: &'k Kafka,
+    double: &'k Double,
+    group: &'static str,
+    topic: &'static str,
+}
+
+impl Setting<'_> {
+    fn command(&self, data_dir: &Path, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_callscope"));
+        command
+            .env("CALLSCOPE__DATA_DIR", data_dir)
+            .env("CALLSCOPE__HTTP__LISTEN", "127.0.0.1:0")
+            .env("CALLSCOPE__STATS__EVERY", "0s")
+            .env("CALLSCOPE__SESSIONS__KEEP", "7d")
+            .env("CALLSCOPE__JOURNAL__RESERVE_BYTES", "0")
+            .env("CALLSCOPE__SINK__KIND", "elasticsearch")
+            .env("CALLSCOPE__ELASTICSEARCH__URLS", format!("http://{}", self.double.address))
+            .env("CALLSCOPE__KAFKA__BROKERS", &self.kafka.brokers)
+            .env("CALLSCOPE__KAFKA__TOPICS", self.topic)
+            .env("CALLSCOPE__KAFKA__GROUP", self.group)
+            .env("CALLSCOPE__KAFKA__INSTANCE_ID", name)
+            .env("CALLSCOPE__KAFKA__SESSION_TIMEOUT", "6s")
+            .env("CALLSCOPE__KAFKA__DRAIN_AFTER", "3s");
+        command
+    }
+
+    fn start(&self, data_dir: &Path, name: &str) -> Instance {
+        self.start_with(data_dir, name, &[])
+    }
+
+    fn start_with(&self, data_dir: &Path, name: &str, environment: &[(&str, &str)]) -> Instance {
+        let mut process = self
+            .command(data_dir, name)
+            .arg("serve")
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let told = Arc::new(Mutex::new(String::new()));
+        let address = loop {
+            let Some(line) = lines.next() else { panic!("serve ended:\n{}", told.lock().unwrap()) };
+            let line = line.unwrap();
+            if let Some(url) = line.strip_prefix("callscope listens on http://") {
+                break url.parse().unwrap();
+            }
+            told.lock().unwrap().push_str(&(line + "\n"));
+        };
+        let heard = Arc::clone(&told);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                heard.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Instance { process, address, told }
+    }
+
+    /// Waits until the group has dealt with everything. `alive`: somebody who has to be there for that.
+    async fn is_settled(&self, alive: &Instance) {
+        while self.kafka.lag(self.group, self.topic) > 0 {
+            alive.get("/healthz").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What stands in the store, without what was known at that moment.
+    fn documents(&self) -> Documents {
+        let documents = self.double.documents().into_iter();
+        documents.map(|(id, (_, version, json))| (id, (version, plain(json)))).collect()
+    }
+}
+
+impl Instance {
+    fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    fn stop(mut self) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let ended = self.process.wait().unwrap();
+        assert!(ended.success(), "{ended}:\n{}", self.told.lock().unwrap());
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
+        let mut answer = String::new();
+        let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn wait_for(&self, path: &str, text: &str) {
+        while !self.get(path).await.contains(text) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _gone = writeln!(std::io::stderr(), "{}", self.told.lock().unwrap());
+        }
+        let _ended = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+/// Id to version and document.
+type Documents = BTreeMap<String, (Option<u64>, Value)>;
+
+fn plain(mut json: Value) -> Value {
+    if json["elastic_type"] == "cdr"
+        && let Some(members) = json.as_object_mut()
+    {
+        members.retain(|name, _| !matches!(name.as_str(), "processingMs" | "media_node_id"));
+    }
+    json
+}
+
+/// Events of many sessions, mixed as their times are.
+fn load(seed: u64, events: usize) -> Vec<String> {
+    let mut rng = Rng::new(seed);
+    let mut mixed = Vec::new();
+    let mut session_count = 0;
+    while mixed.len() < events {
+        let start = 1_700_000_000_000 + session_count * 5_000;
+        mixed.extend(session(rng.number(), start, 1).0);
+        session_count += 1;
+    }
+    mixed.sort_by_key(|event| event.at);
+    mixed.into_iter().map(|event| event.json).collect()
+}
+
+/// The documents of one undisturbed import.
+fn imported(events: &[String]) -> Documents {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_callscope"))
+        .args(["import", "--to", "stdout", "-"])
+        .env("CALLSCOPE__STATS__EVERY", "0s")
+        .env("CALLSCOPE__DATA_DIR", std::env::temp_dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let text = events.join("\n");
+    let writing = std::thread::spawn(move || input.write_all(text.as_bytes()).unwrap());
+    let mut documents = Documents::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let version = line["_version"].as_u64();
+        let id = line["_id"].as_str().unwrap().to_owned();
+        if version.is_none() && documents.contains_key(&id) {
+            continue;
+        }
+        documents.insert(id, (version, plain(line["_source"].clone())));
+    }
+    writing.join().unwrap();
+    assert!(child.wait().unwrap().success());
+    // What is open at the end of an import is written as silent, which serving does a day later.
+    documents.retain(|_, (version, _)| version.is_none_or(|version| version >> 40 > 0));
+    documents
+}
+
+fn assert_same(found: &Documents, expected: &Documents) {
+    for (these, those, wrong) in [(found, expected, "too much"), (expected, found, "missing")] {
+        for (id, document) in these {
+            assert!(those.contains_key(id), "{wrong}: {id} {document:?}");
+        }
+    }
+    for (id, document) in expected {
+        assert_eq!(&found[id], document, "{id}");
+    }
+}
+
+/// Sends events to a topic as another producer would, keyed by session.
+fn produce(kafka: &Kafka, topic: &str, events: &[String]) {
+    produce_to(&kafka.brokers, topic, events);
+}
+
+fn produce_to(brokers: &str, topic: &str, events: &[String]) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .create()
+        .unwrap();
+    for event in events {
+        let json: Value = serde_json::from_str(event).unwrap();
+        let mut record = BaseRecord::to(topic).payload(event);
+        let key = json["sessionId"].as_str().map(str::to_owned);
+        record.key = key.as_ref();
+        while let Err((_, again)) = producer.send(record) {
+            record = again;
+            producer.poll(Duration::from_millis(10));
+        }
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhooks_and_topics_become_the_documents_of_one_import() {
+    let kafka = Kafka::start("one", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 6).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(1, 2000);
+    let (by_webhook, others) = events.split_at(events.len() / 3);
+    let (by_file, by_topic) = others.split_at(events.len() / 3);
+    let first = setting.start(&folder.path().join("a"), "a");
+    let mut sender = Sender::new(first.address, "/webhook");
+    for event in by_webhook {
+        sender.send(event).await.unwrap();
+    }
+    first.wait_for("/metrics", "callscope_queue_depth 0\n").await;
+    let second = setting.start(&folder.path().join("b"), "b");
+    let file = folder.path().join("cdr.log");
+    std::fs::write(&file, by_file.join("\n")).unwrap();
+    let sent = setting
+        .command(&folder.path().join("c"), "c")
+        .args(["import", "--to", "kafka"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert!(sent.status.success(), "{told}");
+    assert!(told.contains(&format!("{} sent, 0 skipped, 0 refused", by_file.len())), "{told}");
+    produce(&kafka, "events", by_topic);
+    setting.is_settled(&first).await;
+    let expected = imported(&events);
+    assert_same(&setting.documents(), &expected);
+    first.stop();
+    second.stop();
+
+    // Everything is accounted for, and what somebody deletes is missed.
+    let raw = setting.documents().into_values().filter(|(version, _)| version.is_none()).count();
+    for (count, code) in [(raw, 0), (raw - 1, 6)] {
+        double.answers(&[(Method::POST, "/openvidu/_count", 200, json!({ "count": count }))]);
+        let mut command = setting.command(&folder.path().join("e"), "");
+        let audited = command.arg("audit").output().unwrap();
+        let told = String::from_utf8_lossy(&audited.stdout).into_owned();
+        assert_eq!(audited.status.code(), Some(code), "{told}");
+        assert!(told.contains(&format!("records: {} = ", events.len())), "{told}");
+        assert_eq!(told.contains("gap: openvidu holds"), code == 6, "{told}");
+    }
+
+    // The topic folded into another index gives the same, and one session of it alone its documents.
+    let session = events[0].split("\"sessionId\":\"").nth(1).unwrap().split('"').next().unwrap();
+    for chosen in [None, Some(session)] {
+        let again = Double::start().await;
+        let mut command = setting.command(&folder.path().join("d"), "");
+        command
+            .env("CALLSCOPE__ELASTICSEARCH__URLS", format!("http://{}", again.address))
+            .args(["replay", "--into", "again"])
+            .args(chosen.iter().flat_map(|session| ["--session", session]));
+        let replayed =
+            tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let told = String::from_utf8_lossy(&replayed.stderr).into_owned();
+        assert!(replayed.status.success(), "{told}");
+        let other = Setting { double: &again, ..setting };
+        let mut found = other.documents();
+        found.retain(|_, (version, _)| version.is_none_or(|version| version >> 40 > 0));
+        let mut wanted = expected.clone();
+        wanted.retain(|_, (_, json)| chosen.is_none_or(|session| json["sessionId"] == session));
+        assert!(!wanted.is_empty());
+        assert_same(&found, &wanted);
+        let indices = again.documents().into_values().map(|(index, _, _)| index);
+        assert!(indices.into_iter().all(|index| index.starts_with("again-events-")));
+    }
+    assert_eq!(kafka.lag("g", "events"), 0);
+}
+
+/// Something that happens to an instance.
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    Kill,
+    Stop,
+    Start,
+}
+
+/// Three instances and twelve partitions: again and again one is killed, stopped or started, while events come.
+async fn chaos(kafka: &Kafka, seed: u64, events: usize) {
+    let double = Double::start().await;
+    let topic: &'static str = format!("chaos-{seed}").leak();
+    let setting = Setting { kafka, double: &double, group: topic, topic };
+    kafka.topic(topic, 12).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(seed, events);
+    let expected = imported(&events);
+    let names = ["a", "b", "c"];
+    let data_dir = |place: usize| folder.path().join(names[place]);
+    let mut rng = Rng::new(seed);
+    let mut instances: Vec<Option<Instance>> =
+        (0..3).map(|place| Some(setting.start(&data_dir(place), names[place]))).collect();
+    let parts: Vec<&[String]> = events.chunks(events.len().div_ceil(10)).collect();
+    for part in parts {
+        produce(kafka, topic, part);
+        for _ in 0..2 {
+            let place = usize::try_from(rng.below(3)).unwrap();
+            let blow = match (&instances[place], rng.below(3)) {
+                (None, _) => Blow::Start,
+                (Some(_), 0) => Blow::Stop,
+                (Some(_), _) => Blow::Kill,
+            };
+            match (blow, instances[place].take()) {
+                (Blow::Kill, Some(instance)) => instance.kill(),
+                (Blow::Stop, Some(instance)) => instance.stop(),
+                _ => instances[place] = Some(setting.start(&data_dir(place), names[place])),
+            }
+            // At whatever moment of a cycle, a rebalance or a restore.
+            tokio::time::sleep(Duration::from_millis(rng.below(2000))).await;
+        }
+    }
+    for (place, instance) in instances.iter_mut().enumerate() {
+        instance.get_or_insert_with(|| setting.start(&data_dir(place), names[place]));
+    }
+    setting.is_settled(instances[0].as_ref().unwrap()).await;
+    assert_same(&setting.documents(), &expected);
+    instances.into_iter().flatten().for_each(Instance::stop);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_to_instances_the_documents_are_those_of_one_import() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let (seeds, first) = (number("SEEDS", 2), number("SEED", 1));
+    let events = usize::try_from(number("EVENTS", 20_000)).unwrap();
+    let kafka = Kafka::start("chaos", 1);
+    for seed in first..first + seeds {
+        chaos(&kafka, seed, events).await;
+    }
+}
+
+/// The points stand only in debug builds.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dying_at_each_point_of_a_cycle_changes_nothing() {
+    let kafka = Kafka::start("points", 1);
+    let events = load(3, 1500);
+    let expected = imported(&events);
+    for (point, count) in [
+        ("bulk", 3),
+        ("bulk-answered", 2),
+        ("in-transaction", 2),
+        ("before-commit", 2),
+        ("committed", 2),
+        ("restore", 2),
+        ("revoke", 1),
+    ] {
+        let double = Double::start().await;
+        let topic: &'static str = format!("at-{point}").leak();
+        let setting = Setting { kafka: &kafka, double: &double, group: topic, topic };
+        kafka.topic(topic, 4).await;
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("a");
+        let (before, after) = events.split_at(events.len() / 2);
+        produce(&kafka, topic, before);
+        if point == "restore" {
+            let calm = setting.start(&data_dir, "a");
+            setting.is_settled(&calm).await;
+            calm.stop();
+        }
+        let dying = [("CALLSCOPE_KILL_POINT", &*format!("{point}:{count}"))];
+        let mut dying = setting.start_with(&data_dir, "a", &dying);
+        let other = (point == "revoke").then(|| {
+            holds(&dying);
+            setting.start(&folder.path().join("b"), "b")
+        });
+        let feeding = std::thread::scope(|scope| {
+            // Cycles come as long as events do.
+            scope.spawn(|| {
+                for part in after.chunks(100) {
+                    produce(&kafka, topic, part);
+                }
+            });
+            dying.process.wait().unwrap()
+        });
+        let signal = std::os::unix::process::ExitStatusExt::signal(&feeding);
+        assert_eq!(signal, Some(6), "{point}: {feeding}\n{}", dying.told.lock().unwrap());
+        let again = setting.start(&data_dir, "a");
+        setting.is_settled(&again).await;
+        assert_same(&setting.documents(), &expected);
+        again.stop();
+        other.into_iter().for_each(Instance::stop);
+    }
+}
+
+/// Waits until an instance has told that it holds partitions.
+fn holds(instance: &Instance) {
+    while !instance.told.lock().unwrap().contains("state of the partitions is here") {
+        std::thread::yield_now();
+    }
+}
+
+/// Signals a process.
+fn signal(instance: &Instance, name: &str) {
+    let id = instance.process.id().to_string();
+    assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_dies_and_comes_back_costs_nothing() {
+    let mut kafka = Kafka::start("broker", 1);
+    let double = Double::start().await;
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(5, 6000);
+    let brokers = kafka.brokers.clone();
+    let sent = events.clone();
+    let producing = std::thread::spawn(move || {
+        for part in sent.chunks(300) {
+            produce_to(&brokers, "events", part);
+        }
+    });
+    let instance = {
+        let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+        let instance = setting.start(&folder.path().join("a"), "a");
+        holds(&instance);
+        instance
+    };
+    for _ in 0..2 {
+        let seen = double.documents().len();
+        while double.documents().len() < (seen + 200).min(events.len() / 2) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        kafka.kill(0);
+        kafka.run(0);
+        kafka.is_ready(1);
+    }
+    producing.join().unwrap();
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&events));
+    // Nobody says any more that they are away, though nothing comes.
+    kafka.kill(0);
+    instance.wait_for("/readyz", "no broker answers").await;
+    kafka.run(0);
+    instance.wait_for("/readyz", "\"ready\":true").await;
+    instance.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_was_stalled_saves_nothing_when_it_wakes() {
+    let kafka = Kafka::start("stalled", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(6, 4000);
+    let (first, rest) = events.split_at(1000);
+    let stalled = setting.start(&folder.path().join("a"), "a");
+    holds(&stalled);
+    produce(&kafka, "events", first);
+    while double.documents().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    signal(&stalled, "-STOP");
+    let other = setting.start(&folder.path().join("b"), "b");
+    let (second, last) = rest.split_at(2000);
+    produce(&kafka, "events", second);
+    // The group waits for the one that says nothing until its session is over.
+    setting.is_settled(&other).await;
+    signal(&stalled, "-CONT");
+    produce(&kafka, "events", last);
+    setting.is_settled(&other).await;
+    assert_same(&setting.documents(), &imported(&events));
+    stalled.stop();
+    other.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_away_costs_no_membership_and_no_memory() {
+    let kafka = Kafka::start("away", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(7, 20_000);
+    let indices: Vec<String> = (1..=12)
+        .flat_map(|month| [2023, 2024].map(|year| format!("openvidu-events-{year}.{month:02}")))
+        .collect();
+    let indices: Vec<&str> = indices.iter().map(String::as_str).collect();
+    double.ill(&indices, 503, "unavailable_shards_exception", "away");
+    let small = [("CALLSCOPE__KAFKA__QUEUE_BYTES", "1000000")];
+    let instance = setting.start_with(&folder.path().join("a"), "a", &small);
+    holds(&instance);
+    produce(&kafka, "events", &events);
+    // Three of its sessions pass.
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    assert!(instance.get("/readyz").await.contains("\"held\":[0,1,2,3]"));
+    assert!(instance.get("/readyz").await.contains("the sink is away"));
+    let memory =
+        std::fs::read_to_string(format!("/proc/{}/status", instance.process.id())).unwrap();
+    let resident = memory.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
+    let resident: u64 = resident.strip_suffix("kB").unwrap().trim().parse().unwrap();
+    assert!(resident < 200_000, "{resident} kB");
+    double.ill(&[], 0, "", "");
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&events));
+    assert!(!instance.told.lock().unwrap().contains("partitions taken away"));
+    instance.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
+    let kafka = Kafka::start("poison", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 2).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(8, 500);
+    produce(&kafka, "events", &events);
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().unwrap();
+    let large = "x".repeat(900_000);
+    for payload in [Some("garbage"), None, Some("{\"event\":\"x\"}"), Some(&large)] {
+        let mut record = BaseRecord::<str, str>::to("events").key("key");
+        record.payload = payload;
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+    let instance = setting.start(&folder.path().join("a"), "a");
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&events));
+    let letters = kafka.records("g-dead-letters");
+    let mut reasons: Vec<&str> = letters.iter().map(|letter| letter.header("reason")).collect();
+    reasons.sort_unstable();
+    assert_eq!(reasons.len(), 4, "{reasons:?}");
+    assert!(reasons.contains(&"a record without a value"), "{reasons:?}");
+    for letter in &letters {
+        assert_eq!(letter.header("topic"), "events");
+        let (partition, offset) = (letter.header("partition"), letter.header("offset"));
+        assert_eq!(letter.key, format!("record/kafka/events/{partition}@{offset}"));
+    }
+    assert!(letters.iter().any(|letter| letter.value == b"garbage"));
+    assert!(letters.iter().any(|letter| letter.value.len() == large.len()));
+
+    // The command works on the topic, beside a group that runs.
+    let run = |arguments: &[&str]| {
+        let mut command = setting.command(&folder.path().join("b"), "");
+        let output = command.arg("dead-letters").args(arguments).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let garbage = letters.iter().find(|letter| letter.value == b"garbage").unwrap();
+    assert_eq!(run(&["list"]).lines().count(), 4);
+    assert!(run(&["show", &garbage.key]).contains("garbage"));
+    assert!(run(&["discard", &letters[0].key]).contains("1 discarded"));
+    assert_eq!(run(&["list"]).lines().count(), 3);
+    // What is tried again comes back as what it is, in another place.
+    assert!(run(&["retry", "--all"]).contains("3 tried again"));
+    setting.is_settled(&instance).await;
+    let again = run(&["list"]);
+    assert_eq!(again.lines().count(), 3, "{again}");
+    assert!(!again.contains(&format!("{}\t", garbage.key)), "{again}");
+    instance.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_instance_shows_what_is_open_anywhere_and_one_counts_it() {
+    let kafka = Kafka::start("view", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let counting = [("CALLSCOPE__STATS__EVERY", "60s")];
+    let first = setting.start_with(&folder.path().join("a"), "a", &counting);
+    let second = setting.start_with(&folder.path().join("b"), "b", &counting);
+    let now = chrono::Utc::now().timestamp_millis();
+    // Begun ten minutes ago and still open: ticks of which all lanes can tell.
+    let events: Vec<String> = (0..40)
+        .flat_map(|number| {
+            let (id, start) = (format!("s{number}"), now - 600_000 + number);
+            let unique = format!("{id}_{start}");
+            [
+                json!({"event":"sessionCreated","sessionId":id,"uniqueSessionId":unique,"timestamp":start}),
+                json!({"event":"participantJoined","sessionId":id,"uniqueSessionId":unique,"timestamp":start + 1,
+                       "connectionId":format!("con_{number}"),"location":"unknown","ip":"10.0.0.1","platform":"x"}),
+                json!({"event":"signalSent","sessionId":id,"uniqueSessionId":unique,"timestamp":now - 1000,"type":"t","data":"d"}),
+            ]
+        })
+        .map(|event| event.to_string())
+        .collect();
+    produce(&kafka, "events", &events);
+    setting.is_settled(&first).await;
+    for instance in [&first, &second] {
+        instance.wait_for("/api/sessions?limit=1", "\"sessions\":40").await;
+        let held = instance.get("/readyz").await;
+        assert!(held.contains("\"ready\":true"), "{held}");
+    }
+    let counted = || {
+        let documents = double.documents().into_values().map(|(_, _, json)| json);
+        documents
+            .filter(|json| json["elastic_type"] == "platformStats" && json["scope"] == "cluster")
+            .map(|json| json["num_sessions"].as_i64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    while counted().len() < 5 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(counted().iter().all(|count| *count == 40), "{:?}", counted());
+
+    // Records that are keyed by something else are noticed: the same session in another partition.
+    let other = (0..4).find(|place| {
+        callscope::kafka::key::partition(b"s0", 4)
+            != callscope::kafka::key::partition(place.to_string().as_bytes(), 4)
+    });
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("partitioner", "murmur2")
+        .create()
+        .unwrap();
+    let key = other.unwrap().to_string();
+    producer
+        .send(BaseRecord::to("events").key(&key).payload(&events[1]))
+        .map_err(|(error, _)| error)
+        .unwrap();
+    producer.flush(Duration::from_secs(60)).unwrap();
+    first.wait_for("/readyz", "session s0 is in partitions").await;
+    first.stop();
+    second.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_with_wrong_keys_are_taken_over_by_session() {
+    let kafka = Kafka::start("rekey", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    kafka.topic("unkeyed", 3).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(9, 3000);
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().unwrap();
+    for event in &events {
+        producer.send(BaseRecord::<(), str>::to("unkeyed").payload(event)).unwrap();
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+    let from = [("CALLSCOPE__KAFKA__REKEY_FROM", "unkeyed")];
+    let instance = setting.start_with(&folder.path().join("a"), "a", &from);
+    while kafka.lag("g-rekey", "unkeyed") > 0 {
+        instance.get("/healthz").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&events));
+    assert!(instance.get("/readyz").await.contains("\"ready\":true"));
+    instance.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_three_brokers_one_may_die_at_a_time() {
+    let mut kafka = Kafka::start("three", 3);
+    let double = Double::start().await;
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(10, 4000);
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    let instance = setting.start(&folder.path().join("a"), "a");
+    holds(&instance);
+    // Whichever coordinates the group or its transactions is among them.
+    for (node, part) in events.chunks(events.len().div_ceil(3)).enumerate() {
+        kafka.kill(node);
+        produce(&kafka, "events", part);
+        kafka.run(node);
+        kafka.is_ready(3);
+    }
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&events));
+    instance.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_do_not_fit_together_are_refused_by_name() {
+    let kafka = Kafka::start("counts", 1);
+    let double = Double::start().await;
+    kafka.topic("four", 4).await;
+    kafka.topic("six", 6).await;
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |topics: &'static str, group: &'static str| {
+        let setting = Setting { kafka: &kafka, double: &double, group, topic: topics };
+        let output = setting.command(&folder.path().join("a"), "a").arg("serve").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        told
+    };
+    let told = refused("four,six", "g");
+    assert!(told.contains("four has 4 partitions, six has 6 partitions"), "{told}");
+    let told = refused("nowhere", "g");
+    assert!(told.contains("there is no topic nowhere"), "{told}");
+
+    // Partitions that were added move sessions to other lanes than their state is in.
+    let setting = Setting { kafka: &kafka, double: &double, group: "h", topic: "four" };
+    produce(&kafka, "four", &load(11, 300));
+    let instance = setting.start(&folder.path().join("a"), "a");
+    setting.is_settled(&instance).await;
+    instance.stop();
+    kafka.grow("four", 5).await;
+    let told = refused("four", "h");
+    assert!(told.contains("h-state has 4 partitions and four has 5"), "{told}");
+
+    // The same while an instance runs: it ends, and says so.
+    let setting = Setting { kafka: &kafka, double: &double, group: "j", topic: "four" };
+    let mut running = setting.start(&folder.path().join("a"), "a");
+    holds(&running);
+    kafka.grow("four", 7).await;
+    let ended = tokio::task::block_in_place(|| running.process.wait().unwrap());
+    let told = running.told.lock().unwrap().clone();
+    assert_eq!(ended.code(), Some(3), "{told}");
+    assert!(told.contains("j-state has 5 partitions and four has 7"), "{told}");
+
+    // Offsets whose state somebody has deleted.
+    let setting = Setting { kafka: &kafka, double: &double, group: "i", topic: "six" };
+    produce(&kafka, "six", &load(12, 300));
+    let instance = setting.start(&folder.path().join("a"), "a");
+    setting.is_settled(&instance).await;
+    instance.stop();
+    kafka.delete("i-state").await;
+    let told = refused("six", "i");
+    assert!(told.contains("its state in topic i-state") && told.contains("kafka.group"), "{told}");
+}

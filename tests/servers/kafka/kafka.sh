@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# A real Kafka (KRaft) for tests: one node, or three.
+#   kafka.sh fetch                    jars, once
+#   kafka.sh format FOLDER PORT [N]   prepares N nodes in FOLDER/1.. and prints their addresses: clients at PORT.., controllers
+#                                     at PORT+10..
+#   kafka.sh run FOLDER I             becomes node I: its process is the broker's own, ended by TERM or KILL, and run again on
+#                                     the same folder
+# Jars are kept in CALLSCOPE_SERVERS_DIR, /var/tmp/callscope-servers if that is not set.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+kept=${CALLSCOPE_SERVERS_DIR:-/var/tmp/callscope-servers}
+version=4.3.1
+lib=$kept/kafka-$version
+# The serial collector and the first compiler alone start sooner and take less.
+java=(java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=64m
+  -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$lib/*")
+
+fetch() {
+  [ -e "$lib/.done" ] && return 0
+  mkdir -p "$kept"
+  rm -rf "$lib"
+  mvn -q -B -f "$here/pom.xml" -Dkafka.version=$version dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$lib" >&2
+  touch "$lib/.done"
+}
+
+format() {
+  local folder=$1 port=$2 nodes=${3:-1} copies=1 in_step=1 session=1000 i
+  local controllers='' clients='' first=''
+  [ "$nodes" -ge 3 ] && copies=3 in_step=2 session=3000
+  for ((i = 1; i <= nodes; i++)); do
+    clients+=,127.0.0.1:$((port + i - 1))
+    controllers+=,127.0.0.1:$((port + 9 + i))
+    # 16 bytes as base64 without padding.
+    first+=,$i@127.0.0.1:$((port + 9 + i)):callscopetests000000${i}A
+  done
+  for ((i = 1; i <= nodes; i++)); do
+    mkdir -p "$folder/$i"
+    sed -e "s|@NODE@|$i|" -e "s|@PORT@|$((port + i - 1))|" -e "s|@CONTROL@|$((port + 9 + i))|" -e "s|@CONTROLLERS@|${controllers#,}|" \
+      -e "s|@FOLDER@|$folder/$i|" -e "s|@COPIES@|$copies|" -e "s|@IN_STEP@|$in_step|" -e "s|@SESSION@|$session|" \
+      "$here/server.properties" > "$folder/$i/server.properties"
+    "${java[@]}" kafka.tools.StorageTool format --ignore-formatted -t callscopecluster0000AA -c "$folder/$i/server.properties" \
+      --initial-controllers "${first#,}" > "$folder/$i/format.log" 2>&1 || { cat "$folder/$i/format.log" >&2; exit 1; }
+  done
+  echo "${clients#,}"
+}
+
+run() {
+  exec "${java[@]}" kafka.Kafka "$1/$2/server.properties"
+}
+
+case ${1:-} in
+  fetch | format | run) "$@" ;;
+  *) sed -n '2,9p' "$0"; exit 2 ;;
+esac

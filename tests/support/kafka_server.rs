@@ -1,0 +1,244 @@
+//! A real Kafka for a test: started in a folder of its own, ended and removed with the test.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::Offset;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/kafka/kafka.sh");
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub struct Kafka {
+    folder: PathBuf,
+    pub brokers: String,
+    nodes: Vec<Option<Child>>,
+}
+
+impl Kafka {
+    /// One node, or three.
+    pub fn start(name: &str, nodes: usize) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("callscope-kafka-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let port = free_ports(u16::try_from(nodes).unwrap());
+        let formatted = Command::new(SCRIPT)
+            .arg("format")
+            .arg(&folder)
+            .args([port.to_string(), nodes.to_string()])
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(formatted.status.success());
+        let brokers = String::from_utf8(formatted.stdout).unwrap().trim().to_owned();
+        let mut kafka = Self { folder, brokers, nodes: (0..nodes).map(|_| None).collect() };
+        for node in 0..nodes {
+            kafka.run(node);
+        }
+        kafka.is_ready(nodes);
+        kafka
+    }
+
+    /// Runs a node that does not run.
+    pub fn run(&mut self, node: usize) {
+        let number = (node + 1).to_string();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.join(&number).join("log"))
+            .unwrap();
+        let process = Command::new(SCRIPT)
+            .arg("run")
+            .arg(&self.folder)
+            .arg(number)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.nodes[node] = Some(process);
+    }
+
+    /// `kill -9`: the script has become the broker.
+    pub fn kill(&mut self, node: usize) {
+        let mut process = self.nodes[node].take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client
+            .set("bootstrap.servers", &self.brokers)
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "200")
+            .set("log_level", "0");
+        client
+    }
+
+    /// Waits until so many nodes take part: only those that serve are in the metadata.
+    pub fn is_ready(&mut self, nodes: usize) {
+        let asking: BaseConsumer = self.client().create().unwrap();
+        loop {
+            let metadata = asking.fetch_metadata(None, Duration::from_secs(1));
+            if metadata.is_ok_and(|told| told.brokers().len() >= nodes) {
+                return;
+            }
+            for (index, node) in self.nodes.iter_mut().enumerate() {
+                if let Some(ended) = node.as_mut().and_then(|node| node.try_wait().unwrap()) {
+                    let log = self.folder.join((index + 1).to_string()).join("log");
+                    panic!("{ended}: {}", std::fs::read_to_string(log).unwrap());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    pub async fn topic(&self, name: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+        let made = admin.create_topics([&topic], &options).await.unwrap();
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// Gives a topic more partitions.
+    pub async fn grow(&self, name: &str, partitions: usize) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+        let grown = NewPartitions::new(name, partitions);
+        let made = admin.create_partitions([&grown], &options).await.unwrap();
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// Deletes a topic, and waits until it is gone.
+    pub async fn delete(&self, name: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+        let made = admin.delete_topics(&[name], &options).await.unwrap();
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        let asking: BaseConsumer = self.client().create().unwrap();
+        while asking
+            .fetch_metadata(None, ANSWER_WITHIN)
+            .unwrap()
+            .topics()
+            .iter()
+            .any(|topic| topic.name() == name)
+        {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Records of a topic that a group has not dealt with yet.
+    pub fn lag(&self, group: &str, topic: &str) -> u64 {
+        let asking: BaseConsumer = self
+            .client()
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .create()
+            .unwrap();
+        let metadata = asking.fetch_metadata(Some(topic), ANSWER_WITHIN).unwrap();
+        let mut asked = TopicPartitionList::new();
+        for partition in metadata.topics()[0].partitions() {
+            asked.add_partition(topic, partition.id());
+        }
+        let Ok(committed) = asking.committed_offsets(asked, ANSWER_WITHIN) else { return u64::MAX };
+        let mut lag = 0;
+        for element in committed.elements() {
+            let Ok((_, end)) = asking.fetch_watermarks(topic, element.partition(), ANSWER_WITHIN)
+            else {
+                return u64::MAX;
+            };
+            let dealt = match element.offset() {
+                Offset::Offset(offset) => offset,
+                _ => 0,
+            };
+            lag += u64::try_from(end - dealt).unwrap();
+        }
+        lag
+    }
+}
+
+/// A record as it stands in a topic.
+#[derive(Debug)]
+pub struct Stored {
+    pub key: String,
+    pub value: Vec<u8>,
+    headers: Vec<(String, String)>,
+}
+
+impl Stored {
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
+impl Kafka {
+    /// Everything in a topic of one partition.
+    pub fn records(&self, topic: &str) -> Vec<Stored> {
+        let reader: BaseConsumer = self
+            .client()
+            .set("group.id", "reader")
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .create()
+            .unwrap();
+        let mut all = TopicPartitionList::new();
+        all.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+        reader.assign(&all).unwrap();
+        let mut records = Vec::new();
+        loop {
+            match reader.poll(ANSWER_WITHIN).unwrap() {
+                Ok(message) => {
+                    let text = |bytes: Option<&[u8]>| {
+                        String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+                    };
+                    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+                    records.push(Stored {
+                        key: text(message.key()),
+                        value: message.payload().unwrap_or_default().to_vec(),
+                        headers: headers
+                            .map(|header| (header.key.to_owned(), text(header.value)))
+                            .collect(),
+                    });
+                }
+                Err(KafkaError::PartitionEOF(_)) => return records,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        for node in self.nodes.iter_mut().flatten() {
+            let _ended = node.kill();
+            let _reaped = node.wait();
+        }
+        let _removed = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A port after which so many are free, as are so many from ten further on. Below those that the kernel gives to clients: one
+/// of them must not get a port between the kill of its server and the restart.
+fn free_ports(count: u16) -> u16 {
+    let first = u16::try_from(std::process::id() % 600).unwrap();
+    (0..600)
+        .map(|place| 20_000 + (first + place) % 600 * 20)
+        .find(|base| {
+            let mut ports = (0..count).flat_map(|node| [base + node, base + 10 + node]);
+            ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+        })
+        .unwrap()
+}
