@@ -583,10 +583,13 @@ async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
     for letter in &letters {
         assert_eq!(letter.header("topic"), "events");
         let (partition, offset) = (letter.header("partition"), letter.header("offset"));
-        assert_eq!(letter.key, format!("record/kafka/events/{partition}@{offset}"));
+        let key = format!("record/kafka/events/{partition}@{offset}");
+        assert_eq!(letter.key, key.as_bytes());
     }
-    assert!(letters.iter().any(|letter| letter.value == b"garbage"));
-    assert!(letters.iter().any(|letter| letter.value.len() == large.len()));
+    let value = |letter: &kafka_server::Stored| letter.value.clone().unwrap_or_default();
+    assert!(letters.iter().any(|letter| value(letter) == b"garbage"));
+    assert!(letters.iter().any(|letter| value(letter).len() == large.len()));
+    let key = |letter: &kafka_server::Stored| String::from_utf8(letter.key.clone()).unwrap();
 
     // The command works on the topic, beside a group that runs.
     let run = |arguments: &[&str]| {
@@ -596,17 +599,17 @@ async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
         assert!(output.status.success(), "{arguments:?}: {told}");
         String::from_utf8(output.stdout).unwrap()
     };
-    let garbage = letters.iter().find(|letter| letter.value == b"garbage").unwrap();
+    let garbage = key(letters.iter().find(|letter| value(letter) == b"garbage").unwrap());
     assert_eq!(run(&["list"]).lines().count(), 4);
-    assert!(run(&["show", &garbage.key]).contains("garbage"));
-    assert!(run(&["discard", &letters[0].key]).contains("1 discarded"));
+    assert!(run(&["show", &garbage]).contains("garbage"));
+    assert!(run(&["discard", &key(&letters[0])]).contains("1 discarded"));
     assert_eq!(run(&["list"]).lines().count(), 3);
     // What is tried again comes back as what it is, in another place.
     assert!(run(&["retry", "--all"]).contains("3 tried again"));
     setting.is_settled(&instance).await;
     let again = run(&["list"]);
     assert_eq!(again.lines().count(), 3, "{again}");
-    assert!(!again.contains(&format!("{}\t", garbage.key)), "{again}");
+    assert!(!again.contains(&format!("{garbage}\t")), "{again}");
     instance.stop();
 }
 
@@ -773,4 +776,46 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
     kafka.delete("i-state").await;
     let told = refused("six", "i");
     assert!(told.contains("its state in topic i-state") && told.contains("kafka.group"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_go_on_ends_and_says_why() {
+    let kafka = Kafka::start("ends", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    // Two processes of one name.
+    let mut first = setting.start(&folder.path().join("a"), "same");
+    holds(&first);
+    let second = setting.start(&folder.path().join("b"), "same");
+    let ended = tokio::task::block_in_place(|| first.process.wait().unwrap());
+    let told = first.told.lock().unwrap().clone();
+    assert_eq!(ended.code(), Some(3), "{told}");
+    assert!(told.contains("kafka.instance_id"), "{told}");
+    produce(&kafka, "events", &load(13, 300));
+    setting.is_settled(&second).await;
+    second.stop();
+
+    // The state of a version to come: it is refused, and stays as it is.
+    let state = kafka.last("g-state");
+    for (partition, key, value) in &state {
+        let newer = [&99_u32.to_le_bytes()[..], &value[4..]].concat();
+        kafka.put("g-state", *partition, key, &newer);
+    }
+    let output = setting.command(&folder.path().join("a"), "a").arg("serve").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("has format 99") && told.contains("g-state"), "{told}");
+
+    // The version that wrote it goes on where it stood.
+    for (partition, key, value) in &state {
+        kafka.put("g-state", *partition, key, value);
+    }
+    let again = setting.start(&folder.path().join("a"), "a");
+    let events = load(13, 300);
+    produce(&kafka, "events", &events);
+    setting.is_settled(&again).await;
+    assert_same(&setting.documents(), &imported(&events));
+    again.stop();
 }

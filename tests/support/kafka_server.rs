@@ -12,6 +12,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::Offset;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/kafka/kafka.sh");
@@ -171,8 +172,9 @@ impl Kafka {
 /// A record as it stands in a topic.
 #[derive(Debug)]
 pub struct Stored {
-    pub key: String,
-    pub value: Vec<u8>,
+    pub key: Vec<u8>,
+    /// `None`: a tombstone.
+    pub value: Option<Vec<u8>>,
     headers: Vec<(String, String)>,
 }
 
@@ -184,8 +186,39 @@ impl Stored {
 }
 
 impl Kafka {
+    /// The last value of every key of a compacted topic, by partition; tombstones are left out.
+    pub fn last(&self, topic: &str) -> Vec<(i32, Vec<u8>, Vec<u8>)> {
+        let asking: BaseConsumer = self.client().create().unwrap();
+        let metadata = asking.fetch_metadata(Some(topic), ANSWER_WITHIN).unwrap();
+        let count = i32::try_from(metadata.topics()[0].partitions().len()).unwrap();
+        let mut last = Vec::new();
+        for partition in 0..count {
+            let mut values = std::collections::BTreeMap::new();
+            for record in self.records_of(topic, partition) {
+                match record.value {
+                    Some(value) => values.insert(record.key, value),
+                    None => values.remove(&record.key),
+                };
+            }
+            last.extend(values.into_iter().map(|(key, value)| (partition, key, value)));
+        }
+        last
+    }
+
+    /// Writes one record.
+    pub fn put(&self, topic: &str, partition: i32, key: &[u8], value: &[u8]) {
+        let producer: BaseProducer = self.client().create().unwrap();
+        let record = BaseRecord::to(topic).partition(partition).key(key).payload(value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.flush(ANSWER_WITHIN).unwrap();
+    }
+
     /// Everything in a topic of one partition.
     pub fn records(&self, topic: &str) -> Vec<Stored> {
+        self.records_of(topic, 0)
+    }
+
+    fn records_of(&self, topic: &str, partition: i32) -> Vec<Stored> {
         let reader: BaseConsumer = self
             .client()
             .set("group.id", "reader")
@@ -195,7 +228,7 @@ impl Kafka {
             .create()
             .unwrap();
         let mut all = TopicPartitionList::new();
-        all.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+        all.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
         reader.assign(&all).unwrap();
         let mut records = Vec::new();
         loop {
@@ -206,8 +239,8 @@ impl Kafka {
                     };
                     let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
                     records.push(Stored {
-                        key: text(message.key()),
-                        value: message.payload().unwrap_or_default().to_vec(),
+                        key: message.key().unwrap_or_default().to_vec(),
+                        value: message.payload().map(<[u8]>::to_vec),
                         headers: headers
                             .map(|header| (header.key.to_owned(), text(header.value)))
                             .collect(),
