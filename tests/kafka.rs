@@ -32,7 +32,7 @@ mod elastic_double;
 mod kafka_server;
 
 use elastic_double::Double;
-use kafka_server::Kafka;
+use kafka_server::{Kafka, Wire};
 
 /// A process of a group.
 struct Instance {
@@ -328,10 +328,12 @@ enum Blow {
     Kill,
     Stop,
     Start,
+    /// From the brokers, for a while.
+    Cut,
 }
 
-/// Three instances and twelve partitions: again and again one is killed, stopped or started, while events come.
-async fn chaos(kafka: &Kafka, seed: u64, events: usize) {
+/// Three instances and twelve partitions: again and again one is killed, stopped, started or cut off, while events come.
+async fn chaos(kafka: &Kafka, wires: &[Wire; 3], seed: u64, events: usize) {
     let double = Double::start().await;
     let topic: &'static str = format!("chaos-{seed}").leak();
     let setting = Setting { kafka, double: &double, group: topic, topic };
@@ -342,29 +344,40 @@ async fn chaos(kafka: &Kafka, seed: u64, events: usize) {
     let names = ["a", "b", "c"];
     let data_dir = |place: usize| folder.path().join(names[place]);
     let mut rng = Rng::new(seed);
-    let mut instances: Vec<Option<Instance>> =
-        (0..3).map(|place| Some(setting.start(&data_dir(place), names[place]))).collect();
+    let start = |place: usize| {
+        let through = [("CALLSCOPE__KAFKA__BROKERS", &*wires[place].brokers)];
+        setting.start_with(&data_dir(place), names[place], &through)
+    };
+    let mut instances: Vec<Option<Instance>> = (0..3).map(|place| Some(start(place))).collect();
     let parts: Vec<&[String]> = events.chunks(events.len().div_ceil(10)).collect();
     for part in parts {
         produce(kafka, topic, part);
         for _ in 0..2 {
             let place = usize::try_from(rng.below(3)).unwrap();
-            let blow = match (&instances[place], rng.below(3)) {
+            let blow = match (&instances[place], rng.below(4)) {
                 (None, _) => Blow::Start,
                 (Some(_), 0) => Blow::Stop,
+                (Some(_), 1) => Blow::Cut,
                 (Some(_), _) => Blow::Kill,
             };
             match (blow, instances[place].take()) {
                 (Blow::Kill, Some(instance)) => instance.kill(),
                 (Blow::Stop, Some(instance)) => instance.stop(),
-                _ => instances[place] = Some(setting.start(&data_dir(place), names[place])),
+                (Blow::Cut, Some(instance)) => {
+                    wires[place].cut(true);
+                    instances[place] = Some(instance);
+                    // Shorter than its session, or longer.
+                    tokio::time::sleep(Duration::from_millis(rng.below(9000))).await;
+                    wires[place].cut(false);
+                }
+                _ => instances[place] = Some(start(place)),
             }
             // At whatever moment of a cycle, a rebalance or a restore.
             tokio::time::sleep(Duration::from_millis(rng.below(2000))).await;
         }
     }
     for (place, instance) in instances.iter_mut().enumerate() {
-        instance.get_or_insert_with(|| setting.start(&data_dir(place), names[place]));
+        instance.get_or_insert_with(|| start(place));
     }
     setting.is_settled(instances[0].as_ref().unwrap()).await;
     assert_same(&setting.documents(), &expected);
@@ -379,8 +392,9 @@ async fn whatever_happens_to_instances_the_documents_are_those_of_one_import() {
     let (seeds, first) = (number("SEEDS", 2), number("SEED", 1));
     let events = usize::try_from(number("EVENTS", 20_000)).unwrap();
     let kafka = Kafka::start("chaos", 1);
+    let wires = [kafka.wire(0).await, kafka.wire(1).await, kafka.wire(2).await];
     for seed in first..first + seeds {
-        chaos(&kafka, seed, events).await;
+        chaos(&kafka, &wires, seed, events).await;
     }
 }
 

@@ -272,3 +272,112 @@ impl Transactions {
         self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::topic_partition_list::Offset;
+    use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
+
+    use super::*;
+    use crate::config::Config;
+
+    /// A cluster in this process that answers with the errors it is told to; it is no broker otherwise.
+    struct Bench {
+        cluster: MockCluster<'static, DefaultProducerContext>,
+        config: KafkaConfig,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let cluster = MockCluster::new(1).unwrap();
+            cluster.create_topic("state", 1, 1).unwrap();
+            cluster.create_topic("input", 1, 1).unwrap();
+            let mut config = Config::load(None, std::iter::empty()).unwrap().config.kafka;
+            config.brokers = vec![cluster.bootstrap_servers()];
+            Self { cluster, config }
+        }
+
+        fn commit(&self, errors: &[(Api, &[Error])]) -> Result<(), NotSaved> {
+            let transactions = Transactions::new(&self.config, "name", &|| false).unwrap();
+            for (api, errors) in errors {
+                self.cluster.request_errors(*api, errors);
+            }
+            let member: BaseConsumer =
+                client(&self.config).set("group.id", "group").create().unwrap();
+            let mut offsets = TopicPartitionList::new();
+            offsets.add_partition_offset("input", 0, Offset::Offset(7)).unwrap();
+            let sent = || {
+                [Sent {
+                    topic: "state",
+                    partition: Some(0),
+                    key: b"key",
+                    value: Some(b"value"),
+                    headers: None,
+                }]
+            };
+            transactions.commit(sent, &offsets, &member.group_metadata().unwrap(), &|| false)
+        }
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again() {
+        let bench = Bench::new();
+        bench.commit(&[]).unwrap();
+        for errors in [
+            (Api::AddPartitionsToTxn, Error::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS),
+            (Api::AddOffsetsToTxn, Error::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE),
+            (Api::TxnOffsetCommit, Error::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS),
+            (Api::EndTxn, Error::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE),
+            (Api::Produce, Error::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION),
+        ] {
+            bench.commit(&[(errors.0, &[errors.1, errors.1])]).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_has_to_be_undone_is_made_anew() {
+        let bench = Bench::new();
+        for errors in [
+            (Api::Produce, Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
+            (Api::AddPartitionsToTxn, Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
+        ] {
+            bench.commit(&[(errors.0, &[errors.1])]).unwrap();
+        }
+    }
+
+    #[test]
+    fn partitions_that_belong_to_others_are_left_alone() {
+        let bench = Bench::new();
+        for error in [
+            Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+            Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+            Error::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID,
+        ] {
+            let told = bench.commit(&[(Api::TxnOffsetCommit, &[error])]);
+            assert!(matches!(told, Err(NotSaved::NotOurs(_))), "{error:?}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_producer_whose_name_another_has_is_fenced() {
+        let bench = Bench::new();
+        for errors in [
+            (Api::AddPartitionsToTxn, Error::RD_KAFKA_RESP_ERR_PRODUCER_FENCED),
+            (Api::EndTxn, Error::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH),
+        ] {
+            let told = bench.commit(&[(errors.0, &[errors.1])]);
+            assert!(matches!(told, Err(NotSaved::Fenced(_))), "{errors:?}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_producer_of_no_use_is_given_up() {
+        let bench = Bench::new();
+        let error = Error::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+        let told = bench.commit(&[(Api::AddPartitionsToTxn, &[error])]);
+        assert!(matches!(told, Err(NotSaved::Broken(_))), "{told:?}");
+    }
+}

@@ -1,6 +1,5 @@
 //! A real Kafka for a test: started in a folder of its own, ended and removed with the test.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -14,6 +13,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::Offset;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/kafka/kafka.sh");
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -169,6 +170,49 @@ impl Kafka {
     }
 }
 
+/// Stands between a client and its own door of a broker.
+#[derive(Debug)]
+pub struct Wire {
+    pub brokers: String,
+    is_cut: watch::Sender<bool>,
+}
+
+impl Wire {
+    /// While it is cut, connections break and none is made.
+    pub fn cut(&self, is_cut: bool) {
+        self.is_cut.send_replace(is_cut);
+    }
+}
+
+impl Kafka {
+    /// The wire of one of three clients of a single node.
+    pub async fn wire(&self, client: u16) -> Wire {
+        let port: u16 = self.brokers.rsplit(':').next().unwrap().parse().unwrap();
+        let (door, proxy) = (port + 20 + client, port + 30 + client);
+        let listener = TcpListener::bind(("127.0.0.1", proxy)).await.unwrap();
+        let is_cut = watch::Sender::new(false);
+        let watched = is_cut.subscribe();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut watched = watched.clone();
+                tokio::spawn(async move {
+                    if *watched.borrow_and_update() {
+                        return;
+                    }
+                    let Ok(mut broker) = TcpStream::connect(("127.0.0.1", door)).await else {
+                        return;
+                    };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut broker) => {}
+                        _ = watched.wait_for(|is_cut| *is_cut) => {}
+                    }
+                });
+            }
+        });
+        Wire { brokers: format!("127.0.0.1:{proxy}"), is_cut }
+    }
+}
+
 /// A record as it stands in a topic.
 #[derive(Debug)]
 pub struct Stored {
@@ -263,15 +307,16 @@ impl Drop for Kafka {
     }
 }
 
-/// A port after which so many are free, as are so many from ten further on. Below those that the kernel gives to clients: one
+/// A port after which so many are free, as are so many from ten further on, and three from twenty and from thirty. Below those that the kernel gives to clients: one
 /// of them must not get a port between the kill of its server and the restart.
 fn free_ports(count: u16) -> u16 {
-    let first = u16::try_from(std::process::id() % 600).unwrap();
-    (0..600)
-        .map(|place| 20_000 + (first + place) % 600 * 20)
+    let first = u16::try_from(std::process::id() % 300).unwrap();
+    (0..300)
+        .map(|place| 20_000 + (first + place) % 300 * 40)
         .find(|base| {
-            let mut ports = (0..count).flat_map(|node| [base + node, base + 10 + node]);
-            ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+            let doors = (20..23).chain(30..33).map(|door| base + door);
+            let nodes = (0..count).flat_map(|node| [base + node, base + 10 + node]);
+            nodes.chain(doors).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
         })
         .unwrap()
 }

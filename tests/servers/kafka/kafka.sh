@@ -2,7 +2,8 @@
 # A real Kafka (KRaft) for tests: one node, or three.
 #   kafka.sh fetch                    jars, once
 #   kafka.sh format FOLDER PORT [N]   prepares N nodes in FOLDER/1.. and prints their addresses: clients at PORT.., controllers
-#                                     at PORT+10..
+#                                     at PORT+10.. A single node has three more doors at PORT+20.. and says that they are
+#                                     at PORT+30..: there a test can stand in between
 #   kafka.sh run FOLDER I             becomes node I: its process is the broker's own, ended by TERM or KILL, and run again on
 #                                     the same folder
 # Jars are kept in CALLSCOPE_SERVERS_DIR, /var/tmp/callscope-servers if that is not set.
@@ -25,7 +26,7 @@ fetch() {
 
 format() {
   local folder=$1 port=$2 nodes=${3:-1} copies=1 in_step=1 session=1000 i
-  local controllers='' clients='' first=''
+  local controllers='' clients='' first='' doors='' proxies=''
   [ "$nodes" -ge 3 ] && copies=3 in_step=2 session=3000
   for ((i = 1; i <= nodes; i++)); do
     clients+=,127.0.0.1:$((port + i - 1))
@@ -33,10 +34,15 @@ format() {
     # 16 bytes as base64 without padding.
     first+=,$i@127.0.0.1:$((port + 9 + i)):callscopetests000000${i}A
   done
+  if [ "$nodes" = 1 ]; then
+    doors=,A://127.0.0.1:$((port + 20)),B://127.0.0.1:$((port + 21)),C://127.0.0.1:$((port + 22))
+    proxies=,A://127.0.0.1:$((port + 30)),B://127.0.0.1:$((port + 31)),C://127.0.0.1:$((port + 32))
+  fi
   for ((i = 1; i <= nodes; i++)); do
     mkdir -p "$folder/$i"
     sed -e "s|@NODE@|$i|" -e "s|@PORT@|$((port + i - 1))|" -e "s|@CONTROL@|$((port + 9 + i))|" -e "s|@CONTROLLERS@|${controllers#,}|" \
       -e "s|@FOLDER@|$folder/$i|" -e "s|@COPIES@|$copies|" -e "s|@IN_STEP@|$in_step|" -e "s|@SESSION@|$session|" \
+      -e "s|@DOORS@|$doors|" -e "s|@PROXIES@|$proxies|" \
       "$here/server.properties" > "$folder/$i/server.properties"
     "${java[@]}" kafka.tools.StorageTool format --ignore-formatted -t callscopecluster0000AA -c "$folder/$i/server.properties" \
       --initial-controllers "${first#,}" > "$folder/$i/format.log" 2>&1 || { cat "$folder/$i/format.log" >&2; exit 1; }
@@ -50,5 +56,5 @@ run() {
 
 case ${1:-} in
   fetch | format | run) "$@" ;;
-  *) sed -n '2,9p' "$0"; exit 2 ;;
+  *) sed -n '2,10p' "$0"; exit 2 ;;
 esac
