@@ -1,7 +1,7 @@
 //! Measures what the design sets goals for, and prints one table. CPU time is user and system of the process that works.
 //!
 //! `cargo bench --bench table [-- NAME…]` measures the rows whose group is named: `fold`, `import`, `webhook`, `embedded`,
-//! `memory`, `restart`, `search`; all of them without a name. `search` needs a JDK and Maven.
+//! `memory`, `restart`, `search`, `kafka`; all of them without a name. The last two need a JDK and Maven.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -41,6 +41,10 @@ use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkError, StatusSender, Written};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+#[path = "../tests/support/kafka_server.rs"]
+#[expect(dead_code, unreachable_pub, reason = "tests need more of it")]
+mod kafka_server;
 
 const CALLSCOPE: &str = env!("CARGO_BIN_EXE_callscope");
 const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/server.sh");
@@ -285,6 +289,14 @@ impl Serve {
         resident(&self.process.id().to_string())
     }
 
+    /// CPU time so far.
+    fn spent(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        let after = stat.rsplit_once(") ").unwrap().1;
+        let ticks = after.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap());
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
     fn metric(&self, name: &str) -> f64 {
         let mut stream = std::net::TcpStream::connect(self.address).unwrap();
         stream
@@ -522,6 +534,74 @@ async fn search() {
     row(what, &figure, "p99 ≤ 2 s");
 }
 
+/// One instance of a group on a real broker, in front of a sink that only acknowledges.
+async fn kafka(bodies: &[String]) {
+    const ROWS: [(&str, &str); 4] = [
+        ("Kafka → a sink that only acknowledges, gzip: CPU an event", "≤ 6.6 µs"),
+        ("the same, wall, broker and acknowledging server on the same two cores", "150 000/s"),
+        ("the same, two cores for one", "1.7 ×"),
+        ("Kafka: taking over the state of a group", "100 MB/s"),
+    ];
+    let ready = Command::new(SERVERS).arg("ready").stderr(Stdio::null()).status();
+    if !ready.is_ok_and(|status| status.success()) {
+        ROWS.iter().for_each(|(what, goal)| row(what, "not measured: needs a JDK and Maven", goal));
+        return;
+    }
+    let broker = kafka_server::Kafka::start("bench", 1);
+    broker.topic("events", 12).await;
+    tokio::task::block_in_place(|| broker.produce("events", bodies));
+    let address = acknowledger().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (url, count) = (format!("http://{address}"), bodies.len() as f64);
+    let serve = |group: &str| {
+        let settings = [
+            ("CALLSCOPE__SINK__KIND", "elasticsearch"),
+            ("CALLSCOPE__SINK__SETUP", "false"),
+            ("CALLSCOPE__ELASTICSEARCH__URLS", &*url),
+            ("CALLSCOPE__KAFKA__BROKERS", &*broker.brokers),
+            ("CALLSCOPE__KAFKA__TOPICS", "events"),
+            ("CALLSCOPE__KAFKA__GROUP", group),
+            ("CALLSCOPE__KAFKA__INSTANCE_ID", "bench"),
+            ("CALLSCOPE__SESSIONS__KEEP", "30d"),
+            ("CALLSCOPE__STATS__EVERY", "0s"),
+        ];
+        Serve::start(&folder.path().join(group), &settings)
+    };
+    let read = |serve: &Serve| serve.metric("callscope_records_total");
+    let run = |group: &str, cores: &str| {
+        let serve = serve(group);
+        let id = serve.process.id().to_string();
+        let bound =
+            Command::new("taskset").args(["-acp", cores, &id]).stdout(Stdio::null()).status();
+        assert!(bound.unwrap().success());
+        serve.until("callscope_records_total", 1.0);
+        let (first, spent, started) = (read(&serve), serve.spent(), Instant::now());
+        serve.until("callscope_records_total", count);
+        let rest = count - first;
+        let rate = rest / started.elapsed().as_secs_f64();
+        (rate, (serve.spent() - spent).as_secs_f64() * 1e6 / rest)
+    };
+    let (one, _) = run("one", "0");
+    let (two, each) = run("two", "0,1");
+    row(ROWS[0].0, &format!("{each:.2} µs"), ROWS[0].1);
+    row(ROWS[1].0, &format!("{two:.0} events/s"), ROWS[1].1);
+    row(ROWS[2].0, &format!("{:.2} ×", two / one), ROWS[2].1);
+    let bytes = broker.bytes("two-state");
+    let serve = serve("two");
+    serve.until("callscope_kafka_partitions_held", 12.0);
+    let seconds = serve.metric("callscope_kafka_restore_seconds_sum");
+    let records = serve.metric("callscope_kafka_state_records_total");
+    row(
+        ROWS[3].0,
+        &format!(
+            "{:.0} MB/s, {:.0} records/s ({records:.0} records, {seconds:.1} s)",
+            bytes / 1e6 / seconds,
+            records / seconds
+        ),
+        ROWS[3].1,
+    );
+}
+
 fn said(command: &mut Command) -> String {
     let output = command.output().map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&output).trim().to_owned()
@@ -565,5 +645,8 @@ fn main() {
     }
     if wants("search") {
         runtime.block_on(search());
+    }
+    if wants("kafka") {
+        runtime.block_on(kafka(&bodies));
     }
 }

@@ -224,31 +224,6 @@ fn assert_same(found: &Documents, expected: &Documents) {
     }
 }
 
-/// Sends events to a topic as another producer would, keyed by session.
-fn produce(kafka: &Kafka, topic: &str, events: &[String]) {
-    produce_to(&kafka.brokers, topic, events);
-}
-
-fn produce_to(brokers: &str, topic: &str, events: &[String]) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("enable.idempotence", "true")
-        .set("partitioner", "murmur2_random")
-        .create()
-        .unwrap();
-    for event in events {
-        let json: Value = serde_json::from_str(event).unwrap();
-        let mut record = BaseRecord::to(topic).payload(event);
-        let key = json["sessionId"].as_str().map(str::to_owned);
-        record.key = key.as_ref();
-        while let Err((_, again)) = producer.send(record) {
-            record = again;
-            producer.poll(Duration::from_millis(10));
-        }
-    }
-    producer.flush(Duration::from_secs(60)).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn webhooks_and_topics_become_the_documents_of_one_import() {
     let kafka = Kafka::start("one", 1);
@@ -277,7 +252,7 @@ async fn webhooks_and_topics_become_the_documents_of_one_import() {
     let told = String::from_utf8_lossy(&sent.stderr).into_owned();
     assert!(sent.status.success(), "{told}");
     assert!(told.contains(&format!("{} sent, 0 skipped, 0 refused", by_file.len())), "{told}");
-    produce(&kafka, "events", by_topic);
+    kafka.produce("events", by_topic);
     setting.is_settled(&first).await;
     let expected = imported(&events);
     assert_same(&setting.documents(), &expected);
@@ -351,7 +326,7 @@ async fn chaos(kafka: &Kafka, wires: &[Wire; 3], seed: u64, events: usize) {
     let mut instances: Vec<Option<Instance>> = (0..3).map(|place| Some(start(place))).collect();
     let parts: Vec<&[String]> = events.chunks(events.len().div_ceil(10)).collect();
     for part in parts {
-        produce(kafka, topic, part);
+        kafka.produce(topic, part);
         for _ in 0..2 {
             let place = usize::try_from(rng.below(3)).unwrap();
             let blow = match (&instances[place], rng.below(4)) {
@@ -421,7 +396,7 @@ async fn dying_at_each_point_of_a_cycle_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("a");
         let (before, after) = events.split_at(events.len() / 2);
-        produce(&kafka, topic, before);
+        kafka.produce(topic, before);
         if point == "restore" {
             let calm = setting.start(&data_dir, "a");
             setting.is_settled(&calm).await;
@@ -437,7 +412,7 @@ async fn dying_at_each_point_of_a_cycle_changes_nothing() {
             // Cycles come as long as events do.
             scope.spawn(|| {
                 for part in after.chunks(100) {
-                    produce(&kafka, topic, part);
+                    kafka.produce(topic, part);
                 }
             });
             dying.process.wait().unwrap()
@@ -472,11 +447,10 @@ async fn a_broker_that_dies_and_comes_back_costs_nothing() {
     kafka.topic("events", 4).await;
     let folder = tempfile::tempdir().unwrap();
     let events = load(5, 6000);
-    let brokers = kafka.brokers.clone();
-    let sent = events.clone();
+    let (sent, elsewhere) = (events.clone(), kafka.address());
     let producing = std::thread::spawn(move || {
         for part in sent.chunks(300) {
-            produce_to(&brokers, "events", part);
+            elsewhere.produce("events", part);
         }
     });
     let instance = {
@@ -517,18 +491,18 @@ async fn an_owner_that_was_stalled_saves_nothing_when_it_wakes() {
     let (first, rest) = events.split_at(1000);
     let stalled = setting.start(&folder.path().join("a"), "a");
     holds(&stalled);
-    produce(&kafka, "events", first);
+    kafka.produce("events", first);
     while double.documents().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     signal(&stalled, "-STOP");
     let other = setting.start(&folder.path().join("b"), "b");
     let (second, last) = rest.split_at(2000);
-    produce(&kafka, "events", second);
+    kafka.produce("events", second);
     // The group waits for the one that says nothing until its session is over.
     setting.is_settled(&other).await;
     signal(&stalled, "-CONT");
-    produce(&kafka, "events", last);
+    kafka.produce("events", last);
     setting.is_settled(&other).await;
     assert_same(&setting.documents(), &imported(&events));
     stalled.stop();
@@ -551,7 +525,7 @@ async fn a_store_that_is_away_costs_no_membership_and_no_memory() {
     let small = [("CALLSCOPE__KAFKA__QUEUE_BYTES", "1000000")];
     let instance = setting.start_with(&folder.path().join("a"), "a", &small);
     holds(&instance);
-    produce(&kafka, "events", &events);
+    kafka.produce("events", &events);
     // Three of its sessions pass.
     tokio::time::sleep(Duration::from_secs(18)).await;
     assert!(instance.get("/readyz").await.contains("\"held\":[0,1,2,3]"));
@@ -576,7 +550,7 @@ async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
     kafka.topic("events", 2).await;
     let folder = tempfile::tempdir().unwrap();
     let events = load(8, 500);
-    produce(&kafka, "events", &events);
+    kafka.produce("events", &events);
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().unwrap();
     let large = "x".repeat(900_000);
@@ -652,7 +626,7 @@ async fn every_instance_shows_what_is_open_anywhere_and_one_counts_it() {
         })
         .map(|event| event.to_string())
         .collect();
-    produce(&kafka, "events", &events);
+    kafka.produce("events", &events);
     setting.is_settled(&first).await;
     for instance in [&first, &second] {
         instance.wait_for("/api/sessions?limit=1", "\"sessions\":40").await;
@@ -732,7 +706,7 @@ async fn of_three_brokers_one_may_die_at_a_time() {
     // Whichever coordinates the group or its transactions is among them.
     for (node, part) in events.chunks(events.len().div_ceil(3)).enumerate() {
         kafka.kill(node);
-        produce(&kafka, "events", part);
+        kafka.produce("events", part);
         kafka.run(node);
         kafka.is_ready(3);
     }
@@ -763,7 +737,7 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
 
     // Partitions that were added move sessions to other lanes than their state is in.
     let setting = Setting { kafka: &kafka, double: &double, group: "h", topic: "four" };
-    produce(&kafka, "four", &load(11, 300));
+    kafka.produce("four", &load(11, 300));
     let instance = setting.start(&folder.path().join("a"), "a");
     setting.is_settled(&instance).await;
     instance.stop();
@@ -783,7 +757,7 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
 
     // Offsets whose state somebody has deleted.
     let setting = Setting { kafka: &kafka, double: &double, group: "i", topic: "six" };
-    produce(&kafka, "six", &load(12, 300));
+    kafka.produce("six", &load(12, 300));
     let instance = setting.start(&folder.path().join("a"), "a");
     setting.is_settled(&instance).await;
     instance.stop();
@@ -807,7 +781,7 @@ async fn who_cannot_go_on_ends_and_says_why() {
     let told = first.told.lock().unwrap().clone();
     assert_eq!(ended.code(), Some(3), "{told}");
     assert!(told.contains("kafka.instance_id"), "{told}");
-    produce(&kafka, "events", &load(13, 300));
+    kafka.produce("events", &load(13, 300));
     setting.is_settled(&second).await;
     second.stop();
 
@@ -828,7 +802,7 @@ async fn who_cannot_go_on_ends_and_says_why() {
     }
     let again = setting.start(&folder.path().join("a"), "a");
     let events = load(13, 300);
-    produce(&kafka, "events", &events);
+    kafka.produce("events", &events);
     setting.is_settled(&again).await;
     assert_same(&setting.documents(), &imported(&events));
     again.stop();

@@ -289,6 +289,7 @@ impl<S: Sink + Send + Sync> Group<S> {
         let seconds = begun.elapsed().as_secs_f64();
         let restored = watching.read.load(Ordering::Relaxed);
         self.outlet.metrics.kafka.restored.inc_by(restored);
+        self.outlet.metrics.kafka.restore_seconds.observe(seconds);
         tracing::info!(partitions = ?held, restored, seconds, "state of the partitions is here");
         self.stand(|standing| {
             standing.restoring.clear();

@@ -4,6 +4,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::words::{ByOutcome, Word};
@@ -25,6 +26,8 @@ pub struct KafkaMetrics {
     pub restoring: Gauge,
     /// `kafka_state_records_total`: records of the state that were read to take partitions over.
     pub restored: Counter,
+    /// `kafka_restore_seconds`: time from an assignment until its state is here.
+    pub restore_seconds: Histogram,
     transactions: Family<ByOutcome, Counter>,
     /// `kafka_forwarded_total`: records that went from this machine's inputs to the topic.
     pub forwarded: Counter,
@@ -38,10 +41,12 @@ impl KafkaMetrics {
             held: Gauge::default(),
             restoring: Gauge::default(),
             restored: Counter::default(),
+            restore_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
             transactions: Family::default(),
             forwarded: Counter::default(),
         };
-        let Self { lag, held, restoring, restored, transactions, forwarded } = &metrics;
+        let Self { lag, held, restoring, restored, restore_seconds, transactions, forwarded } =
+            &metrics;
         registry.register("kafka_lag", "Records of a partition not yet dealt with", lag.clone());
         registry.register("kafka_partitions_held", "Partitions held", held.clone());
         registry.register(
@@ -50,6 +55,11 @@ impl KafkaMetrics {
             restoring.clone(),
         );
         registry.register("kafka_state_records", "Records of the state read", restored.clone());
+        registry.register(
+            "kafka_restore_seconds",
+            "Time from an assignment until its state is here",
+            restore_seconds.clone(),
+        );
         registry.register("kafka_transactions", "Transactions by outcome", transactions.clone());
         registry.register("kafka_forwarded", "Records forwarded to the topic", forwarded.clone());
         metrics

@@ -77,6 +77,12 @@ impl Kafka {
         process.wait().unwrap();
     }
 
+    /// The same brokers, for another thread; whoever drops this ends none.
+    pub fn address(&self) -> Self {
+        let folder = self.folder.join("nowhere");
+        Self { folder, brokers: self.brokers.clone(), nodes: Vec::new() }
+    }
+
     fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client
@@ -101,7 +107,8 @@ impl Kafka {
                     panic!("{ended}: {}", std::fs::read_to_string(log).unwrap());
                 }
             }
-            std::thread::sleep(Duration::from_millis(30));
+            // Nothing is assigned: it only waits.
+            let _nothing = asking.poll(Duration::from_millis(30));
         }
     }
 
@@ -111,6 +118,38 @@ impl Kafka {
         let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
         let made = admin.create_topics([&topic], &options).await.unwrap();
         assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// Sends events, keyed by session as another producer would.
+    pub fn produce(&self, topic: &str, events: &[String]) {
+        let producer: BaseProducer = self
+            .client()
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("linger.ms", "5")
+            .create()
+            .unwrap();
+        for event in events {
+            let json: serde_json::Value = serde_json::from_str(event).unwrap();
+            let mut record = BaseRecord::to(topic).payload(event);
+            let key = json["sessionId"].as_str().map(str::to_owned);
+            record.key = key.as_ref();
+            while let Err((_, again)) = producer.send(record) {
+                record = again;
+                producer.poll(Duration::from_millis(10));
+            }
+        }
+        producer.flush(Duration::from_secs(60)).unwrap();
+    }
+
+    /// Keys and values of a topic, without what compaction takes away.
+    pub fn bytes(&self, topic: &str) -> f64 {
+        let asking: BaseConsumer = self.client().create().unwrap();
+        let metadata = asking.fetch_metadata(Some(topic), ANSWER_WITHIN).unwrap();
+        let count = i32::try_from(metadata.topics()[0].partitions().len()).unwrap();
+        let records = (0..count).flat_map(|partition| self.records_of(topic, partition));
+        let size = |record: Stored| record.key.len() + record.value.map_or(0, |value| value.len());
+        records.map(size).sum::<usize>() as f64
     }
 
     /// Gives a topic more partitions.
