@@ -66,7 +66,8 @@ impl Setting<'_> {
             .env("CALLSCOPE__KAFKA__GROUP", self.group)
             .env("CALLSCOPE__KAFKA__INSTANCE_ID", name)
             .env("CALLSCOPE__KAFKA__SESSION_TIMEOUT", "6s")
-            .env("CALLSCOPE__KAFKA__DRAIN_AFTER", "3s");
+            .env("CALLSCOPE__KAFKA__DRAIN_AFTER", "3s")
+            .env("CALLSCOPE__KAFKA__TRANSACTION_TIMEOUT", "10s");
         command
     }
 
