@@ -27,6 +27,8 @@
 use std::sync::Arc;
 
 use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 
 use crate::config::{KafkaConfig, Mechanism};
 
@@ -107,6 +109,35 @@ fn client(config: &KafkaConfig) -> ClientConfig {
         }
     }
     client
+}
+
+/// What a reader that is in no group tells of itself is said where it matters.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+        tracing::debug!(error = %error, reason, "client of Kafka");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// Reads without being a member of a group.
+type Reader = BaseConsumer<Quiet>;
+
+/// A reader; `isolation`: `read_committed` or `read_uncommitted`. The end of a partition is told.
+fn reader(config: &KafkaConfig, isolation: &str) -> Result<Reader, KafkaError> {
+    client(config)
+        .set("group.id", &config.group)
+        .set("isolation.level", isolation)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "earliest")
+        .set("fetch.wait.max.ms", "20")
+        .set("queued.max.messages.kbytes", "16384")
+        .create_with_context(Quiet)
+        .map_err(|error| unusable(&error))
 }
 
 /// A client could not be made: a property that librdkafka does not take, or a library without TLS.

@@ -127,7 +127,8 @@ impl Instance {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         let ended = self.process.wait().unwrap();
-        assert!(ended.success(), "{ended}:\n{}", self.told.lock().unwrap());
+        let told = self.told.lock().unwrap().clone();
+        assert!(ended.success(), "{ended}:\n{told}");
     }
 
     async fn get(&self, path: &str) -> String {
@@ -150,7 +151,8 @@ impl Instance {
 impl Drop for Instance {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _gone = writeln!(std::io::stderr(), "{}", self.told.lock().unwrap());
+            let told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let _gone = writeln!(std::io::stderr(), "{told}");
         }
         let _ended = self.process.kill();
         let _reaped = self.process.wait();

@@ -12,13 +12,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord};
 use rdkafka::topic_partition_list::Offset;
 use serde::{Deserialize, Serialize};
 
-use super::{KafkaError, client, unusable};
+use super::{KafkaError, Reader, client, reader, unusable};
 use crate::config::KafkaConfig;
 use crate::document::Document;
 use crate::lane::stats::{self, Counted};
@@ -118,7 +118,7 @@ pub(super) struct Digests {
     instance: String,
     partitions: i32,
     producer: BaseProducer,
-    reader: BaseConsumer,
+    reader: Reader,
     known: BTreeMap<i32, Digest>,
     told: HashMap<i32, Instant>,
     /// The last tick of which documents were made.
@@ -143,14 +143,7 @@ impl Digests {
             .set("message.timeout.ms", "10000")
             .create()
             .map_err(|error| unusable(&error))?;
-        let reader: BaseConsumer = client(config)
-            .set("group.id", &config.group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "earliest")
-            .set("queued.max.messages.kbytes", "4096")
-            .create()
-            .map_err(|error| unusable(&error))?;
+        let reader = reader(config, "read_committed")?;
         let mut all = TopicPartitionList::new();
         let assigned = all
             .add_partition_offset(&topic, 0, Offset::Beginning)

@@ -102,6 +102,8 @@ enum Cycle {
     Saved,
     /// Nothing was saved, and the lanes are of no use any more.
     BrokenOff,
+    /// Nor is the producer.
+    ProducerGone,
 }
 
 /// Why the clients are given up.
@@ -229,9 +231,12 @@ impl<S: Sink + Send + Sync> Group<S> {
                 }
             }
             let due = if self.lanes.contains_key(&0) { digests.due() } else { Vec::new() };
-            if let Cycle::BrokenOff = self.cycle(intake, transactions, (taken, due)).await? {
+            let cycle = self.cycle(intake, transactions, (taken, due)).await?;
+            if !matches!(cycle, Cycle::Saved) {
                 self.drop_lanes();
-                if intake.assignment().until.is_none() && !self.stop.is_cancelled() {
+                let is_taken_away = intake.assignment().until.is_some();
+                let goes_on = is_taken_away && matches!(cycle, Cycle::BrokenOff);
+                if !goes_on && !self.stop.is_cancelled() {
                     let told = "a cycle was not saved, reading anew from where the last one ended";
                     return Ok(Ended::Again(KafkaError::away(told)));
                 }
@@ -501,14 +506,14 @@ impl<S: Sink + Send + Sync> Group<S> {
         self.outlet.metrics.kafka.transaction(outcome);
         match committed {
             Ok(()) => Ok(Cycle::Saved),
-            Err(NotSaved::Fenced(told)) => Err(KafkaError::refused(format!(
-                "another process has taken over the transactions of {}: {told}; give each instance a kafka.instance_id of its own",
-                self.name
-            ))
-            .into()),
-            Err(NotSaved::NotOurs(told) | NotSaved::Broken(told)) => {
+            Err(NotSaved::NotOurs(told)) => {
                 tracing::warn!(reason = told, "a cycle was not saved; it will be repeated");
                 Ok(Cycle::BrokenOff)
+            }
+            // So the brokers do with a transaction that took too long; another process of this name is noticed by the group.
+            Err(NotSaved::Fenced(told) | NotSaved::Broken(told)) => {
+                tracing::warn!(reason = told, "a cycle was not saved; it will be repeated");
+                Ok(Cycle::ProducerGone)
             }
             Err(NotSaved::Over) => Ok(Cycle::BrokenOff),
         }

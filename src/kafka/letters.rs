@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::Offset;
 
 use super::topics::ANSWER_WITHIN;
-use super::{KafkaError, client, unusable};
+use super::{KafkaError, client, reader, unusable};
 use crate::config::KafkaConfig;
 use crate::dead_letters::{Content, DeadLetter};
 
@@ -105,15 +105,7 @@ impl Letters {
         let away = |error: ClientError| {
             KafkaError::away(format!("cannot read the dead letters in topic {topic}: {error}"))
         };
-        let reader: BaseConsumer = client(config)
-            .set("group.id", &config.group)
-            .set("isolation.level", "read_committed")
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "earliest")
-            .create()
-            .map_err(|error| unusable(&error))?;
+        let reader = reader(config, "read_committed")?;
         let metadata = reader.fetch_metadata(Some(&topic), ANSWER_WITHIN).map_err(away)?;
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
         let mut open: std::collections::BTreeSet<i32> =

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::Offset;
 
 use super::message::Items;
 use super::topics::{self, ANSWER_WITHIN};
-use super::{KafkaError, client, key, unusable};
+use super::{KafkaError, Reader, key, reader};
 use crate::config::Config;
 use crate::decode::{self, Decoded};
 use crate::lane::Item;
@@ -80,7 +80,7 @@ pub struct Place {
 ///
 /// If a topic is missing, or no broker answers.
 pub fn places(config: &Config) -> Result<Vec<Place>, KafkaError> {
-    let reader = reader(config)?;
+    let reader = reader(&config.kafka, "read_committed")?;
     let mut places = Vec::new();
     let number = |offset: i64| u64::try_from(offset).unwrap_or(0);
     for topic in &config.kafka.topics {
@@ -119,7 +119,7 @@ pub fn read(
     let mut items = Items::new(config);
     let mut seen = 0;
     for topic in &config.kafka.topics {
-        let reader = reader(config)?;
+        let reader = reader(&config.kafka, "read_committed")?;
         let away =
             |error: ClientError| KafkaError::away(format!("cannot read topic {topic}: {error}"));
         let mut assignment = TopicPartitionList::new();
@@ -167,20 +167,8 @@ pub fn read(
     Ok(())
 }
 
-fn reader(config: &Config) -> Result<BaseConsumer, KafkaError> {
-    client(&config.kafka)
-        .set("group.id", &config.kafka.group)
-        .set("isolation.level", "read_committed")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("enable.partition.eof", "true")
-        .set("auto.offset.reset", "earliest")
-        .create()
-        .map_err(|error| unusable(&error))
-}
-
 /// Partitions of a topic with their first offset and their end.
-fn ends(reader: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>, KafkaError> {
+fn ends(reader: &Reader, topic: &str) -> Result<Vec<(i32, i64, i64)>, KafkaError> {
     let away = |error: ClientError| KafkaError::away(format!("cannot read topic {topic}: {error}"));
     let metadata = reader.fetch_metadata(Some(topic), ANSWER_WITHIN).map_err(away)?;
     let found = metadata.topics().iter().find(|found| found.error().is_none());

@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 
 use super::topics::ANSWER_WITHIN;
-use super::{KafkaError, client, unusable};
+use super::{KafkaError, reader};
 use crate::checkpoint::persist::kill_point;
 use crate::checkpoint::{FORMAT, Progress};
 use crate::config::KafkaConfig;
@@ -155,21 +155,9 @@ fn read(
     let away = |error: &ClientError| {
         KafkaError::away(format!("cannot read the state in topic {topic}: {error}"))
     };
-    let create = |isolation: &str| -> Result<BaseConsumer, KafkaError> {
-        client(config)
-            .set("group.id", &config.group)
-            .set("isolation.level", isolation)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "earliest")
-            .set("fetch.wait.max.ms", "20")
-            .create()
-            .map_err(|error| unusable(&error))
-    };
     // The end of everything that was ever written, committed or not; whoever wrote it can write no more, since its offsets
     // would be those of an older generation.
-    let all = create("read_uncommitted")?;
+    let all = reader(config, "read_uncommitted")?;
     let mut ends = BTreeMap::new();
     for partition in partitions {
         let (_, end) =
@@ -177,7 +165,7 @@ fn read(
         ends.insert(*partition, end);
     }
     // With this isolation the brokers tell as the end where the first open transaction begins.
-    let committed = create("read_committed")?;
+    let committed = reader(config, "read_committed")?;
     for (partition, end) in &ends {
         loop {
             if watching.is_over() {

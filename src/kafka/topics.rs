@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::{KafkaError, client, unusable};
+use super::{KafkaError, client, reader, unusable};
 use crate::config::KafkaConfig;
 
 /// How long one question to the brokers may take.
@@ -114,9 +114,9 @@ pub(super) fn missing(topic: &str) -> KafkaError {
 /// If no broker answers.
 pub async fn counts(config: &KafkaConfig) -> Result<BTreeMap<String, i32>, KafkaError> {
     let brokers = config.brokers.join(", ");
-    let config = client(config);
+    let config = config.clone();
     let asked = tokio::task::spawn_blocking(move || {
-        let asking: BaseConsumer = config.create().map_err(|error| unusable(&error))?;
+        let asking = reader(&config, "read_committed")?;
         asking.fetch_metadata(None, ANSWER_WITHIN).map_err(|error| {
             KafkaError::away(format!(
                 "no answer from Kafka at {brokers}: {error}; see kafka.brokers, and that the brokers are reachable under the names they give themselves"
