@@ -325,7 +325,9 @@ impl Running {
     async fn wait(&mut self) {
         let started = Instant::now();
         self.inputs.wait(IDLE).await;
-        let elapsed = i64::try_from(started.elapsed().as_millis()).unwrap_or(0);
+        // What is longer than a wait was no waiting: the process was stopped.
+        let elapsed = started.elapsed().min(IDLE * 2);
+        let elapsed = i64::try_from(elapsed.as_millis()).unwrap_or(0);
         self.lane.wait(elapsed, wall());
     }
 

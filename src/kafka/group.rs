@@ -220,7 +220,9 @@ impl<S: Sink + Send + Sync> Group<S> {
                 continue;
             }
             let taken = intake.take(self.epoch, RECORDS_MAX, BYTES_MAX);
-            let elapsed = i64::try_from(waited.elapsed().as_millis()).unwrap_or(0);
+            // What is longer than a wait was no waiting: the process was stopped.
+            let elapsed = waited.elapsed().min(IDLE * 2);
+            let elapsed = i64::try_from(elapsed.as_millis()).unwrap_or(0);
             waited = Instant::now();
             if taken.is_empty() {
                 self.pass(intake, elapsed);
@@ -243,6 +245,8 @@ impl<S: Sink + Send + Sync> Group<S> {
             }
             self.show(intake, &mut digests);
             self.renew_places();
+            // However long the sink made it wait, no session has fallen silent by that.
+            waited = Instant::now();
         }
         Ok(Ended::Stopped)
     }
@@ -281,13 +285,11 @@ impl<S: Sink + Send + Sync> Group<S> {
                 })
                 .collect::<Result<Vec<_>, _>>()
         })?;
-        for states in read {
-            let Some(states) = states else { return Ok(()) };
-            for (partition, restored) in states {
-                self.check(partition, &restored, &committed)?;
-                let lane = self.lane(restored);
-                self.lanes.insert(partition, lane);
-            }
+        let Some(read) = read.into_iter().collect::<Option<Vec<_>>>() else { return Ok(()) };
+        for (partition, restored) in read.into_iter().flatten() {
+            self.check(partition, &restored, &committed)?;
+            let lane = self.lane(restored);
+            self.lanes.insert(partition, lane);
         }
         self.epoch = assignment.epoch;
         let held = assignment.partitions.clone();
