@@ -13,7 +13,7 @@ kept=${CALLSCOPE_SERVERS_DIR:-/var/tmp/callscope-servers}
 version=4.3.1
 lib=$kept/kafka-$version
 # The serial collector and the first compiler alone start sooner and take less.
-java=(java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=64m
+java=("${JAVA_HOME:+$JAVA_HOME/bin/}java" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=64m
   -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$lib/*")
 
 fetch() {
