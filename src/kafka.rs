@@ -29,6 +29,8 @@ use std::sync::Arc;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
 
 use crate::config::{KafkaConfig, Mechanism};
 
@@ -57,6 +59,9 @@ pub enum KafkaError {
     /// No answer, or one that says to try again.
     #[error("{0}")]
     Away(Arc<str>),
+    /// The group takes this instance for another one of its name: one that runs twice, or its own self of before a failure.
+    #[error("{0}")]
+    Fenced(Arc<str>),
 }
 
 impl KafkaError {
@@ -121,6 +126,12 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
 
 /// Reads without being a member of a group.
 type Reader = BaseConsumer<Quiet>;

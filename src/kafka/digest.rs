@@ -18,7 +18,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord};
 use rdkafka::topic_partition_list::Offset;
 use serde::{Deserialize, Serialize};
 
-use super::{KafkaError, Reader, client, reader, unusable};
+use super::{KafkaError, Quiet, Reader, client, reader, unusable};
 use crate::config::KafkaConfig;
 use crate::document::Document;
 use crate::lane::stats::{self, Counted};
@@ -117,7 +117,7 @@ pub(super) struct Digests {
     topic: String,
     instance: String,
     partitions: i32,
-    producer: BaseProducer,
+    producer: BaseProducer<Quiet>,
     reader: Reader,
     known: BTreeMap<i32, Digest>,
     told: HashMap<i32, Instant>,
@@ -141,7 +141,7 @@ impl Digests {
             .set("linger.ms", "5")
             .set("compression.type", "lz4")
             .set("message.timeout.ms", "10000")
-            .create()
+            .create_with_context(Quiet)
             .map_err(|error| unusable(&error))?;
         let reader = reader(config, "read_committed")?;
         let mut all = TopicPartitionList::new();

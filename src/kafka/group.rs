@@ -40,6 +40,10 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 /// First and longest delay before Kafka is tried again.
 const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// How often an instance may be fenced within a time before it counts as running twice.
+const FENCED_MAX: usize = 3;
+const FENCED_WITHIN: Duration = Duration::from_secs(300);
+
 /// How an instance stands, for readiness.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -152,12 +156,24 @@ impl<S: Sink + Send + Sync> Group<S> {
     /// If it cannot go on; nothing that was committed is lost.
     pub async fn run(mut self) -> Result<(), LaneError> {
         let mut delay = DELAY.0;
+        let mut fenced: Vec<Instant> = Vec::new();
         loop {
             let begun = Instant::now();
             let ended = match self.once().await {
                 Ok(Ended::Stopped) => return Ok(()),
-                Ok(Ended::Again(error)) => error,
-                Err(LaneError::Kafka(error @ KafkaError::Away(_))) => error,
+                Ok(Ended::Again(error)) | Err(LaneError::Kafka(error @ KafkaError::Away(_))) => {
+                    error
+                }
+                // When the group's coordinator fails, an instance can be fenced by itself. Two processes of one name fence each
+                // other again and again.
+                Err(LaneError::Kafka(error @ KafkaError::Fenced(_))) => {
+                    fenced.retain(|at| at.elapsed() < FENCED_WITHIN);
+                    fenced.push(begun);
+                    if fenced.len() >= FENCED_MAX {
+                        return Err(error.into());
+                    }
+                    error
+                }
                 Err(error) => return Err(error),
             };
             tracing::warn!(error = %ended, "Kafka is away, trying again");

@@ -460,14 +460,16 @@ impl Reading {
     }
 
     fn ended(&self, code: Code) -> KafkaError {
-        let text = match code {
-            Code::FencedInstanceId | Code::UnreleasedInstanceId => format!(
+        let is_fenced = matches!(code, Code::FencedInstanceId | Code::UnreleasedInstanceId);
+        let text = if is_fenced {
+            format!(
                 "another process has joined the group with the same kafka.instance_id ({code}); give each instance a name of its own"
-            ),
-            code => format!("cannot go on reading from Kafka: {code}"),
+            )
+        } else {
+            format!("cannot go on reading from Kafka: {code}")
         };
         self.shared.tell(Some(text.clone()));
-        KafkaError::refused(text)
+        if is_fenced { KafkaError::Fenced(text.into()) } else { KafkaError::away(text) }
     }
 
     fn push(&mut self, message: &BorrowedMessage<'_>) {

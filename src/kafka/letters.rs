@@ -19,7 +19,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::Offset;
 
 use super::topics::ANSWER_WITHIN;
-use super::{KafkaError, client, reader, unusable};
+use super::{KafkaError, Quiet, client, reader, unusable};
 use crate::config::KafkaConfig;
 use crate::dead_letters::{Content, DeadLetter};
 
@@ -159,10 +159,10 @@ impl Letters {
         let away = |error: &ClientError| {
             KafkaError::away(format!("cannot write to topic {}: {error}", self.topic))
         };
-        let producer: BaseProducer = client(&self.config)
+        let producer: BaseProducer<Quiet> = client(&self.config)
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", "30000")
-            .create()
+            .create_with_context(Quiet)
             .map_err(|error| unusable(&error))?;
         for key in &known {
             let mut tombstone = BaseRecord::<[u8], [u8]>::to(&self.topic).key(key.as_bytes());

@@ -59,7 +59,12 @@ pub(super) struct Transactions {
 #[derive(Default)]
 struct Deliveries(Mutex<Option<String>>);
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn error(&self, error: ClientError, reason: &str) {
+        // What matters of it comes back from the call.
+        tracing::debug!(error = %error, reason, "client of Kafka");
+    }
+}
 
 impl ProducerContext<NoCustomPartitioner> for Deliveries {
     type DeliveryOpaque = ();
