@@ -519,7 +519,7 @@ impl<S: Sink + Send + Sync> Group<S> {
         };
         let epoch = self.epoch;
         let is_over = || is_over(watched, epoch);
-        let committed = transactions.commit(records, &offsets, &metadata, &is_over);
+        let committed = transactions.commit(records, &offsets, metadata, &is_over);
         let outcome = if committed.is_ok() { "saved" } else { "not_saved" };
         self.outlet.metrics.kafka.transaction(outcome);
         match committed {

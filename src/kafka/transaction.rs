@@ -5,7 +5,8 @@
 //! *not ours*, the group has given the partitions to others, and nothing is to be saved; *fatal*, the producer is of no use
 //! any more, because somebody else has its name or because of what it cannot tell.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -52,7 +53,7 @@ pub(super) struct Sent<'a> {
 
 /// A producer with transactions.
 pub(super) struct Transactions {
-    producer: BaseProducer<Deliveries>,
+    producer: Arc<BaseProducer<Deliveries>>,
 }
 
 /// Notes the first delivery that failed.
@@ -108,6 +109,10 @@ fn judge(error: &ClientError) -> Case {
     }
 }
 
+fn judged(answer: Result<(), ClientError>) -> Result<(), Case> {
+    answer.map_err(|error| judge(&error))
+}
+
 impl Transactions {
     /// Makes the producer called `name` and undoes whatever an earlier one of this name has left open. `is_over`: whether
     /// nobody waits for it any more.
@@ -128,6 +133,7 @@ impl Transactions {
             .set("compression.type", "lz4")
             .create_with_context(Deliveries::default())
             .map_err(|error| unusable(&error))?;
+        let producer = Arc::new(producer);
         let mut told = false;
         loop {
             match producer.init_transactions(CALL) {
@@ -159,11 +165,12 @@ impl Transactions {
         &self,
         records: impl Fn() -> R,
         offsets: &TopicPartitionList,
-        metadata: &ConsumerGroupMetadata,
+        metadata: ConsumerGroupMetadata,
         is_over: &dyn Fn() -> bool,
     ) -> Result<(), NotSaved> {
+        let metadata = Arc::new(metadata);
         loop {
-            let tried = self.attempt(records(), offsets, metadata, is_over);
+            let tried = self.attempt(records(), offsets, &metadata, is_over);
             let (case, told) = match tried {
                 Ok(()) => return Ok(()),
                 Err(Case::NotSaved(reason)) => (Some(reason.clone()), format!("{reason:?}")),
@@ -189,16 +196,16 @@ impl Transactions {
         &self,
         records: impl IntoIterator<Item = Sent<'r>>,
         offsets: &TopicPartitionList,
-        metadata: &ConsumerGroupMetadata,
+        metadata: &Arc<ConsumerGroupMetadata>,
         is_over: &dyn Fn() -> bool,
     ) -> Result<(), Case> {
         self.deliveries().take();
-        self.call(is_over, || self.producer.begin_transaction())?;
+        self.call(is_over, || judged(self.producer.begin_transaction()))?;
         for sent in records {
             self.send(sent)?;
         }
         kill_point("in-transaction");
-        self.call(is_over, || self.producer.send_offsets_to_transaction(offsets, metadata, CALL))?;
+        self.call(is_over, || self.send_offsets(offsets, metadata))?;
         let begun = Instant::now();
         while self.producer.in_flight_count() > 0 {
             self.producer.poll(DELIVERIES);
@@ -212,7 +219,7 @@ impl Transactions {
         }
         kill_point("before-commit");
         // Once this was asked for, only the brokers know whether it was done: it is asked again until they tell.
-        self.call(&|| false, || self.producer.commit_transaction(CALL))?;
+        self.call(&|| false, || judged(self.producer.commit_transaction(CALL)))?;
         kill_point("committed");
         Ok(())
     }
@@ -238,18 +245,43 @@ impl Transactions {
     fn call(
         &self,
         is_over: &dyn Fn() -> bool,
-        call: impl Fn() -> Result<(), ClientError>,
+        call: impl Fn() -> Result<(), Case>,
     ) -> Result<(), Case> {
         loop {
             match call() {
-                Ok(()) => return Ok(()),
-                Err(error) => match judge(&error) {
-                    Case::Again if is_over() => return Err(Case::NotSaved(NotSaved::Over)),
-                    Case::Again => self.producer.poll(PAUSE),
-                    case => return Err(case),
-                },
+                Err(Case::Again) if is_over() => return Err(Case::NotSaved(NotSaved::Over)),
+                Err(Case::Again) => self.producer.poll(PAUSE),
+                answered => return answered,
             }
         }
+    }
+
+    /// Puts the offsets into the transaction. librdkafka does not keep to the time it is given for that: it waits for the
+    /// group's coordinator until some connection changes, which may be never once that broker has left the cluster
+    /// (<https://github.com/confluentinc/librdkafka/issues/5456>, 5511). So the call has a thread of its own. One that does not
+    /// come back is left alone together with its producer; the next producer of the name shuts it out.
+    fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        metadata: &Arc<ConsumerGroupMetadata>,
+    ) -> Result<(), Case> {
+        let (answer, answered) = sync_channel(1);
+        let (producer, offsets) = (Arc::clone(&self.producer), offsets.clone());
+        let metadata = Arc::clone(metadata);
+        let call = move || {
+            // Nobody listens who has given it up.
+            let _given_up =
+                answer.send(producer.send_offsets_to_transaction(&offsets, &metadata, CALL));
+        };
+        let called = std::thread::Builder::new().name("kafka-offsets".to_owned()).spawn(call);
+        let told = match called {
+            Ok(_) => match answered.recv_timeout(CALL * 2) {
+                Ok(told) => return judged(told),
+                Err(_) => "the group's coordinator has not answered".to_owned(),
+            },
+            Err(error) => format!("no thread for the offsets: {error}"),
+        };
+        Err(Case::NotSaved(NotSaved::Broken(told)))
     }
 
     /// Undoes the transaction under way.
@@ -281,7 +313,7 @@ impl Transactions {
 #[cfg(test)]
 mod tests {
     use rdkafka::consumer::{BaseConsumer, Consumer};
-    use rdkafka::mocking::MockCluster;
+    use rdkafka::mocking::{MockCluster, MockCoordinator};
     use rdkafka::producer::DefaultProducerContext;
     use rdkafka::topic_partition_list::Offset;
     use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
@@ -297,7 +329,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let cluster = MockCluster::new(1).unwrap();
+            let cluster = MockCluster::new(3).unwrap();
             cluster.create_topic("state", 1, 1).unwrap();
             cluster.create_topic("input", 1, 1).unwrap();
             let mut config = Config::load(None, std::iter::empty()).unwrap().config.kafka;
@@ -323,7 +355,7 @@ mod tests {
                     headers: None,
                 }]
             };
-            transactions.commit(sent, &offsets, &member.group_metadata().unwrap(), &|| false)
+            transactions.commit(sent, &offsets, member.group_metadata().unwrap(), &|| false)
         }
     }
 
@@ -383,6 +415,18 @@ mod tests {
         let bench = Bench::new();
         let error = Error::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
         let told = bench.commit(&[(Api::AddPartitionsToTxn, &[error])]);
+        assert!(matches!(told, Err(NotSaved::Broken(_))), "{told:?}");
+    }
+    /// Only the broker that leads the group answers no more; librdkafka alone would wait for it for ever.
+    #[test]
+    fn a_coordinator_that_is_gone_is_not_waited_for() {
+        let bench = Bench::new();
+        let (transaction, group) = ("name".to_owned(), "group".to_owned());
+        bench.cluster.coordinator(MockCoordinator::Transaction(transaction), 1).unwrap();
+        bench.cluster.coordinator(MockCoordinator::Group(group), 2).unwrap();
+        bench.cluster.partition_leader("state", 0, Some(1)).unwrap();
+        bench.cluster.broker_down(2).unwrap();
+        let told = bench.commit(&[]);
         assert!(matches!(told, Err(NotSaved::Broken(_))), "{told:?}");
     }
 }
