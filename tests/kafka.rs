@@ -430,6 +430,101 @@ async fn dying_at_each_point_of_a_cycle_changes_nothing() {
     }
 }
 
+/// Waits until a process that has a point to stop at is stopped there.
+#[cfg(debug_assertions)]
+fn is_stopped(instance: &Instance) {
+    let stat = format!("/proc/{}/stat", instance.process.id());
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The brokers mark the end of a transaction partition by partition. Whoever takes over between two such marks finds offsets
+/// that are committed, and a state that is not there yet.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_over_between_two_marks_of_a_commit_waits_for_the_second() {
+    let mut kafka = Kafka::start_with("marks", 3, 1);
+    kafka.coordinate();
+    let group = kafka.coordinator("__consumer_offsets", "g");
+    let names =
+        [("a", "g-a"), ("b", "g-b"), ("c", "g-c"), ("d", "g-d"), ("e", "g-e"), ("f", "g-f")];
+    let led = names.map(|(name, full)| (name, kafka.coordinator("__transaction_state", full)));
+    // One broker keeps the offsets, one the state, and one the transactions of an instance that dies.
+    let (dies, transactions) = *led.iter().find(|(_, node)| *node != group).unwrap();
+    let (takes_over, _) = *led.iter().find(|(_, node)| *node != transactions).unwrap();
+    let keeps = (0..3).find(|node| ![group, transactions].contains(node)).unwrap();
+    for (topic, node, partitions) in [
+        ("events", group, 4),
+        ("g-state", keeps, 4),
+        ("g-dead-letters", group, 1),
+        ("g-digests", group, 1),
+    ] {
+        kafka.topic_on(topic, node, partitions).await;
+    }
+    let events = load(14, 1500);
+    kafka.produce("events", &events);
+    let double = Double::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let dying = {
+        let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+        let point = [("CALLSCOPE_STOP_POINT", "before-commit:1")];
+        setting.start_with(&folder.path().join(dies), dies, &point)
+    };
+    tokio::task::block_in_place(|| is_stopped(&dying));
+    let partition = kafka.open("g-state")[0];
+    assert_eq!(kafka.committed(group, "g", ("events", partition)), None);
+    kafka.kill(keeps);
+    signal(&dying, "-CONT");
+    while kafka.committed(group, "g", ("events", partition)).is_none() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    dying.kill();
+    kafka.signal(transactions, "-STOP");
+    kafka.run(keeps);
+    kafka.is_ready(2);
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    let next = setting.start(&folder.path().join(takes_over), takes_over);
+    next.wait_for("/readyz", "\"restoring\":[0").await;
+    // Whoever did not wait would have gone on by now.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(next.get("/readyz").await.contains("\"restoring\":[0"));
+    assert!(kafka.open("g-state").contains(&partition));
+    kafka.signal(transactions, "-CONT");
+    setting.is_settled(&next).await;
+    assert_same(&setting.documents(), &imported(&events));
+    next.stop();
+}
+
+/// The brokers undo what takes too long; it is made again.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_took_too_long_is_made_again() {
+    let kafka = Kafka::start("long", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(15, 2000);
+    kafka.produce("events", &events);
+    let settings = [
+        ("CALLSCOPE_STOP_POINT", "before-commit:1"),
+        ("CALLSCOPE__KAFKA__SESSION_TIMEOUT", "10m"),
+        ("CALLSCOPE__KAFKA__TRANSACTION_TIMEOUT", "2s"),
+    ];
+    let instance = setting.start_with(&folder.path().join("a"), "a", &settings);
+    tokio::task::block_in_place(|| is_stopped(&instance));
+    assert!(!kafka.open("g-state").is_empty());
+    while !kafka.open("g-state").is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    signal(&instance, "-CONT");
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&events));
+    instance.wait_for("/metrics", "transactions_total{outcome=\"not_saved\"} 1").await;
+    instance.stop();
+}
+
 /// Waits until an instance has told that it holds partitions.
 fn holds(instance: &Instance) {
     while !instance.told.lock().unwrap().contains("state of the partitions is here") {
@@ -541,6 +636,74 @@ async fn a_store_that_is_away_costs_no_membership_and_no_memory() {
     double.ill(&[], 0, "", "");
     setting.is_settled(&instance).await;
     assert_same(&setting.documents(), &imported(&events));
+    assert!(!instance.told.lock().unwrap().contains("partitions taken away"));
+    instance.stop();
+}
+
+/// A call of two that goes on: it was joined, and is left half an hour later.
+fn open_session(number: i64, start: i64) -> [Value; 4] {
+    let (id, connection) = (format!("s{number}"), format!("con_{number}"));
+    let unique = format!("{id}_{start}");
+    let event = |name: &str, after: i64| {
+        json!({"event":name,"sessionId":id,"uniqueSessionId":unique,"timestamp":start + after,"connectionId":connection,
+               "location":"unknown","ip":"10.0.0.1","platform":"x","startTime":start + 1,"duration":1800,"reason":"disconnect"})
+    };
+    [
+        json!({"event":"sessionCreated","sessionId":id,"uniqueSessionId":unique,"timestamp":start}),
+        event("participantJoined", 1),
+        event("participantLeft", 1_800_001),
+        json!({"event":"sessionDestroyed","sessionId":id,"uniqueSessionId":unique,"timestamp":start + 1_800_002,
+               "startTime":start,"duration":1800,"reason":"lastParticipantLeft"}),
+    ]
+}
+
+/// Time in which a store was away is no time in which a session was silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_away_for_a_day_closes_no_session() {
+    let kafka = Kafka::start("day", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, ahead) = (folder.path().join("clock.so"), folder.path().join("ahead"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clock.c");
+    let made = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&clock).arg(source).status();
+    assert!(made.unwrap().success());
+    std::fs::write(&ahead, "0").unwrap();
+    let clocks =
+        [("LD_PRELOAD", clock.to_str().unwrap()), ("CLOCK_AHEAD", ahead.to_str().unwrap())];
+    let instance = setting.start_with(&folder.path().join("a"), "a", &clocks);
+    holds(&instance);
+    let now = chrono::Utc::now();
+    let start = now.timestamp_millis() - 3_600_000;
+    let sessions: Vec<_> = (0..40).map(|number| open_session(number, start + number)).collect();
+    let part = |from: usize, to: usize| -> Vec<String> {
+        let events = sessions.iter().flat_map(|events| events[from..to].iter());
+        events.map(Value::to_string).collect()
+    };
+    kafka.produce("events", &part(0, 1));
+    setting.is_settled(&instance).await;
+    let index = format!("openvidu-events-{}", now.format("%Y.%m"));
+    double.ill(&[&index], 503, "unavailable_shards_exception", "away");
+    // One alone: what waits behind it would be a reason of its own to count no time.
+    kafka.produce("events", &part(1, 2)[..1]);
+    instance.wait_for("/readyz", "the sink is away").await;
+    std::fs::write(&ahead, "90000").unwrap();
+    assert!(instance.get("/readyz").await.contains("\"held\":[0,1,2,3]"));
+    double.ill(&[], 0, "", "");
+    setting.is_settled(&instance).await;
+    let tomorrow = (now + Duration::from_secs(90_000)).format("%Y-%m-%dT").to_string();
+    while !instance.told.lock().unwrap().contains(&tomorrow) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Sessions are looked through once a second; those that had fallen silent would be written.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let expected = imported(&[part(0, 1), part(1, 2)[..1].to_vec()].concat());
+    assert_eq!(expected.len(), 41);
+    assert_same(&setting.documents(), &expected);
+    kafka.produce("events", &part(1, 4));
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&part(0, 4)));
     assert!(!instance.told.lock().unwrap().contains("partitions taken away"));
     instance.stop();
 }

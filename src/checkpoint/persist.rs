@@ -195,25 +195,33 @@ pub(crate) fn is_full(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Ends the process at once, as `kill -9` would, where the environment names this point: `CALLSCOPE_KILL_POINT=name:count`
-/// ends it when the point is reached for the `count`-th time. Only tests have it.
+/// Where the environment names this point, ends the process at once, as `kill -9` would (`CALLSCOPE_KILL_POINT=name:count`), or
+/// stops it until it is told to go on (`CALLSCOPE_STOP_POINT=name:count`), when the point is reached for the `count`-th time.
+/// Only tests have it.
 #[cfg(debug_assertions)]
 pub(crate) fn kill_point(name: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
-    static CHOSEN: OnceLock<Option<(String, u64)>> = OnceLock::new();
-    static REACHED: AtomicU64 = AtomicU64::new(0);
-    #[expect(clippy::disallowed_methods, reason = "no setting: tests only")]
-    let chosen = CHOSEN.get_or_init(|| {
-        let chosen = std::env::var("CALLSCOPE_KILL_POINT").ok()?;
-        let (name, count) = chosen.split_once(':')?;
-        Some((name.to_owned(), count.parse().ok()?))
-    });
-    if let Some((chosen, count)) = chosen
-        && chosen == name
-        && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *count
-    {
+    struct Point(OnceLock<Option<(String, u64)>>, AtomicU64);
+    static KILL: Point = Point(OnceLock::new(), AtomicU64::new(0));
+    static STOP: Point = Point(OnceLock::new(), AtomicU64::new(0));
+    let is_reached = |point: &Point, variable: &str| {
+        #[expect(clippy::disallowed_methods, reason = "no setting: tests only")]
+        let chosen = point.0.get_or_init(|| {
+            let chosen = std::env::var(variable).ok()?;
+            let (name, count) = chosen.split_once(':')?;
+            Some((name.to_owned(), count.parse().ok()?))
+        });
+        chosen.as_ref().is_some_and(|(chosen, count)| {
+            chosen == name && point.1.fetch_add(1, Ordering::Relaxed) + 1 == *count
+        })
+    };
+    if is_reached(&KILL, "CALLSCOPE_KILL_POINT") {
         std::process::abort();
+    }
+    if is_reached(&STOP, "CALLSCOPE_STOP_POINT") {
+        let _stopped =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
     }
 }
 

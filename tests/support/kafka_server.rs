@@ -27,16 +27,21 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// One node, or three.
+    /// One node, or three that have a copy each of everything.
     pub fn start(name: &str, nodes: usize) -> Self {
+        Self::start_with(name, nodes, nodes)
+    }
+
+    /// Nodes of which so many have a copy of a partition.
+    pub fn start_with(name: &str, nodes: usize, copies: usize) -> Self {
         let folder =
             std::env::temp_dir().join(format!("callscope-kafka-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let port = free_ports(u16::try_from(nodes).unwrap());
+        let port = usize::from(free_ports(u16::try_from(nodes).unwrap()));
         let formatted = Command::new(SCRIPT)
             .arg("format")
             .arg(&folder)
-            .args([port.to_string(), nodes.to_string()])
+            .args([port, nodes, copies].map(|number| number.to_string()))
             .stderr(Stdio::inherit())
             .output()
             .unwrap();
@@ -75,6 +80,12 @@ impl Kafka {
         let mut process = self.nodes[node].take().unwrap();
         process.kill().unwrap();
         process.wait().unwrap();
+    }
+
+    /// Tells the process of a node something.
+    pub fn signal(&self, node: usize, name: &str) {
+        let id = self.nodes[node].as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
     /// The same brokers, for another thread; whoever drops this ends none.
@@ -118,6 +129,28 @@ impl Kafka {
         let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
         let made = admin.create_topics([&topic], &options).await.unwrap();
         assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// A topic that one node alone keeps.
+    pub async fn topic_on(&self, name: &str, node: usize, partitions: usize) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let place = [i32::try_from(node).unwrap() + 1];
+        let places: Vec<&[i32]> = vec![&place; partitions];
+        let topic = NewTopic::new(name, partitions as i32, TopicReplication::Variable(&places))
+            .set("cleanup.policy", if name == "events" { "delete" } else { "compact" });
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+        let made = admin.create_topics([&topic], &options).await.unwrap();
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// Has the topics made in which the brokers keep offsets and transactions.
+    pub fn coordinate(&self) {
+        let asking: BaseProducer = self.client().set("transactional.id", "none").create().unwrap();
+        asking.init_transactions(Duration::from_secs(60)).unwrap();
+        let asking: BaseConsumer = self.client().set("group.id", "none").create().unwrap();
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition("none", 0);
+        asking.committed_offsets(asked, Duration::from_secs(60)).unwrap();
     }
 
     /// Sends events, keyed by session as another producer would.
@@ -206,6 +239,63 @@ impl Kafka {
             lag += u64::try_from(end - dealt).unwrap();
         }
         lag
+    }
+}
+
+impl Kafka {
+    /// The node that leads a partition.
+    pub fn leader(&self, topic: &str, partition: usize) -> usize {
+        let asking: BaseConsumer = self.client().create().unwrap();
+        let metadata = asking.fetch_metadata(Some(topic), ANSWER_WITHIN).unwrap();
+        let partitions = metadata.topics()[0].partitions();
+        let found = partitions.iter().find(|known| known.id() == partition as i32).unwrap();
+        usize::try_from(found.leader()).unwrap() - 1
+    }
+
+    /// The node that coordinates what `name` says: a group (`__consumer_offsets`) or transactions (`__transaction_state`), each of
+    /// four partitions. Kafka's own rule: Java's hash of the name.
+    pub fn coordinator(&self, topic: &str, name: &str) -> usize {
+        let hash = name
+            .bytes()
+            .fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
+        self.leader(topic, (hash.unsigned_abs() % 4) as usize)
+    }
+
+    /// Partitions of a topic in which a transaction is open.
+    pub fn open(&self, topic: &str) -> Vec<i32> {
+        let reader = |isolation: &str| -> BaseConsumer {
+            self.client().set("isolation.level", isolation).create().unwrap()
+        };
+        let readers = [reader("read_committed"), reader("read_uncommitted")];
+        let metadata = readers[0].fetch_metadata(Some(topic), ANSWER_WITHIN).unwrap();
+        let partitions = metadata.topics()[0].partitions().iter();
+        let is_open = |partition: &i32| {
+            let ends = readers
+                .each_ref()
+                .map(|reader| reader.fetch_watermarks(topic, *partition, ANSWER_WITHIN).unwrap().1);
+            ends[0] < ends[1]
+        };
+        partitions.map(|known| known.id()).filter(is_open).collect()
+    }
+
+    /// What a group has committed for a partition, as the node `coordinator` tells it; nothing while a transaction is open that
+    /// would change it.
+    pub fn committed(&self, coordinator: usize, group: &str, place: (&str, i32)) -> Option<i64> {
+        let address = self.brokers.split(',').nth(coordinator).unwrap();
+        let asking: BaseConsumer = self
+            .client()
+            .set("bootstrap.servers", address)
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .create()
+            .unwrap();
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(place.0, place.1);
+        let told = asking.committed_offsets(asked, Duration::from_secs(1)).ok()?;
+        match told.elements()[0].offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }
     }
 }
 

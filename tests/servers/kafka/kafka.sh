@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # A real Kafka (KRaft) for tests: one node, or three.
 #   kafka.sh fetch                    jars, once
-#   kafka.sh format FOLDER PORT [N]   prepares N nodes in FOLDER/1.. and prints their addresses: clients at PORT.., controllers
+#   kafka.sh format FOLDER PORT [N [COPIES]]
+#                                     prepares N nodes in FOLDER/1.. and prints their addresses: clients at PORT.., controllers
 #                                     at PORT+10.. A single node has three more doors at PORT+20.. and says that they are
-#                                     at PORT+30..: there a test can stand in between
+#                                     at PORT+30..: there a test can stand in between. COPIES: of every partition, if not N
 #   kafka.sh run FOLDER I             becomes node I: its process is the broker's own, ended by TERM or KILL, and run again on
 #                                     the same folder
 # Jars are kept in CALLSCOPE_SERVERS_DIR, /var/tmp/callscope-servers if that is not set.
@@ -25,9 +26,10 @@ fetch() {
 }
 
 format() {
-  local folder=$1 port=$2 nodes=${3:-1} copies=1 in_step=1 session=1000 i
+  local folder=$1 port=$2 nodes=${3:-1} copies=${4:-${3:-1}} in_step=1 session=1000 i
   local controllers='' clients='' first='' doors='' proxies=''
-  [ "$nodes" -ge 3 ] && copies=3 in_step=2 session=3000
+  [ "$nodes" -ge 3 ] && session=3000
+  [ "$copies" -ge 3 ] && in_step=2
   for ((i = 1; i <= nodes; i++)); do
     clients+=,127.0.0.1:$((port + i - 1))
     controllers+=,127.0.0.1:$((port + 9 + i))
@@ -56,5 +58,5 @@ run() {
 
 case ${1:-} in
   fetch | format | run) "$@" ;;
-  *) sed -n '2,10p' "$0"; exit 2 ;;
+  *) sed -n '2,11p' "$0"; exit 2 ;;
 esac
