@@ -24,13 +24,15 @@
 //! * Assignments are `range`: partition *n* of every topic goes to the same instance. Everything is given up at each
 //!   rebalance; a named instance (`kafka.instance_id`) that restarts in time causes none.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
+use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::config::{KafkaConfig, Mechanism};
 
@@ -116,12 +118,34 @@ fn client(config: &KafkaConfig) -> ClientConfig {
     client
 }
 
-/// What a reader that is in no group tells of itself is said where it matters.
-struct Quiet;
+/// What a client tells of itself is kept for who asks why it gets no answer.
+#[derive(Default)]
+struct Quiet(Mutex<Option<(Code, String)>>);
 
 impl ClientContext for Quiet {
-    fn error(&self, error: rdkafka::error::KafkaError, reason: &str) {
+    fn error(&self, error: ClientError, reason: &str) {
         tracing::debug!(error = %error, reason, "client of Kafka");
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // That no broker is there says less than what was wrong with one.
+        match error.rdkafka_error_code() {
+            Some(Code::AllBrokersDown) | None => {}
+            Some(code) => *told = Some((code, reason.to_owned())),
+        }
+    }
+}
+
+impl Quiet {
+    /// Why there was no answer, and where to look.
+    fn reason(&self) -> Option<String> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (code, reason) = told.as_ref()?;
+        Some(match code {
+            Code::Authentication | Code::SaslAuthenticationFailed => {
+                format!("{reason}; see kafka.username, .password and .mechanism")
+            }
+            Code::SSL => format!("{reason}; see kafka.tls and kafka.ca"),
+            _ => reason.clone(),
+        })
     }
 }
 
@@ -147,18 +171,16 @@ fn reader(config: &KafkaConfig, isolation: &str) -> Result<Reader, KafkaError> {
         .set("auto.offset.reset", "earliest")
         .set("fetch.wait.max.ms", "20")
         .set("queued.max.messages.kbytes", "16384")
-        .create_with_context(Quiet)
+        .create_with_context(Quiet::default())
         .map_err(|error| unusable(&error))
 }
 
 /// A client could not be made: a property that librdkafka does not take, or a library without TLS.
-fn unusable(error: &rdkafka::error::KafkaError) -> KafkaError {
+fn unusable(error: &ClientError) -> KafkaError {
     let text = match error {
-        rdkafka::error::KafkaError::ClientConfig(_, told, name, _) => format!("{name}: {told}"),
-        rdkafka::error::KafkaError::ClientCreation(told) => told.clone(),
+        ClientError::ClientConfig(_, told, name, _) => format!("{name}: {told}"),
+        ClientError::ClientCreation(told) => told.clone(),
         error => error.to_string(),
     };
-    KafkaError::refused(format!(
-        "cannot make a client of Kafka: {text}; see the section [kafka]; TLS and SCRAM need a callscope that was built with the feature kafka-tls"
-    ))
+    KafkaError::refused(format!("cannot make a client of Kafka: {text}; see the section [kafka]"))
 }

@@ -29,6 +29,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[expect(dead_code, reason = "other tests need more of it")]
 mod elastic_double;
 #[path = "support/kafka_server.rs"]
+#[expect(dead_code, reason = "the bench needs more of it")]
 mod kafka_server;
 
 use elastic_double::Double;
@@ -930,6 +931,53 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
     kafka.delete("i-state").await;
     let told = refused("six", "i");
     assert!(told.contains("its state in topic i-state") && told.contains("kafka.group"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_that_ask_for_tls_and_a_password_get_them() {
+    let (kafka, door, certificate) = Kafka::start_secure("secure");
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(16, 600);
+    let settings = |mechanism: &'static str, password: &'static str| {
+        [
+            ("CALLSCOPE__KAFKA__BROKERS", &*door),
+            ("CALLSCOPE__KAFKA__TLS", "true"),
+            ("CALLSCOPE__KAFKA__CA", certificate.to_str().unwrap()),
+            ("CALLSCOPE__KAFKA__MECHANISM", mechanism),
+            ("CALLSCOPE__KAFKA__USERNAME", "callscope"),
+            ("CALLSCOPE__KAFKA__PASSWORD", password),
+        ]
+    };
+    for (part, mechanism) in events.chunks(events.len().div_ceil(2)).zip(["SCRAM-SHA-512", "PLAIN"])
+    {
+        let instance =
+            setting.start_with(&folder.path().join("a"), "a", &settings(mechanism, "secret"));
+        kafka.produce("events", part);
+        setting.is_settled(&instance).await;
+        instance.stop();
+    }
+    assert_same(&setting.documents(), &imported(&events));
+
+    let refused = |settings: &[(&str, &str)]| {
+        let mut command = setting.command(&folder.path().join("b"), "b");
+        let output = command.arg("check").envs(settings.iter().copied()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success());
+        told
+    };
+    let told = refused(&settings("PLAIN", "wrong"));
+    assert!(
+        told.contains("Invalid username or password") && told.contains("see kafka.username"),
+        "{told}"
+    );
+    // The system knows no such authority.
+    let mut strange = settings("PLAIN", "secret");
+    strange[2].1 = "";
+    let told = refused(&strange);
+    assert!(told.contains("kafka.ca"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

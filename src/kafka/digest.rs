@@ -141,7 +141,7 @@ impl Digests {
             .set("linger.ms", "5")
             .set("compression.type", "lz4")
             .set("message.timeout.ms", "10000")
-            .create_with_context(Quiet)
+            .create_with_context(Quiet::default())
             .map_err(|error| unusable(&error))?;
         let reader = reader(config, "read_committed")?;
         let mut all = TopicPartitionList::new();

@@ -162,7 +162,7 @@ impl Letters {
         let producer: BaseProducer<Quiet> = client(&self.config)
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", "30000")
-            .create_with_context(Quiet)
+            .create_with_context(Quiet::default())
             .map_err(|error| unusable(&error))?;
         for key in &known {
             let mut tombstone = BaseRecord::<[u8], [u8]>::to(&self.topic).key(key.as_bytes());

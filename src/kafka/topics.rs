@@ -14,6 +14,9 @@ use crate::config::KafkaConfig;
 /// How long one question to the brokers may take.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long it is listened why there was none, ten times.
+const LISTEN: Duration = Duration::from_millis(50);
+
 /// What was found out about the topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
@@ -118,9 +121,15 @@ pub async fn counts(config: &KafkaConfig) -> Result<BTreeMap<String, i32>, Kafka
     let asked = tokio::task::spawn_blocking(move || {
         let asking = reader(&config, "read_committed")?;
         asking.fetch_metadata(None, ANSWER_WITHIN).map_err(|error| {
-            KafkaError::away(format!(
-                "no answer from Kafka at {brokers}: {error}; see kafka.brokers, and that the brokers are reachable under the names they give themselves"
-            ))
+            // Nothing is assigned: it only hears what the client has to tell.
+            let heard = (0..10).find_map(|_| {
+                let _nothing = asking.poll(LISTEN);
+                asking.context().reason()
+            });
+            let reason = heard.unwrap_or_else(|| {
+                format!("{error}; see kafka.brokers, and that the brokers are reachable under the names they give themselves")
+            });
+            KafkaError::away(format!("no answer from Kafka at {brokers}: {reason}"))
         })
     });
     let metadata = asked.await.map_err(|error| KafkaError::away(error.to_string()))??;

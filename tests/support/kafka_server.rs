@@ -34,6 +34,25 @@ impl Kafka {
 
     /// Nodes of which so many have a copy of a partition.
     pub fn start_with(name: &str, nodes: usize, copies: usize) -> Self {
+        let mut kafka = Self::prepare(name, nodes, copies);
+        kafka.run_all();
+        kafka
+    }
+
+    /// One node, its door with TLS and SASL, and the certificate that it shows there.
+    pub fn start_secure(name: &str) -> (Self, String, PathBuf) {
+        let mut kafka = Self::prepare(name, 1, 1);
+        let port: u16 = kafka.brokers.rsplit(':').next().unwrap().parse().unwrap();
+        let port = (port + 23).to_string();
+        let secured =
+            Command::new(SCRIPT).arg("secure").arg(&kafka.folder).arg(&port).status().unwrap();
+        assert!(secured.success());
+        kafka.run_all();
+        let certificate = kafka.folder.join("cert.pem");
+        (kafka, format!("127.0.0.1:{port}"), certificate)
+    }
+
+    fn prepare(name: &str, nodes: usize, copies: usize) -> Self {
         let folder =
             std::env::temp_dir().join(format!("callscope-kafka-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -47,12 +66,13 @@ impl Kafka {
             .unwrap();
         assert!(formatted.status.success());
         let brokers = String::from_utf8(formatted.stdout).unwrap().trim().to_owned();
-        let mut kafka = Self { folder, brokers, nodes: (0..nodes).map(|_| None).collect() };
-        for node in 0..nodes {
-            kafka.run(node);
-        }
-        kafka.is_ready(nodes);
-        kafka
+        Self { folder, brokers, nodes: (0..nodes).map(|_| None).collect() }
+    }
+
+    fn run_all(&mut self) {
+        let nodes = self.nodes.len();
+        (0..nodes).for_each(|node| self.run(node));
+        self.is_ready(nodes);
     }
 
     /// Runs a node that does not run.
@@ -132,11 +152,11 @@ impl Kafka {
     }
 
     /// A topic that one node alone keeps.
-    pub async fn topic_on(&self, name: &str, node: usize, partitions: usize) {
+    pub async fn topic_on(&self, name: &str, node: usize, partitions: i32) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
         let place = [i32::try_from(node).unwrap() + 1];
-        let places: Vec<&[i32]> = vec![&place; partitions];
-        let topic = NewTopic::new(name, partitions as i32, TopicReplication::Variable(&places))
+        let places: Vec<&[i32]> = (0..partitions).map(|_| place.as_slice()).collect();
+        let topic = NewTopic::new(name, partitions, TopicReplication::Variable(&places))
             .set("cleanup.policy", if name == "events" { "delete" } else { "compact" });
         let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
         let made = admin.create_topics([&topic], &options).await.unwrap();
@@ -244,11 +264,11 @@ impl Kafka {
 
 impl Kafka {
     /// The node that leads a partition.
-    pub fn leader(&self, topic: &str, partition: usize) -> usize {
+    pub fn leader(&self, topic: &str, partition: i32) -> usize {
         let asking: BaseConsumer = self.client().create().unwrap();
         let metadata = asking.fetch_metadata(Some(topic), ANSWER_WITHIN).unwrap();
         let partitions = metadata.topics()[0].partitions();
-        let found = partitions.iter().find(|known| known.id() == partition as i32).unwrap();
+        let found = partitions.iter().find(|known| known.id() == partition).unwrap();
         usize::try_from(found.leader()).unwrap() - 1
     }
 
@@ -258,7 +278,7 @@ impl Kafka {
         let hash = name
             .bytes()
             .fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
-        self.leader(topic, (hash.unsigned_abs() % 4) as usize)
+        self.leader(topic, i32::try_from(hash.unsigned_abs() % 4).unwrap())
     }
 
     /// Partitions of a topic in which a transaction is open.
@@ -436,14 +456,14 @@ impl Drop for Kafka {
     }
 }
 
-/// A port after which so many are free, as are so many from ten further on, and three from twenty and from thirty. Below those that the kernel gives to clients: one
+/// A port after which so many are free, as are so many from ten further on, four from twenty and three from thirty. Below those that the kernel gives to clients: one
 /// of them must not get a port between the kill of its server and the restart.
 fn free_ports(count: u16) -> u16 {
     let first = u16::try_from(std::process::id() % 300).unwrap();
     (0..300)
         .map(|place| 20_000 + (first + place) % 300 * 40)
         .find(|base| {
-            let doors = (20..23).chain(30..33).map(|door| base + door);
+            let doors = (20..24).chain(30..33).map(|door| base + door);
             let nodes = (0..count).flat_map(|node| [base + node, base + 10 + node]);
             nodes.chain(doors).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
         })

@@ -5,6 +5,8 @@
 #                                     prepares N nodes in FOLDER/1.. and prints their addresses: clients at PORT.., controllers
 #                                     at PORT+10.. A single node has three more doors at PORT+20.. and says that they are
 #                                     at PORT+30..: there a test can stand in between. COPIES: of every partition, if not N
+#   kafka.sh secure FOLDER PORT       gives a single node that was prepared one more door, at PORT: TLS with the certificate in
+#                                     FOLDER/cert.pem, and SASL (PLAIN and SCRAM-SHA-512) for the user "callscope", password "secret"
 #   kafka.sh run FOLDER I             becomes node I: its process is the broker's own, ended by TERM or KILL, and run again on
 #                                     the same folder
 # Jars are kept in CALLSCOPE_SERVERS_DIR, /var/tmp/callscope-servers if that is not set.
@@ -47,9 +49,25 @@ format() {
       -e "s|@DOORS@|$doors|" -e "s|@PROXIES@|$proxies|" \
       "$here/server.properties" > "$folder/$i/server.properties"
     "${java[@]}" kafka.tools.StorageTool format --ignore-formatted -t callscopecluster0000AA -c "$folder/$i/server.properties" \
-      --initial-controllers "${first#,}" > "$folder/$i/format.log" 2>&1 || { cat "$folder/$i/format.log" >&2; exit 1; }
+      --initial-controllers "${first#,}" --add-scram 'SCRAM-SHA-512=[name=callscope,password=secret]' > "$folder/$i/format.log" 2>&1 || { cat "$folder/$i/format.log" >&2; exit 1; }
   done
   echo "${clients#,}"
+}
+
+secure() {
+  local folder=$1 port=$2 keys=$1/keys.p12 properties=$1/1/server.properties
+  local keytool=("${JAVA_HOME:+$JAVA_HOME/bin/}keytool" -keystore "$keys" -storepass secret -alias broker)
+  "${keytool[@]}" -genkeypair -keyalg EC -dname CN=broker -ext san=ip:127.0.0.1 -validity 30 2> "$folder/keys.log"
+  "${keytool[@]}" -exportcert -rfc -file "$folder/cert.pem" 2>> "$folder/keys.log"
+  sed -i -e "s|^\(listeners=.*\)|\1,SECURE://127.0.0.1:$port|" -e "s|^\(advertised.listeners=.*\)|\1,SECURE://127.0.0.1:$port|" \
+    -e 's|^\(listener.security.protocol.map=.*\)|\1,SECURE:SASL_SSL|' "$properties"
+  cat >> "$properties" <<END
+ssl.keystore.location=$keys
+ssl.keystore.password=secret
+listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_callscope="secret";
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+END
 }
 
 run() {
@@ -57,6 +75,6 @@ run() {
 }
 
 case ${1:-} in
-  fetch | format | run) "$@" ;;
-  *) sed -n '2,11p' "$0"; exit 2 ;;
+  fetch | format | secure | run) "$@" ;;
+  *) sed -n '2,13p' "$0"; exit 2 ;;
 esac
