@@ -35,7 +35,7 @@ use crate::command::AnyIndex;
 use crate::config::{Config, HttpConfig, Secret};
 use crate::dead_letters::DeadLetters;
 use crate::journal::Journal;
-use crate::kafka::group::Standing;
+use crate::kafka::standing::Standing;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::sink::SinkStatus;

@@ -45,6 +45,7 @@ pub mod letters;
 mod message;
 pub mod range;
 pub mod rekey;
+pub mod standing;
 pub mod state;
 pub mod topics;
 pub mod transaction;

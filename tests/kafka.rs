@@ -124,12 +124,17 @@ impl Instance {
         self.process.wait().unwrap();
     }
 
-    fn stop(mut self) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    fn stop(self) {
+        signal(&self, "-TERM");
+        self.ended();
+    }
+
+    /// What it has told when it has ended well.
+    fn ended(mut self) -> String {
         let ended = self.process.wait().unwrap();
         let told = self.told.lock().unwrap().clone();
         assert!(ended.success(), "{ended}:\n{told}");
+        told
     }
 
     async fn get(&self, path: &str) -> String {
@@ -491,6 +496,12 @@ async fn who_takes_over_between_two_marks_of_a_commit_waits_for_the_second() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(next.get("/readyz").await.contains("\"restoring\":[0"));
     assert!(kafka.open("g-state").contains(&partition));
+    // Nothing is held yet, so nothing has to be given back first.
+    signal(&next, "-TERM");
+    let told = tokio::task::block_in_place(|| next.ended());
+    assert!(!told.contains("given back before"), "{told}");
+    let next = setting.start(&folder.path().join(takes_over), takes_over);
+    next.wait_for("/readyz", "\"restoring\":[0").await;
     kafka.signal(transactions, "-CONT");
     setting.is_settled(&next).await;
     assert_same(&setting.documents(), &imported(&events));
@@ -571,6 +582,22 @@ async fn a_broker_that_dies_and_comes_back_costs_nothing() {
     let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
     setting.is_settled(&instance).await;
     assert_same(&setting.documents(), &imported(&events));
+    // Whoever is told to stop in the middle of a transaction does not wait for brokers that are away.
+    instance.stop();
+    let setting = Setting { kafka: &kafka, double: &double, group: "h", topic: "events" };
+    let point = [("CALLSCOPE_STOP_POINT", "in-transaction:2")];
+    let instance = setting.start_with(&folder.path().join("a"), "a", &point);
+    tokio::task::block_in_place(|| is_stopped(&instance));
+    kafka.kill(0);
+    signal(&instance, "-CONT");
+    instance.wait_for("/readyz", "no broker answers").await;
+    tokio::task::block_in_place(|| instance.stop());
+    kafka.run(0);
+    kafka.is_ready(1);
+    let setting = Setting { kafka: &kafka, double: &double, group: "h", topic: "events" };
+    let instance = setting.start(&folder.path().join("a"), "a");
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&events));
     // Nobody says any more that they are away, though nothing comes.
     kafka.kill(0);
     instance.wait_for("/readyz", "no broker answers").await;
@@ -629,6 +656,15 @@ async fn a_store_that_is_away_costs_no_membership_and_no_memory() {
     tokio::time::sleep(Duration::from_secs(18)).await;
     assert!(instance.get("/readyz").await.contains("\"held\":[0,1,2,3]"));
     assert!(instance.get("/readyz").await.contains("the sink is away"));
+    // What waits is seen all the same.
+    let lag = async || {
+        let page = instance.get("/metrics").await;
+        let lines = page.lines().filter(|line| line.starts_with("callscope_kafka_lag{"));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum::<usize>()
+    };
+    while lag().await != events.len() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let memory =
         std::fs::read_to_string(format!("/proc/{}/status", instance.process.id())).unwrap();
     let resident = memory.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
@@ -921,6 +957,18 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
     let told = running.told.lock().unwrap().clone();
     assert_eq!(ended.code(), Some(3), "{told}");
     assert!(told.contains("j-state has 5 partitions and four has 7"), "{told}");
+
+    // A topic that somebody has deleted and made anew.
+    kafka.topic("five", 5).await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "k", topic: "five" };
+    kafka.produce("five", &load(12, 300));
+    let instance = setting.start(&folder.path().join("a"), "a");
+    setting.is_settled(&instance).await;
+    instance.stop();
+    kafka.delete("five").await;
+    kafka.topic("five", 5).await;
+    let told = refused("five", "k");
+    assert!(told.contains("ends at offset 0") && told.contains("kafka.group"), "{told}");
 
     // Offsets whose state somebody has deleted.
     let setting = Setting { kafka: &kafka, double: &double, group: "i", topic: "six" };

@@ -22,8 +22,9 @@ use crate::inputs::Inputs;
 use crate::journal::lock::DataDirLock;
 use crate::journal::{self, Bounds, Journal};
 use crate::kafka::forward::Forwarder;
-use crate::kafka::group::{Group, Standing};
+use crate::kafka::group::Group;
 use crate::kafka::rekey::Rekeyer;
+use crate::kafka::standing::Board;
 use crate::lane::databases::Databases;
 use crate::lane::fold::Folder;
 use crate::lane::outlet::Outlet;
@@ -74,7 +75,7 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     let (live, watched) = watch::channel(Arc::new(Live::default()));
     let dead_letters = Arc::clone(&kept.dead_letters);
     let [disk, forwarding, rekeying] = [(); 3].map(|()| TroubleSender::default());
-    let standing = watch::Sender::default();
+    let board = Board::new(Arc::clone(&metrics));
     let inputs = Inputs::new(&config, journal.clone(), Arc::clone(&metrics), stop.clone());
     let address = bound.address();
     let app = Arc::new(App {
@@ -88,7 +89,7 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
         index,
         sink: sink_status,
         troubles: [&disk, &forwarding, &rekeying].map(TroubleSender::subscribe).to_vec(),
-        standing: config.kafka.is_set().then(|| standing.subscribe()),
+        standing: config.kafka.is_set().then(|| board.subscribe()),
         dead_letters,
         metrics: Arc::clone(&metrics),
         body_bytes_max: config.http.body_bytes_max.get(),
@@ -98,7 +99,7 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     });
     let open = Open { config: &config, kept, inputs, sink, metrics, disk, stop: stop.clone() };
     let work = if config.kafka.is_set() {
-        open.in_group(live, standing, (forwarding, rekeying))?
+        open.in_group(live, board, (forwarding, rekeying))?
     } else {
         vec![open.alone(live)?]
     };
@@ -174,7 +175,7 @@ impl Open<'_> {
     fn in_group(
         self,
         live: watch::Sender<Arc<Live>>,
-        standing: watch::Sender<Standing>,
+        board: Board,
         (forwarding, rekeying): (TroubleSender, TroubleSender),
     ) -> Result<Vec<Work>, Failure> {
         let stop = self.stop.clone();
@@ -203,7 +204,7 @@ impl Open<'_> {
         .map_err(Failure::with(misconfigured))?;
         let outlet = Arc::new(outlet);
         let group =
-            Group::new(self.config.clone(), Arc::clone(&outlet), geoip, live, standing, self.stop);
+            Group::new(self.config.clone(), Arc::clone(&outlet), geoip, live, board, self.stop);
         let rekeyer = if self.config.kafka.rekey_from.is_empty() {
             None
         } else {

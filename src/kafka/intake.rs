@@ -25,6 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::message::Items;
+use super::standing::{Board, Part};
 use super::topics::ANSWER_WITHIN;
 use super::{KafkaError, client, unusable};
 use crate::checkpoint::persist::kill_point;
@@ -38,6 +39,8 @@ const POLL: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(2);
 /// How often the ends of partitions are told.
 const STATISTICS: Duration = Duration::from_secs(1);
+/// The same of paused partitions, and how long that may keep from reading.
+const ASK_ENDS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
 
 /// Which partitions this instance has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,9 +61,8 @@ struct Shared {
     queues: Mutex<Queues>,
     /// Told when a queue has something.
     filled: Notify,
-    /// Why nothing can be read at this moment.
-    trouble: watch::Sender<Option<String>>,
-    /// Whether that is that no broker answers.
+    board: Board,
+    /// Whether the trouble is that no broker answers.
     is_away: AtomicBool,
     drain_after: Duration,
 }
@@ -71,6 +73,8 @@ struct Queues {
     lanes: BTreeMap<i32, Queue>,
     /// The end of each partition as last told, by topic and partition.
     ends: HashMap<Input, i64>,
+    /// How far each is dealt with, and that is saved.
+    dealt: HashMap<Input, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -89,10 +93,13 @@ impl ClientContext for Context {
         if is_up && self.0.is_away.swap(false, Ordering::Relaxed) {
             self.0.tell(None);
         }
-        let mut queues = lock(&self.0.queues);
         for (name, topic) in &statistics.topics {
             for partition in topic.partitions.values().filter(|known| known.ls_offset >= 0) {
-                queues.ends.insert(input(name, partition.partition), partition.ls_offset);
+                // Of a paused one it is the end of long ago.
+                let is_paused = |queue: &Queue| queue.is_paused;
+                if !lock(&self.0.queues).lanes.get(&partition.partition).is_some_and(is_paused) {
+                    self.0.ends_at(name, partition.partition, partition.ls_offset);
+                }
             }
         }
     }
@@ -130,6 +137,7 @@ impl Shared {
             queues.epoch = epoch;
             queues.lanes = partitions.iter().map(|lane| (*lane, Queue::default())).collect();
         }
+        self.board.trouble(Part::Joining, None);
         tracing::info!(epoch, partitions = ?partitions, "partitions assigned");
         self.assignment.send_replace(Assignment { epoch, partitions, until: None });
     }
@@ -165,6 +173,8 @@ impl Shared {
             let mut queues = lock(&self.queues);
             queues.lanes.clear();
             queues.ends.clear();
+            queues.dealt.clear();
+            self.board.metrics.kafka.forget_partitions();
         }
         let none = Assignment { epoch: epoch + 1, ..Assignment::default() };
         self.assignment.send_replace(none);
@@ -193,18 +203,18 @@ impl Shared {
         }
     }
 
+    /// Notes the end of a partition, and tells the lag: from here, because the worker may be waiting for the sink.
+    fn ends_at(&self, topic: &str, partition: i32, end: i64) {
+        let input = input(topic, partition);
+        let mut queues = lock(&self.queues);
+        if let Some(next) = queues.dealt.get(&input) {
+            self.board.metrics.kafka.lag(topic, partition, beyond(end, *next));
+        }
+        queues.ends.insert(input, end);
+    }
+
     fn tell(&self, trouble: Option<String>) {
-        self.trouble.send_if_modified(|known| {
-            let is_new = *known != trouble;
-            if is_new {
-                match &trouble {
-                    Some(reason) => tracing::warn!(reason, "Kafka cannot be read, trying again"),
-                    None => tracing::info!("Kafka can be read"),
-                }
-                *known = trouble;
-            }
-            is_new
-        });
+        self.board.trouble(Part::Reading, trouble);
     }
 }
 
@@ -235,7 +245,7 @@ impl Intake {
     /// # Errors
     ///
     /// If the settings do not make a client.
-    pub(super) fn start(config: &Config) -> Result<Self, KafkaError> {
+    pub(super) fn start(config: &Config, board: Board) -> Result<Self, KafkaError> {
         let kafka = &config.kafka;
         let (released, receiver) = sync_channel(64);
         let shared = Arc::new(Shared {
@@ -243,7 +253,7 @@ impl Intake {
             released: Mutex::new(receiver),
             queues: Mutex::default(),
             filled: Notify::new(),
-            trouble: watch::Sender::default(),
+            board,
             is_away: AtomicBool::new(false),
             drain_after: kafka.drain_after,
         });
@@ -261,6 +271,7 @@ impl Intake {
             queue_bytes: kafka.queue_bytes.get(),
             topics: kafka.topics.clone(),
             items: Items::new(config),
+            asked: Instant::now(),
         };
         let thread = std::thread::Builder::new()
             .name("kafka".to_owned())
@@ -278,11 +289,6 @@ impl Intake {
     /// The same, for who has no time to wait.
     pub(super) fn watch(&self) -> watch::Receiver<Assignment> {
         self.shared.assignment.subscribe()
-    }
-
-    /// Why nothing can be read at this moment.
-    pub(super) fn trouble(&self) -> watch::Receiver<Option<String>> {
-        self.shared.trouble.subscribe()
     }
 
     /// Says that nothing of `epoch` is held any more.
@@ -340,7 +346,27 @@ impl Intake {
     /// How far reading is behind the end of `input`, given the offset to go on from; `None`: not known yet.
     pub(super) fn lag(&self, input: &Input, next: u64) -> Option<u64> {
         let end = *lock(&self.shared.queues).ends.get(input)?;
-        Some(u64::try_from(end).unwrap_or(0).saturating_sub(next))
+        Some(beyond(end, next))
+    }
+
+    /// Says how far `input` is dealt with, for the metrics.
+    pub(super) fn dealt_with(&self, input: Input, next: u64) {
+        lock(&self.shared.queues).dealt.insert(input, next);
+    }
+
+    /// The end of a partition, open transactions left out.
+    ///
+    /// # Errors
+    ///
+    /// If the brokers do not answer.
+    pub(super) fn end(&self, topic: &str, partition: i32) -> Result<u64, KafkaError> {
+        let told = self.consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN);
+        let (_, end) = told.map_err(|error| {
+            KafkaError::away(format!(
+                "cannot read the end of partition {partition} of {topic}: {error}"
+            ))
+        })?;
+        Ok(u64::try_from(end).unwrap_or(0))
     }
 
     /// Offsets that the group has committed for `partitions` of all topics.
@@ -435,6 +461,8 @@ struct Reading {
     queue_bytes: usize,
     topics: Vec<String>,
     items: Items,
+    /// When the ends of paused partitions were last asked for.
+    asked: Instant,
 }
 
 impl Reading {
@@ -453,6 +481,7 @@ impl Reading {
                 Some(Err(error)) => self.shared.look_at(&error),
             }
             self.resume();
+            self.ask_ends();
         }
         // Whoever waits for a rebalance has let go already.
         consumer.unsubscribe();
@@ -509,18 +538,60 @@ impl Reading {
         }
     }
 
-    fn set(&self, partitions: &[i32], is_paused: bool) {
+    /// The client learns of ends by fetching, and of a paused partition it fetches nothing.
+    fn ask_ends(&mut self) {
+        if self.asked.elapsed() < ASK_ENDS.0 || self.shared.is_away.load(Ordering::Relaxed) {
+            return;
+        }
+        self.asked = Instant::now();
+        let paused: Vec<i32> = {
+            let queues = lock(&self.shared.queues);
+            let paused = queues.lanes.iter().filter(|(_, queue)| queue.is_paused);
+            paused.map(|(partition, _)| *partition).collect()
+        };
+        if paused.is_empty() {
+            return;
+        }
+        let mut asked = self.list(&paused);
+        // As a time it asks for the end.
+        let answer = asked
+            .set_all_offsets(Offset::End)
+            .and_then(|()| self.consumer.offsets_for_times(asked, ASK_ENDS.1));
+        match answer {
+            Ok(ends) => {
+                for end in ends.elements() {
+                    if let (Ok(()), Offset::Offset(offset)) = (end.error(), end.offset()) {
+                        self.shared.ends_at(end.topic(), end.partition(), offset);
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(error = %error, "ends of paused partitions"),
+        }
+    }
+
+    /// These partitions of all topics.
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for topic in &self.topics {
             for partition in partitions {
                 list.add_partition(topic, *partition);
             }
         }
+        list
+    }
+
+    fn set(&self, partitions: &[i32], is_paused: bool) {
+        let list = self.list(partitions);
         let done = if is_paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         if let Err(error) = done {
             tracing::warn!(error = %error, is_paused, "cannot pause or resume partitions");
         }
     }
+}
+
+/// Records of a partition that ends at `end` from `next` on.
+fn beyond(end: i64, next: u64) -> u64 {
+    u64::try_from(end).unwrap_or(0).saturating_sub(next)
 }
 
 /// Bytes that an item takes while it waits, what is around it included.

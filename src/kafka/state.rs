@@ -15,6 +15,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::topics::ANSWER_WITHIN;
 use super::{KafkaError, reader};
@@ -214,7 +215,14 @@ fn read(
             }
             // Everything up to the ends above is stable, so the first end that is met lies behind them.
             Some(Err(ClientError::PartitionEOF(partition))) => _ = open.remove(&partition),
-            // Brokers come and go; what is wrong for good was found out above.
+            Some(Err(error))
+                if error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed) =>
+            {
+                return Err(KafkaError::away(format!(
+                    "topic {topic} may not be read: {error}; the account needs Read on it"
+                )));
+            }
+            // Brokers come and go.
             Some(Err(error)) => tracing::debug!(error = %error, "reading the state"),
         }
     }

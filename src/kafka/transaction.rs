@@ -1,9 +1,10 @@
 //! Transactions: state, dead letters and offsets of a cycle become visible together or not at all.
 //!
-//! One producer belongs to the thread that commits. What it is told falls into four cases, and no other:
+//! One producer belongs to the thread that commits. What it is told falls into five cases, and no other:
 //! *retriable*, the call is made again; *abortable*, the transaction is undone and made anew with the same content;
-//! *not ours*, the group has given the partitions to others, and nothing is to be saved; *fatal*, the producer is of no use
-//! any more, because somebody else has its name or because of what it cannot tell.
+//! *not ours*, the group has given the partitions to others, and nothing is to be saved; *too large*, a topic takes no record
+//! of that size, whoever sends it; *fatal*, the producer is of no use any more, because somebody else has its name or because
+//! of what it cannot tell.
 
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,16 +14,19 @@ use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError as ClientError;
-use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use super::standing::{Board, Part};
 use super::{KafkaError, client, unusable};
 use crate::checkpoint::persist::kill_point;
 use crate::config::KafkaConfig;
 
 /// How long one call may take before it is made again.
 const CALL: Duration = Duration::from_secs(5);
+/// Largest record, uncompressed: an entity with many facts. Topics of callscope's own take as much.
+pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often deliveries are looked at. librdkafka's own flush looks every 100 ms, which is most of a transaction's time.
@@ -37,8 +41,18 @@ pub(super) enum NotSaved {
     Fenced(String),
     /// Another producer has to be made.
     Broken(String),
+    /// This topic takes no record of that size.
+    TooLarge(String),
     /// Whoever wanted it does so no more.
     Over,
+}
+
+/// How long it is tried.
+struct Until<'a> {
+    /// Whether what is to be saved is of no use any more.
+    is_over: &'a dyn Fn() -> bool,
+    /// Whether the process stops.
+    stops: &'a dyn Fn() -> bool,
 }
 
 /// One record of a cycle.
@@ -54,11 +68,12 @@ pub(super) struct Sent<'a> {
 /// A producer with transactions.
 pub(super) struct Transactions {
     producer: Arc<BaseProducer<Deliveries>>,
+    board: Board,
 }
 
-/// Notes the first delivery that failed.
+/// Notes the first delivery that failed: the topic, and why.
 #[derive(Default)]
-struct Deliveries(Mutex<Option<String>>);
+struct Deliveries(Mutex<Option<(String, ClientError)>>);
 
 impl ClientContext for Deliveries {
     fn error(&self, error: ClientError, reason: &str) {
@@ -71,16 +86,16 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
+        if let Err((error, message)) = result {
             let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert_with(|| error.to_string());
+            failed.get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
         }
     }
 }
 
 /// What to do about an error.
 enum Case {
-    Again,
+    Again(String),
     Abort(String),
     NotSaved(NotSaved),
 }
@@ -104,8 +119,16 @@ fn judge(error: &ClientError) -> Case {
         | Code::AssignmentLost => Case::NotSaved(NotSaved::NotOurs(told)),
         _ if inner.is_fatal() => Case::NotSaved(NotSaved::Broken(told)),
         _ if inner.txn_requires_abort() => Case::Abort(told),
-        _ if inner.is_retriable() => Case::Again,
+        _ if inner.is_retriable() => Case::Again(told),
         _ => Case::NotSaved(NotSaved::Broken(told)),
+    }
+}
+
+/// What to do about a record that did not arrive.
+fn judge_record(topic: &str, error: &ClientError) -> Case {
+    match error.rdkafka_error_code() {
+        Some(Code::MessageSizeTooLarge) => Case::NotSaved(NotSaved::TooLarge(topic.to_owned())),
+        _ => judge(error),
     }
 }
 
@@ -123,40 +146,42 @@ impl Transactions {
     pub(super) fn new(
         config: &KafkaConfig,
         name: &str,
+        board: Board,
         is_over: &dyn Fn() -> bool,
     ) -> Result<Self, KafkaError> {
         let timeout_ms = config.transaction_timeout.as_millis().to_string();
         let producer: BaseProducer<Deliveries> = client(config)
             .set("transactional.id", name)
             .set("transaction.timeout.ms", &timeout_ms)
+            .set("message.max.bytes", RECORD_BYTES_MAX.to_string())
             .set("linger.ms", "2")
             .set("compression.type", "lz4")
             .create_with_context(Deliveries::default())
             .map_err(|error| unusable(&error))?;
         let producer = Arc::new(producer);
-        let mut told = false;
         loop {
-            match producer.init_transactions(CALL) {
-                Ok(()) => return Ok(Self { producer }),
-                Err(error) if is_over() => return Err(KafkaError::away(error.to_string())),
-                Err(error) => {
-                    if matches!(judge(&error), Case::NotSaved(_)) {
-                        return Err(KafkaError::refused(format!(
-                            "cannot begin transactions as {name}: {error}; the account needs Write on transactional ids that begin with {:?}",
-                            config.group
-                        )));
-                    }
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::warn!(error = %error, "transactions cannot begin yet, trying again");
-                    }
-                }
+            let Err(error) = producer.init_transactions(CALL) else {
+                board.trouble(Part::Saving, None);
+                return Ok(Self { producer, board });
+            };
+            let told = format!("cannot begin transactions as {name}: {error}");
+            let code = error.rdkafka_error_code();
+            if code == Some(Code::TransactionalIdAuthorizationFailed) {
+                return Err(KafkaError::refused(format!(
+                    "{told}; the account needs Write on transactional ids that begin with {:?}",
+                    config.group
+                )));
             }
+            if is_over() || matches!(judge(&error), Case::NotSaved(_)) {
+                return Err(KafkaError::away(told));
+            }
+            board.trouble(Part::Saving, Some(told));
             producer.poll(PAUSE);
         }
     }
 
     /// Saves `records` and `offsets`, those of the group that `metadata` tells of, together. `is_over`: whether nobody wants it
-    /// any more.
+    /// any more; `stops`: whether nobody waits for the answer either.
     ///
     /// # Errors
     ///
@@ -167,29 +192,30 @@ impl Transactions {
         offsets: &TopicPartitionList,
         metadata: ConsumerGroupMetadata,
         is_over: &dyn Fn() -> bool,
+        stops: &dyn Fn() -> bool,
     ) -> Result<(), NotSaved> {
         let metadata = Arc::new(metadata);
-        loop {
-            let tried = self.attempt(records(), offsets, &metadata, is_over);
-            let (case, told) = match tried {
-                Ok(()) => return Ok(()),
-                Err(Case::NotSaved(reason)) => (Some(reason.clone()), format!("{reason:?}")),
-                Err(Case::Abort(told)) => (None, told),
-                Err(Case::Again) => (None, "not answered".to_owned()),
+        let until = Until { is_over: &|| is_over() || stops(), stops };
+        let saved = loop {
+            let told = match self.attempt(records(), offsets, &metadata, &until) {
+                Ok(()) => break Ok(()),
+                Err(Case::NotSaved(
+                    reason @ (NotSaved::Fenced(_) | NotSaved::Broken(_) | NotSaved::TooLarge(_)),
+                )) => break Err(reason),
+                Err(Case::NotSaved(reason)) => break self.abort(&until).and(Err(reason)),
+                Err(Case::Abort(told) | Case::Again(told)) => told,
             };
-            if let Some(NotSaved::Fenced(_) | NotSaved::Broken(_)) = case {
-                return Err(case.unwrap_or(NotSaved::Over));
+            self.board.trouble(Part::Saving, Some(format!("a transaction was undone: {told}")));
+            if let Err(reason) = self.abort(&until) {
+                break Err(reason);
             }
-            self.abort()?;
-            if let Some(reason) = case {
-                return Err(reason);
-            }
-            tracing::warn!(reason = told, "transaction undone, trying again");
-            if is_over() {
-                return Err(NotSaved::Over);
+            if (until.is_over)() {
+                break Err(NotSaved::Over);
             }
             self.producer.poll(PAUSE);
-        }
+        };
+        self.board.trouble(Part::Saving, None);
+        saved
     }
 
     fn attempt<'r>(
@@ -197,29 +223,30 @@ impl Transactions {
         records: impl IntoIterator<Item = Sent<'r>>,
         offsets: &TopicPartitionList,
         metadata: &Arc<ConsumerGroupMetadata>,
-        is_over: &dyn Fn() -> bool,
+        until: &Until<'_>,
     ) -> Result<(), Case> {
         self.deliveries().take();
-        self.call(is_over, || judged(self.producer.begin_transaction()))?;
+        self.call(until.is_over, || judged(self.producer.begin_transaction()))?;
         for sent in records {
             self.send(sent)?;
         }
         kill_point("in-transaction");
-        self.call(is_over, || self.send_offsets(offsets, metadata))?;
+        self.call(until.is_over, || self.send_offsets(offsets, metadata))?;
         let begun = Instant::now();
         while self.producer.in_flight_count() > 0 {
             self.producer.poll(DELIVERIES);
             // Deliveries fail by themselves when the transaction's time is over.
-            if is_over() && begun.elapsed() > CALL {
+            if (until.is_over)() && begun.elapsed() > CALL {
                 return Err(Case::NotSaved(NotSaved::Over));
             }
         }
-        if let Some(failed) = self.deliveries().take() {
-            return Err(Case::Abort(format!("a record was not delivered: {failed}")));
+        if let Some((topic, error)) = self.deliveries().take() {
+            return Err(judge_record(&topic, &error));
         }
         kill_point("before-commit");
-        // Once this was asked for, only the brokers know whether it was done: it is asked again until they tell.
-        self.call(&|| false, || judged(self.producer.commit_transaction(CALL)))?;
+        // Once this was asked for, only the brokers know whether it was done: it is asked again until they tell. Who stops reads
+        // it from them when it starts again.
+        self.call(until.stops, || judged(self.producer.commit_transaction(CALL)))?;
         kill_point("committed");
         Ok(())
     }
@@ -236,7 +263,7 @@ impl Transactions {
                     record = again;
                     self.producer.poll(DELIVERIES);
                 }
-                Err((error, _)) => return Err(judge(&error)),
+                Err((error, _)) => return Err(judge_record(sent.topic, &error)),
             }
         }
     }
@@ -249,8 +276,11 @@ impl Transactions {
     ) -> Result<(), Case> {
         loop {
             match call() {
-                Err(Case::Again) if is_over() => return Err(Case::NotSaved(NotSaved::Over)),
-                Err(Case::Again) => self.producer.poll(PAUSE),
+                Err(Case::Again(_)) if is_over() => return Err(Case::NotSaved(NotSaved::Over)),
+                Err(Case::Again(told)) => {
+                    self.board.trouble(Part::Saving, Some(told));
+                    self.producer.poll(PAUSE);
+                }
                 answered => return answered,
             }
         }
@@ -285,27 +315,22 @@ impl Transactions {
     }
 
     /// Undoes the transaction under way.
-    fn abort(&self) -> Result<(), NotSaved> {
-        loop {
-            match self.producer.abort_transaction(CALL) {
-                Ok(()) => return Ok(()),
-                Err(error) => {
-                    self.producer.poll(DELIVERIES);
-                    match judge(&error) {
-                        Case::Again => self.producer.poll(PAUSE),
-                        Case::NotSaved(reason @ NotSaved::Fenced(_)) => return Err(reason),
-                        Case::Abort(told)
-                        | Case::NotSaved(NotSaved::Broken(told) | NotSaved::NotOurs(told)) => {
-                            return Err(NotSaved::Broken(told));
-                        }
-                        Case::NotSaved(NotSaved::Over) => return Err(NotSaved::Over),
-                    }
-                }
-            }
+    fn abort(&self, until: &Until<'_>) -> Result<(), NotSaved> {
+        let undone = self.call(until.stops, || {
+            let answer = judged(self.producer.abort_transaction(CALL));
+            self.producer.poll(DELIVERIES);
+            answer
+        });
+        match undone {
+            Ok(()) => Ok(()),
+            Err(
+                Case::NotSaved(NotSaved::NotOurs(told)) | Case::Abort(told) | Case::Again(told),
+            ) => Err(NotSaved::Broken(told)),
+            Err(Case::NotSaved(reason)) => Err(reason),
         }
     }
 
-    fn deliveries(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+    fn deliveries(&self) -> std::sync::MutexGuard<'_, Option<(String, ClientError)>> {
         self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -320,6 +345,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::metrics::Metrics;
 
     /// A cluster in this process that answers with the errors it is told to; it is no broker otherwise.
     struct Bench {
@@ -338,7 +364,8 @@ mod tests {
         }
 
         fn commit(&self, errors: &[(Api, &[Error])]) -> Result<(), NotSaved> {
-            let transactions = Transactions::new(&self.config, "name", &|| false).unwrap();
+            let board = Board::new(Arc::new(Metrics::new()));
+            let transactions = Transactions::new(&self.config, "name", board, &|| false).unwrap();
             for (api, errors) in errors {
                 self.cluster.request_errors(*api, errors);
             }
@@ -355,7 +382,8 @@ mod tests {
                     headers: None,
                 }]
             };
-            transactions.commit(sent, &offsets, member.group_metadata().unwrap(), &|| false)
+            let metadata = member.group_metadata().unwrap();
+            transactions.commit(sent, &offsets, metadata, &|| false, &|| false)
         }
     }
 
@@ -428,5 +456,13 @@ mod tests {
         bench.cluster.broker_down(2).unwrap();
         let told = bench.commit(&[]);
         assert!(matches!(told, Err(NotSaved::Broken(_))), "{told:?}");
+    }
+
+    #[test]
+    fn a_topic_that_takes_no_record_of_that_size_is_named() {
+        let bench = Bench::new();
+        let error = Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+        let told = bench.commit(&[(Api::Produce, &[error])]);
+        assert_eq!(told, Err(NotSaved::TooLarge("state".to_owned())));
     }
 }

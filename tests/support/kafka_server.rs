@@ -179,6 +179,7 @@ impl Kafka {
             .client()
             .set("enable.idempotence", "true")
             .set("partitioner", "murmur2_random")
+            .set("compression.type", "lz4")
             .set("linger.ms", "5")
             .create()
             .unwrap();

@@ -1,0 +1,161 @@
+//! Taking partitions over: their state is read to the end of what is committed, and has to fit what the group has committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Group;
+use crate::kafka::KafkaError;
+use crate::kafka::intake::{Assignment, Intake, input};
+use crate::kafka::standing::Board;
+use crate::kafka::state::{self, Restored, Watching};
+use crate::lane::fold::Folder;
+use crate::lane::{Lane, LaneError};
+use crate::sessions::Limits;
+use crate::sink::Sink;
+
+/// How often it is told how far reading a state is.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+impl<S: Sink + Send + Sync> Group<S> {
+    /// Reads the state of what was assigned.
+    pub(super) fn take_over(
+        &mut self,
+        intake: &Intake,
+        assignment: &Assignment,
+    ) -> Result<(), LaneError> {
+        let begun = Instant::now();
+        self.board.change(|standing| {
+            standing.restoring = assignment.partitions.clone();
+            standing.restored = 0;
+        });
+        let kafka = &self.config.kafka;
+        let committed = intake.committed(&kafka.topics, &assignment.partitions)?;
+        let partitions: Vec<i32> = assignment.partitions.iter().copied().collect();
+        let watching = Restoring {
+            epoch: assignment.epoch,
+            read: AtomicU64::new(0),
+            assignment: intake.watch(),
+            stop: &self.stop,
+            board: &self.board,
+            told: Mutex::new(begun),
+        };
+        let limits = Limits::new(&self.config.sessions);
+        let (limits, watching) = (&limits, &watching);
+        let piles = partitions.chunks(partitions.len().div_ceil(self.threads).max(1));
+        let read = std::thread::scope(|scope| {
+            let reading: Vec<_> = piles
+                .map(|pile| scope.spawn(move || state::restore(kafka, limits, pile, watching)))
+                .collect();
+            reading
+                .into_iter()
+                .map(|thread| {
+                    thread.join().unwrap_or_else(|_| {
+                        Err(KafkaError::away("a thread that reads the state panicked"))
+                    })
+                })
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        let Some(read) = read.into_iter().collect::<Option<Vec<_>>>() else { return Ok(()) };
+        for (partition, restored) in read.into_iter().flatten() {
+            self.check(intake, partition, &restored, &committed)?;
+            let lane = self.lane(restored);
+            self.lanes.insert(partition, lane);
+        }
+        self.epoch = assignment.epoch;
+        let held = assignment.partitions.clone();
+        let seconds = begun.elapsed().as_secs_f64();
+        let restored = watching.read.load(Ordering::Relaxed);
+        self.outlet.metrics.kafka.restore_seconds.observe(seconds);
+        self.dealt(intake);
+        tracing::info!(partitions = ?held, restored, seconds, "state of the partitions is here");
+        self.board.change(|standing| {
+            standing.restoring.clear();
+            standing.held = held;
+        });
+        Ok(())
+    }
+
+    /// Offsets without the state they belong to: somebody has deleted the topic, or let it expire. Starting over silently
+    /// would cut sessions in two. A state beyond the records it came of: they stand no more at the offsets by which what was
+    /// read before is told from what is new.
+    fn check(
+        &self,
+        intake: &Intake,
+        partition: i32,
+        restored: &Restored,
+        committed: &BTreeMap<(String, i32), Option<i64>>,
+    ) -> Result<(), KafkaError> {
+        for topic in &self.config.kafka.topics {
+            let committed = committed.get(&(topic.clone(), partition)).copied().flatten();
+            let committed = committed.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0);
+            let known = restored.progress.positions.next(&input(topic, partition));
+            if committed > known {
+                return Err(KafkaError::refused(format!(
+                    "group {} has dealt with partition {partition} of {topic} up to offset {committed}, but its state in topic {} \
+                     ends at {known}: the state was deleted or has expired; stop all instances, and start them with another \
+                     kafka.group, which reads the events anew and writes the same documents",
+                    self.config.kafka.group,
+                    self.config.kafka.state_topic()
+                )));
+            }
+            let end = if known > 0 { intake.end(topic, partition)? } else { 0 };
+            if known > end {
+                return Err(KafkaError::refused(format!(
+                    "partition {partition} of {topic} ends at offset {end}, and group {} has dealt with it up to {known}: the topic \
+                     was made anew, or brokers have lost records of it; stop all instances, and start them with another \
+                     kafka.group, which reads what is there and leaves what was written as it is",
+                    self.config.kafka.group
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn lane(&self, restored: Restored) -> Lane<S> {
+        Lane {
+            folder: Folder::resume(&self.config, Arc::clone(&self.geoip), restored.sessions),
+            outlet: Arc::clone(&self.outlet),
+            checkpoint: None,
+            progress: restored.progress,
+            live: watch::Sender::default(),
+            behind: BTreeSet::new(),
+            stats_every: 0,
+            takes_any_time: false,
+        }
+    }
+}
+
+/// Who reads a state looks here whether it is still wanted.
+struct Restoring<'a> {
+    epoch: u64,
+    read: AtomicU64,
+    assignment: watch::Receiver<Assignment>,
+    stop: &'a CancellationToken,
+    board: &'a Board,
+    /// When it was last told how far it is.
+    told: Mutex<Instant>,
+}
+
+impl Watching for Restoring<'_> {
+    fn has_read(&self) {
+        self.read.fetch_add(1, Ordering::Relaxed);
+        self.board.metrics.kafka.restored.inc();
+    }
+
+    fn is_over(&self) -> bool {
+        let read = self.read.load(Ordering::Relaxed);
+        self.board.change(|standing| standing.restored = read);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.elapsed() > TELL_EVERY {
+            *told = Instant::now();
+            tracing::info!(records = read, "reading the state of the partitions");
+        }
+        let assignment = self.assignment.borrow();
+        self.stop.is_cancelled() || assignment.epoch != self.epoch || assignment.until.is_some()
+    }
+}

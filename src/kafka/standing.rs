@@ -1,0 +1,115 @@
+//! How an instance stands in its group, for readiness: whoever has a trouble tells it here at once, and takes it back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::metrics::Metrics;
+
+/// Who can have a trouble, in the order in which they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// The way into the group.
+    Joining,
+    /// The thread that reads the topics.
+    Reading,
+    /// The transactions.
+    Saving,
+    /// The producers of the records: their keys.
+    Keys,
+}
+
+/// How an instance stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    troubles: BTreeMap<Part, String>,
+    /// Partitions held, their state being here.
+    pub(super) held: BTreeSet<i32>,
+    /// Partitions whose state is being read.
+    pub(super) restoring: BTreeSet<i32>,
+    /// Records of the state read so far.
+    pub(super) restored: u64,
+}
+
+impl Standing {
+    /// Why this instance deals with nothing at this moment, or with what is wrong.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        let mut reasons: Vec<String> = self.troubles.values().cloned().collect();
+        if !self.restoring.is_empty() {
+            reasons.push(format!(
+                "reading the state of {} partitions, {} records so far",
+                self.restoring.len(),
+                self.restored
+            ));
+        }
+        reasons
+    }
+
+    /// As `/readyz` shows it.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "held": self.held,
+            "restoring": self.restoring,
+            "restoredRecords": self.restored,
+        })
+    }
+}
+
+/// Where an instance tells how it stands.
+#[derive(Debug, Clone)]
+pub struct Board {
+    standing: watch::Sender<Standing>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Board {
+    /// Of an instance that is in no group yet.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        let mut standing = Standing::default();
+        standing.troubles.insert(Part::Joining, "joining the group".to_owned());
+        Self { standing: watch::Sender::new(standing), metrics }
+    }
+
+    /// For who shows it.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Changes what partitions it stands with.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Standing)) {
+        self.standing.send_if_modified(|standing| {
+            let before = standing.clone();
+            change(standing);
+            *standing != before
+        });
+        let standing = self.standing.borrow();
+        let count = |partitions: &BTreeSet<i32>| i64::try_from(partitions.len()).unwrap_or(0);
+        self.metrics.kafka.held.set(count(&standing.held));
+        self.metrics.kafka.restoring.set(count(&standing.restoring));
+    }
+
+    /// Tells the trouble of one part, or that it has none any more.
+    pub(super) fn trouble(&self, part: Part, trouble: Option<String>) {
+        self.standing.send_if_modified(|standing| {
+            if standing.troubles.get(&part) == trouble.as_ref() {
+                return false;
+            }
+            match trouble {
+                Some(reason) => {
+                    tracing::warn!(?part, reason, "trouble with Kafka, trying again");
+                    standing.troubles.insert(part, reason);
+                }
+                None => {
+                    tracing::info!(?part, "no trouble with Kafka any more");
+                    standing.troubles.remove(&part);
+                }
+            }
+            true
+        });
+    }
+}
