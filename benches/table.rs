@@ -1,7 +1,8 @@
 //! Measures what the design sets goals for, and prints one table. CPU time is user and system of the process that works.
 //!
 //! `cargo bench --bench table [-- NAME…]` measures the rows whose group is named: `fold`, `import`, `webhook`, `embedded`,
-//! `memory`, `restart`, `search`, `kafka`; all of them without a name. The last two need a JDK and Maven.
+//! `memory`, `restart`, `search`, `kafka`, `replay`; all of them without a name. The last three need a JDK and Maven, and the
+//! last one some minutes.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -91,15 +92,29 @@ fn config() -> Config {
 }
 
 /// Webhook bodies of sessions, one after another.
-fn bodies(count: usize) -> Vec<String> {
-    let mut rng = Rng::new(1);
-    let mut bodies = Vec::with_capacity(count);
-    let mut start = 1_700_000_000_000;
-    while bodies.len() < count {
-        start += 60_000;
-        bodies.extend(session(rng.number(), start, 1).0.into_iter().map(|event| event.json));
+struct Load {
+    rng: Rng,
+    start: i64,
+}
+
+impl Load {
+    fn new() -> Self {
+        Self { rng: Rng::new(1), start: 1_700_000_000_000 }
     }
-    bodies
+
+    fn next(&mut self, count: usize) -> Vec<String> {
+        let mut bodies = Vec::with_capacity(count);
+        while bodies.len() < count {
+            self.start += 60_000;
+            let events = session(self.rng.number(), self.start, 1).0;
+            bodies.extend(events.into_iter().map(|event| event.json));
+        }
+        bodies
+    }
+}
+
+fn bodies(count: usize) -> Vec<String> {
+    Load::new().next(count)
 }
 
 /// The same with the telemetry that OpenVidu Pro indexes beside them.
@@ -311,7 +326,7 @@ impl Serve {
     /// Until the sum of a metric over its labels has come to `value`.
     fn until(&self, name: &str, value: f64) {
         while self.metric(name) < value {
-            std::thread::yield_now();
+            std::thread::park_timeout(Duration::from_millis(5));
         }
     }
 }
@@ -449,18 +464,12 @@ async fn restart(bodies: &[String]) {
     );
 }
 
-/// From sending an event until a real Elasticsearch finds it, at 1000 events a second.
-async fn search() {
+/// From sending an event until a real Elasticsearch finds it, at 1000 events a second; `kafka`: through it.
+async fn search(what: &str, kafka: &[(&str, &str)]) {
     const RATE: i64 = 1000;
     // The server has just started: what it compiles and creates at the first request is not the rate's.
     const WARM_UP: i64 = 5;
     const SECONDS: i64 = WARM_UP + 15;
-    let what = "event → searchable, 1000 events/s, Elasticsearch on the same cores";
-    let ready = Command::new(SERVERS).arg("ready").stderr(Stdio::null()).status();
-    if !ready.is_ok_and(|status| status.success()) {
-        row(what, "not measured: needs a JDK and Maven", "p99 ≤ 2 s");
-        return;
-    }
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     // The server runs as nobody, who has to reach its folder.
     Command::new("chmod").arg("755").arg(folder.path()).status().unwrap();
@@ -479,8 +488,9 @@ async fn search() {
         assert!(server.try_wait().unwrap().is_none(), "the server ended");
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    let settings =
-        [("CALLSCOPE__SINK__KIND", "elasticsearch"), ("CALLSCOPE__ELASTICSEARCH__URLS", &*url)];
+    let mut settings =
+        vec![("CALLSCOPE__SINK__KIND", "elasticsearch"), ("CALLSCOPE__ELASTICSEARCH__URLS", &*url)];
+    settings.extend_from_slice(kafka);
     let serve = Serve::start(&folder.path().join("data"), &settings);
     // The place of an event in the load is its time.
     let base = chrono::Utc::now().timestamp_millis() - 86_400_000;
@@ -535,24 +545,13 @@ async fn search() {
 }
 
 /// One instance of a group on a real broker, in front of a sink that only acknowledges.
-async fn kafka(bodies: &[String]) {
-    const ROWS: [(&str, &str); 4] = [
-        ("Kafka → a sink that only acknowledges, gzip: CPU an event", "≤ 6.6 µs"),
-        ("the same, wall, broker and acknowledging server on the same two cores", "150 000/s"),
-        ("the same, two cores for one", "1.7 ×"),
-        ("Kafka: taking over the state of a group", "100 MB/s"),
-    ];
-    let ready = Command::new(SERVERS).arg("ready").stderr(Stdio::null()).status();
-    if !ready.is_ok_and(|status| status.success()) {
-        ROWS.iter().for_each(|(what, goal)| row(what, "not measured: needs a JDK and Maven", goal));
-        return;
-    }
+async fn kafka() {
+    const EVENTS: usize = 1_000_000;
     let broker = kafka_server::Kafka::start("bench", 1);
-    broker.topic("events", 12).await;
-    tokio::task::block_in_place(|| broker.produce("events", bodies));
+    let count = produce(&broker, "events", EVENTS).await as f64;
     let address = acknowledger().await;
     let folder = tempfile::tempdir().unwrap();
-    let (url, count) = (format!("http://{address}"), bodies.len() as f64);
+    let url = format!("http://{address}");
     let serve = |group: &str| {
         let settings = [
             ("CALLSCOPE__SINK__KIND", "elasticsearch"),
@@ -583,22 +582,89 @@ async fn kafka(bodies: &[String]) {
     };
     let (one, _) = run("one", "0");
     let (two, each) = run("two", "0,1");
-    row(ROWS[0].0, &format!("{each:.2} µs"), ROWS[0].1);
-    row(ROWS[1].0, &format!("{two:.0} events/s"), ROWS[1].1);
-    row(ROWS[2].0, &format!("{:.2} ×", two / one), ROWS[2].1);
+    row(
+        "Kafka → a sink that only acknowledges, gzip: CPU an event",
+        &format!("{each:.2} µs"),
+        "≤ 6.6 µs",
+    );
+    row(
+        "the same, wall, broker and acknowledging server on the same two cores",
+        &format!("{two:.0} events/s"),
+        "150 000/s",
+    );
+    row("the same, two cores for one", &format!("{:.2} ×", two / one), "1.7 ×");
     let bytes = broker.bytes("two-state");
     let serve = serve("two");
     serve.until("callscope_kafka_partitions_held", 12.0);
     let seconds = serve.metric("callscope_kafka_restore_seconds_sum");
     let records = serve.metric("callscope_kafka_state_records_total");
     row(
-        ROWS[3].0,
+        "Kafka: taking over the state of a group",
         &format!(
             "{:.0} MB/s, {:.0} records/s ({records:.0} records, {seconds:.1} s)",
             bytes / 1e6 / seconds,
             records / seconds
         ),
-        ROWS[3].1,
+        "100 MB/s",
+    );
+    drop(serve);
+    broker.topic("live", 12).await;
+    let through =
+        [("CALLSCOPE__KAFKA__BROKERS", &*broker.brokers), ("CALLSCOPE__KAFKA__TOPICS", "live")];
+    let what = "event → journal → Kafka → searchable, 1000 events/s, broker and Elasticsearch on the same cores";
+    search(what, &through).await;
+}
+
+/// Events in a topic of twelve partitions; how many there are in the end.
+async fn produce(broker: &kafka_server::Kafka, topic: &str, count: usize) -> usize {
+    broker.topic(topic, 12).await;
+    let (mut load, mut sent) = (Load::new(), 0);
+    while sent < count {
+        let bodies = load.next((count - sent).min(200_000));
+        tokio::task::block_in_place(|| broker.produce(topic, &bodies));
+        sent += bodies.len();
+    }
+    sent
+}
+
+/// The real command over a long history.
+async fn replay_topic() {
+    const EVENTS: usize = 10_000_000;
+    let broker = kafka_server::Kafka::start("replay", 1);
+    let count = produce(&broker, "events", EVENTS).await as f64;
+    let address = acknowledger().await;
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let (before, started) = (cpu().1, Instant::now());
+    let done = tokio::process::Command::new(CALLSCOPE)
+        .args(["replay", "--into", "again"])
+        .env("CALLSCOPE__DATA_DIR", folder.path())
+        .env("CALLSCOPE__SINK__SETUP", "false")
+        .env("CALLSCOPE__STATS__EVERY", "0s")
+        .env("CALLSCOPE__ELASTICSEARCH__URLS", format!("http://{address}"))
+        .env("CALLSCOPE__KAFKA__BROKERS", &broker.brokers)
+        .env("CALLSCOPE__KAFKA__TOPICS", "events")
+        .output()
+        .await
+        .unwrap();
+    let (spent, elapsed) = ((cpu().1 - before).as_secs_f64(), started.elapsed().as_secs_f64());
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{told}");
+    let documents = told.lines().find_map(|line| line.split_once(" documents: ")?.0.parse().ok());
+    let documents: f64 = documents.expect("documents are counted");
+    row(
+        &format!("Kafka: `replay` of {:.0} million events: CPU an event", count / 1e6),
+        &format!("{:.2} µs", spent * 1e6 / count),
+        "≤ 6.6 µs",
+    );
+    row(
+        "the same, wall, broker and acknowledging server on the same two cores",
+        &format!("{:.0} events/s", count / elapsed),
+        "150 000/s",
+    );
+    row(
+        "the same, summary writes an event, `cdr` events alone",
+        &format!("{:.2}", (documents - count) / count),
+        "≤ 0.3",
     );
 }
 
@@ -643,10 +709,19 @@ fn main() {
     if wants("restart") {
         runtime.block_on(restart(&bodies));
     }
-    if wants("search") {
-        runtime.block_on(search());
+    let ready = Command::new(SERVERS).arg("ready").stderr(Stdio::null()).status();
+    let has_servers = ready.is_ok_and(|status| status.success());
+    if !has_servers {
+        println!("\nsearch, kafka and replay need a JDK and Maven, and were left out");
     }
-    if wants("kafka") {
-        runtime.block_on(kafka(&bodies));
+    if wants("search") && has_servers {
+        let what = "event → searchable, 1000 events/s, Elasticsearch on the same cores";
+        runtime.block_on(search(what, &[]));
+    }
+    if wants("kafka") && has_servers {
+        runtime.block_on(kafka());
+    }
+    if wants("replay") && has_servers {
+        runtime.block_on(replay_topic());
     }
 }
