@@ -46,10 +46,12 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let letters = config.dead_letters_topic();
     match counts.get(&state) {
         Some(known) if *known != partitions => {
+            let read = config.topics.join(", ");
             return Err(KafkaError::refused(format!(
-                "topic {state} has {known} partitions and {} has {partitions}: sessions would be looked for where they are not; \
-                 stop all instances, and start them with another kafka.group, which reads the events anew",
-                config.topics.join(", ")
+                "topic {state} has {known} partitions and {read} has {partitions}. If partitions were added, records of one session \
+                 stand in two of them now: stop all instances; make a new topic with as many partitions as are wanted; name it in \
+                 kafka.topics, {read} in kafka.rekey_from, and give kafka.group another name, so that everything is read anew and put \
+                 together by session. If {read} is another topic than before, another kafka.group is enough"
             )));
         }
         Some(_) => {}

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -457,12 +458,15 @@ impl Drop for Kafka {
     }
 }
 
-/// A port after which so many are free, as are so many from ten further on, four from twenty and three from thirty. Below those that the kernel gives to clients: one
-/// of them must not get a port between the kill of its server and the restart.
+/// A port after which so many are free, as are so many from ten further on, four from twenty and three from thirty. Below those
+/// that the kernel gives to clients: one of them must not get a port between the kill of its server and the restart.
 fn free_ports(count: u16) -> u16 {
-    let first = u16::try_from(std::process::id() % 300).unwrap();
-    (0..300)
-        .map(|place| 20_000 + (first + place) % 300 * 40)
+    /// How many places were looked at: a test beside this one has the port that it was given, but listens there only later.
+    static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id();
+    std::iter::repeat_with(|| first.wrapping_add(LOOKED_AT.fetch_add(1, Ordering::Relaxed)))
+        .take(300)
+        .map(|place| 20_000 + u16::try_from(place % 300).unwrap() * 40)
         .find(|base| {
             let doors = (20..24).chain(30..33).map(|door| base + door);
             let nodes = (0..count).flat_map(|node| [base + node, base + 10 + node]);
