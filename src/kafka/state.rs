@@ -4,8 +4,8 @@
 //! entity's key as in [`sessions`](crate::sessions), or `p`. Values: the format's version (4 bytes, little-endian) and the
 //! entity or the [`Progress`] as `postcard`; a tombstone for what is forgotten. Kafka's own checksums guard them.
 //!
-//! Rolling upgrades: a version reads what it and older ones wrote of its own format, and refuses a partition whose state has
-//! another one, saying so; it leaves the group then, and an instance that can read it takes the partition.
+//! Rolling upgrades: versions of one format read each other's states. A version of another format refuses the partition and
+//! ends, saying so, and an instance that can read it takes the partition. `fixtures/state` holds a state of every format.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -231,8 +231,17 @@ fn read(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
     use crate::config::Config;
+    use crate::document::Document;
+    use crate::enrich::place::GeoIp;
+    use crate::lane::clock::Clock;
+    use crate::lane::fold::{Folder, Times};
     use crate::record::Input;
 
     fn limits() -> Limits {
@@ -258,5 +267,54 @@ mod tests {
             let error = decode(State::from([(key, value)]), &limits()).unwrap_err();
             assert!(error.to_string().contains(told), "{error:#}");
         }
+    }
+
+    /// The sessions of the samples, not ended yet.
+    fn open_sessions() -> Folder {
+        let config = Config::load(None, std::iter::empty()).unwrap().config;
+        let mut folder = Folder::new(&config, Arc::new(GeoIp::default()), Keeping::Lifetimes);
+        for events in [
+            include_str!("../../fixtures/2.9-session.jsonl"),
+            include_str!("../../fixtures/2.17-session.jsonl"),
+        ] {
+            let events: Vec<&str> = events.lines().collect();
+            for event in &events[..events.len() - 3] {
+                let times = Times { lane: 0, wall: i64::MAX };
+                let mut clock = Clock::default();
+                folder.fold(event.as_bytes(), "default", times, &mut clock, |_| {}).unwrap();
+            }
+        }
+        folder
+    }
+
+    /// If this fails, versions of before could not read what this one writes: raise [`FORMAT`], or take the change back.
+    #[test]
+    fn a_state_is_written_as_it_was_by_earlier_versions_of_the_format() {
+        let mut folder = open_sessions();
+        let progress = Progress { lane_clock: 7, ..Progress::default() };
+        let changes = folder.sessions.changes().unwrap();
+        let written: BTreeMap<String, String> = records(&progress, changes)
+            .unwrap()
+            .map(|(key, value)| (STANDARD.encode(key), STANDARD.encode(value.unwrap())))
+            .collect();
+        let file = format!("{}/fixtures/state/{FORMAT}.json", env!("CARGO_MANIFEST_DIR"));
+        let known: BTreeMap<String, String> =
+            serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        assert_eq!(written, known, "{}", serde_json::to_string_pretty(&written).unwrap());
+
+        let bytes = |text: &String| STANDARD.decode(text).unwrap();
+        let saved = known.iter().map(|(key, value)| (bytes(key), bytes(value))).collect();
+        let mut restored = decode(saved, &limits()).unwrap();
+        assert_eq!(restored.progress, progress);
+        let documents = |sessions: &mut Sessions| {
+            let mut documents = Vec::new();
+            sessions.finish();
+            while sessions.documents_of_one(&mut documents) {}
+            documents.sort_by(|left: &Document, right| left.id.cmp(&right.id));
+            documents
+        };
+        let restored = documents(&mut restored.sessions);
+        assert!(!restored.is_empty());
+        assert_eq!(restored, documents(&mut folder.sessions));
     }
 }
