@@ -50,7 +50,16 @@ impl Config {
     /// State of the open sessions, and how far the inputs are dealt with; with Kafka, how far they are forwarded.
     #[must_use]
     pub fn checkpoint_file(&self) -> PathBuf {
-        self.data_dir.join(if self.kafka.is_set() { "forwarder.redb" } else { "checkpoint.redb" })
+        if self.kafka.is_set() {
+            return self.data_dir.join("forwarder.redb");
+        }
+        self.checkpoint_file_alone()
+    }
+
+    /// State of the open sessions of one machine without Kafka.
+    #[must_use]
+    pub fn checkpoint_file_alone(&self) -> PathBuf {
+        self.data_dir.join("checkpoint.redb")
     }
 
     /// What could not become, or could not be stored as, a document.

@@ -58,27 +58,20 @@ impl Inputs {
         }
     }
 
-    /// Positions that do not know the journal begin with what is still there, and that is said. `is_new`: nothing was ever
-    /// saved.
+    /// Positions that do not know the journal begin with what is still there: the first record and the end.
     ///
     /// # Errors
     ///
     /// If the journal's folder cannot be used.
-    pub fn begin(&self, positions: &mut Positions, is_new: bool) -> Result<(), JournalError> {
+    pub fn begin(&self, positions: &mut Positions) -> Result<Option<Range<u64>>, JournalError> {
         let input = self.journal.input();
         if positions.iter().any(|(known, _)| *known == input) {
-            return Ok(());
+            return Ok(None);
         }
         let (first, end) = (self.journal.first()?, *self.journal.end().borrow());
-        if end > 0 && (is_new || first > 0) {
-            tracing::warn!(
-                first,
-                end,
-                "THERE IS NO CHECKPOINT of this journal: starting over from the records it still holds. Sessions that began before are incomplete; if checkpoint.redb was moved away by mistake, stop and put it back"
-            );
-        }
         positions.advance(&input, first);
-        self.journal.release(first)
+        self.journal.release(first)?;
+        Ok(Some(first..end))
     }
 
     /// What there is: the journal first, then files while there is room.

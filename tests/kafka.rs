@@ -310,6 +310,45 @@ async fn webhooks_and_topics_become_the_documents_of_one_import() {
     assert_eq!(kafka.lag("g", "events"), 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_open_on_one_machine_are_made_whole_in_the_group_as_it_says() {
+    let kafka = Kafka::start("switch", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(15, 2000);
+    let (before, after) = events.split_at(1000);
+    let settings =
+        [("CALLSCOPE__KAFKA__BROKERS", ""), ("CALLSCOPE__JOURNAL__SEGMENT_BYTES", "100000")];
+    let alone = setting.start_with(folder.path(), "a", &settings);
+    let mut sender = Sender::new(alone.address, "/webhook");
+    for event in before {
+        sender.send(event).await.unwrap();
+    }
+    while setting.documents().values().filter(|(version, _)| version.is_none()).count() < 1000 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::task::block_in_place(|| alone.stop());
+
+    let instance = setting.start(folder.path(), "a");
+    let told = instance.told.lock().unwrap().clone();
+    assert!(told.contains("before Kafka was set") && told.contains("import --to kafka"), "{told}");
+    let mut sender = Sender::new(instance.address, "/webhook");
+    for event in after {
+        sender.send(event).await.unwrap();
+    }
+    let file = folder.path().join("cdr.log");
+    std::fs::write(&file, before.join("\n")).unwrap();
+    let mut command = setting.command(&folder.path().join("b"), "b");
+    let sent = command.args(["import", "--to", "kafka"]).arg(&file).status().unwrap();
+    assert!(sent.success());
+    instance.wait_for("/metrics", "callscope_queue_depth 0\n").await;
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&events));
+    instance.stop();
+}
+
 /// Something that happens to an instance.
 #[derive(Debug, Clone, Copy)]
 enum Blow {

@@ -1,6 +1,7 @@
 //! `serve`: listen, follow, fold, write.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::kept::{Kept, report};
 use super::{AnySink, kafka_failure, open_sink, sink_failure, stop_on_signal, tell, wall};
-use crate::checkpoint::Disk;
 use crate::checkpoint::persist::TroubleSender;
+use crate::checkpoint::{Checkpoint, Disk};
 use crate::cli::{ExitCode, Failure};
 use crate::config::Config;
 use crate::enrich::place::GeoIpFiles;
@@ -31,6 +32,7 @@ use crate::lane::outlet::Outlet;
 use crate::lane::{Lane, LaneError};
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::sessions::Limits;
 use crate::sink::{Sink, SinkError};
 
 /// How often the open sessions are shown anew at most.
@@ -139,9 +141,9 @@ impl Open<'_> {
     fn alone(self, live: watch::Sender<Arc<Live>>) -> Result<Work, Failure> {
         let misconfigured = ExitCode::Misconfigured;
         let Kept { checkpoint, mut progress, sessions, dead_letters } = self.kept;
-        self.inputs
-            .begin(&mut progress.positions, checkpoint.is_new())
-            .map_err(Failure::with(misconfigured))?;
+        let begun =
+            self.inputs.begin(&mut progress.positions).map_err(Failure::with(misconfigured))?;
+        warn_if_lost(&checkpoint, begun.as_ref());
         let (files, geoip) =
             GeoIpFiles::open(&self.config.geoip.databases).map_err(Failure::with(misconfigured))?;
         let outlet = Outlet {
@@ -181,9 +183,13 @@ impl Open<'_> {
         let stop = self.stop.clone();
         let misconfigured = ExitCode::Misconfigured;
         let Kept { checkpoint, mut progress, dead_letters, .. } = self.kept;
-        self.inputs
-            .begin(&mut progress.positions, checkpoint.is_new())
-            .map_err(Failure::with(misconfigured))?;
+        let begun =
+            self.inputs.begin(&mut progress.positions).map_err(Failure::with(misconfigured))?;
+        if checkpoint.is_new() && self.config.checkpoint_file_alone().exists() {
+            tell_of_open_sessions(self.config)?;
+        } else {
+            warn_if_lost(&checkpoint, begun.as_ref());
+        }
         let geoip =
             GeoIpFiles::open(&self.config.geoip.databases).map_err(Failure::with(misconfigured))?;
         let disk = Disk { stop: self.stop.clone(), trouble: self.disk };
@@ -227,6 +233,38 @@ impl Open<'_> {
         );
         Ok(work)
     }
+}
+
+/// Says that nobody knows any more how far the journal was dealt with. `begun`: its records, where that is so.
+fn warn_if_lost(checkpoint: &Checkpoint, begun: Option<&Range<u64>>) {
+    let Some(Range { start: first, end }) = begun else { return };
+    if *end > 0 && (checkpoint.is_new() || *first > 0) {
+        tracing::warn!(
+            first,
+            end,
+            "THERE IS NO CHECKPOINT of this journal: starting over from the records it still holds. Sessions that began before are incomplete; if checkpoint.redb was moved away by mistake, stop and put it back"
+        );
+    }
+}
+
+/// Says which sessions the machine had open when it worked alone: the group knows of them what the journal still holds.
+fn tell_of_open_sessions(config: &Config) -> Result<(), Failure> {
+    let misconfigured = ExitCode::Misconfigured;
+    let path = config.checkpoint_file_alone();
+    let left = Checkpoint::open(&path).map_err(Failure::with(misconfigured))?;
+    let (progress, sessions) =
+        left.load(Limits::new(&config.sessions)).map_err(Failure::with(misconfigured))?;
+    let sessions = sessions.live(progress.lane_clock).totals.sessions;
+    if sessions > 0 {
+        tracing::warn!(
+            sessions,
+            "sessions that were open before Kafka was set are in {} and not in the group, which knows of them what comes from now on \
+             and what the journal still holds; `callscope import --to kafka` of the CDR files since they began makes them whole and \
+             repeats nothing",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Runs everything until it is stopped, or one thing cannot go on: without it, nothing would be dealt with.
