@@ -1111,6 +1111,56 @@ async fn brokers_that_ask_for_tls_and_a_password_get_them() {
     assert!(told.contains("kafka.ca"), "{told}");
 }
 
+/// Whatever an account may not do is named, one thing after the other, until it may do enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_is_told_which_right_it_lacks() {
+    let (kafka, door, certificate) = Kafka::start_secure("rights");
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [
+        ("CALLSCOPE__KAFKA__BROKERS", &*door),
+        ("CALLSCOPE__KAFKA__TLS", "true"),
+        ("CALLSCOPE__KAFKA__CA", certificate.to_str().unwrap()),
+        ("CALLSCOPE__KAFKA__USERNAME", "guest"),
+        ("CALLSCOPE__KAFKA__PASSWORD", "secret"),
+    ];
+    let refused = || {
+        let mut command = setting.command(&folder.path().join("a"), "a");
+        let output = command.arg("serve").envs(settings).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        told
+    };
+    let told = refused();
+    assert!(told.contains("no topic events") && told.contains("Describe"), "{told}");
+
+    kafka.allow("--operation Read --topic events");
+    let told = refused();
+    assert!(told.contains("cannot make topic g-state") && told.contains("yourself"), "{told}");
+
+    // As it says, by somebody who may.
+    for part in told.split('`').filter(|part| part.starts_with("kafka-topics.sh")) {
+        kafka.make(part).await;
+    }
+    kafka.allow("--operation Read --operation Write --topic g- --resource-pattern-type prefixed");
+    let told = refused();
+    assert!(told.contains("cannot make topic g-dead-letters"), "{told}");
+    kafka.allow("--operation Create --topic g- --resource-pattern-type prefixed");
+    let told = refused();
+    assert!(told.contains("transactional ids that begin with \"g\""), "{told}");
+    kafka.allow("--operation Write --transactional-id g --resource-pattern-type prefixed");
+    let instance = setting.start_with(&folder.path().join("a"), "a", &settings);
+    instance.wait_for("/readyz", "Read on the topics and on the group").await;
+    kafka.allow("--operation Read --group g --resource-pattern-type prefixed");
+    let events = load(17, 600);
+    kafka.produce("events", &events);
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&events));
+    instance.stop();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_cannot_go_on_ends_and_says_why() {
     let kafka = Kafka::start("ends", 1);

@@ -107,8 +107,8 @@ fn read(config: &KafkaConfig, counts: &BTreeMap<String, i32>) -> Result<i32, Kaf
 pub(super) fn missing(topic: &str) -> KafkaError {
     let first = topic.split(", ").next().unwrap_or(topic);
     KafkaError::refused(format!(
-        "there is no topic {topic}; make it with as many partitions as there may ever be instances, such as \
-         `kafka-topics.sh --create --topic {first} --partitions 12`, or see kafka.topics"
+        "there is no topic {topic}, or the account may not see it (it needs Describe and Read); make it with as many partitions as \
+         there may ever be instances, such as `kafka-topics.sh --create --topic {first} --partitions 12`, or see kafka.topics"
     ))
 }
 
@@ -177,8 +177,9 @@ async fn make(
                 .map(|(name, value)| format!(" --config {name}={value}"))
                 .collect();
             Err(KafkaError::refused(format!(
-                "cannot make topic {name}: {code}; let the account make it, or make it yourself: \
-                 `kafka-topics.sh --create --topic {name} --partitions {partitions}{properties}`"
+                "cannot make topic {name}: {code}; the account needs Create, Read and Write on topics that begin with \"{}-\", or \
+                 Read and Write where you make it yourself: `kafka-topics.sh --create --topic {name} --partitions {partitions}{properties}`",
+                config.group
             )))
         }
     }

@@ -70,6 +70,14 @@ impl Kafka {
         Self { folder, brokers, nodes: (0..nodes).map(|_| None).collect() }
     }
 
+    /// Lets the user "guest" of a secure door do what these arguments of `kafka-acls.sh` say.
+    pub fn allow(&self, arguments: &str) {
+        let mut allow = Command::new(SCRIPT);
+        allow.arg("allow").arg(&self.brokers).args(arguments.split(' '));
+        let told = allow.output().unwrap();
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    }
+
     fn run_all(&mut self) {
         let nodes = self.nodes.len();
         (0..nodes).for_each(|node| self.run(node));
@@ -145,8 +153,25 @@ impl Kafka {
     }
 
     pub async fn topic(&self, name: &str, partitions: i32) {
+        self.topic_with(name, partitions, &[]).await;
+    }
+
+    /// The topic that a command of `kafka-topics.sh` makes.
+    pub async fn make(&self, command: &str) {
+        let words: Vec<&str> = command.split(' ').collect();
+        let value = |name: &str| words[words.iter().position(|word| *word == name).unwrap() + 1];
+        let configs = words.windows(2).filter(|pair| pair[0] == "--config");
+        let configs: Vec<_> = configs.map(|pair| pair[1].split_once('=').unwrap()).collect();
+        let partitions = value("--partitions").parse().unwrap();
+        self.topic_with(value("--topic"), partitions, &configs).await;
+    }
+
+    async fn topic_with(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+        for (name, value) in configs {
+            topic = topic.set(name, value);
+        }
         let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
         let made = admin.create_topics([&topic], &options).await.unwrap();
         assert!(made.iter().all(Result::is_ok), "{made:?}");

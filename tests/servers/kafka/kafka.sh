@@ -6,7 +6,9 @@
 #                                     at PORT+10.. A single node has three more doors at PORT+20.. and says that they are
 #                                     at PORT+30..: there a test can stand in between. COPIES: of every partition, if not N
 #   kafka.sh secure FOLDER PORT       gives a single node that was prepared one more door, at PORT: TLS with the certificate in
-#                                     FOLDER/cert.pem, and SASL (PLAIN and SCRAM-SHA-512) for the user "callscope", password "secret"
+#                                     FOLDER/cert.pem, and SASL (PLAIN and SCRAM-SHA-512) for the user "callscope", password "secret",
+#                                     who may do everything; "guest" with the same password (PLAIN) may do what is allowed
+#   kafka.sh allow ADDRESS ARGUMENT…  lets "guest" do what arguments of kafka-acls.sh say
 #   kafka.sh run FOLDER I             becomes node I: its process is the broker's own, ended by TERM or KILL, and run again on
 #                                     the same folder
 # Jars are kept in CALLSCOPE_SERVERS_DIR, /var/tmp/callscope-servers if that is not set.
@@ -20,11 +22,11 @@ java=("${JAVA_HOME:+$JAVA_HOME/bin/}java" -Xmx256m -XX:+UseSerialGC -XX:TieredSt
   -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$lib/*")
 
 fetch() {
-  [ -e "$lib/.done" ] && return 0
+  cmp -s "$here/pom.xml" "$lib/pom.xml" && return 0
   mkdir -p "$kept"
   rm -rf "$lib"
   mvn -q -B -f "$here/pom.xml" -Dkafka.version=$version dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$lib" >&2
-  touch "$lib/.done"
+  cp "$here/pom.xml" "$lib/pom.xml"
 }
 
 format() {
@@ -65,9 +67,15 @@ secure() {
 ssl.keystore.location=$keys
 ssl.keystore.password=secret
 listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
-listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_callscope="secret";
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_callscope="secret" user_guest="secret";
 listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:callscope;User:ANONYMOUS
 END
+}
+
+allow() {
+  "${java[@]}" org.apache.kafka.tools.AclCommand --bootstrap-server "$1" --add --allow-principal User:guest "${@:2}"
 }
 
 run() {
@@ -75,6 +83,6 @@ run() {
 }
 
 case ${1:-} in
-  fetch | format | secure | run) "$@" ;;
-  *) sed -n '2,13p' "$0"; exit 2 ;;
+  fetch | format | secure | allow | run) "$@" ;;
+  *) sed -n '2,15p' "$0"; exit 2 ;;
 esac
