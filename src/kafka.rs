@@ -24,6 +24,8 @@
 //! * Assignments are `range`: partition *n* of every topic goes to the same instance. Everything is given up at each
 //!   rebalance; a named instance (`kafka.instance_id`) that restarts in time causes none.
 
+use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientConfig;
@@ -77,9 +79,49 @@ impl KafkaError {
     }
 }
 
+/// Names that librdkafka takes for properties which are set here under their other one.
+const ALIASES: &[(&str, &str)] = &[
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("compression.codec", "compression.type"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+];
+
+/// The properties of a client that is to be made. What the settings hold in `kafka.properties` stands, whatever is set here.
+struct Client {
+    properties: ClientConfig,
+    given: BTreeSet<String>,
+}
+
+impl Client {
+    /// Sets a property that the settings do not hold.
+    fn set(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
+        if !self.given.contains(name) {
+            self.properties.set(name, value);
+        }
+        self
+    }
+}
+
+impl Deref for Client {
+    type Target = ClientConfig;
+
+    fn deref(&self) -> &ClientConfig {
+        &self.properties
+    }
+}
+
 /// What all clients are made with. Names of properties: librdkafka's `CONFIGURATION.md`.
-fn client(config: &KafkaConfig) -> ClientConfig {
-    let mut client = ClientConfig::new();
+fn client(config: &KafkaConfig) -> Client {
+    let mut client = Client { properties: ClientConfig::new(), given: BTreeSet::new() };
+    for property in &config.properties {
+        if let Some((name, value)) = property.expose().split_once('=') {
+            let name = name.trim();
+            let name =
+                ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
+            client.properties.set(name, value.trim());
+            client.given.insert(name.to_owned());
+        }
+    }
     client
         .set("bootstrap.servers", config.brokers.join(","))
         .set(
@@ -110,11 +152,6 @@ fn client(config: &KafkaConfig) -> ClientConfig {
             .set("sasl.mechanism", mechanism)
             .set("sasl.username", &config.username)
             .set("sasl.password", config.password.expose());
-    }
-    for property in &config.properties {
-        if let Some((name, value)) = property.expose().split_once('=') {
-            client.set(name.trim(), value.trim());
-        }
     }
     client
 }
@@ -184,4 +221,26 @@ fn unusable(error: &ClientError) -> KafkaError {
         error => error.to_string(),
     };
     KafkaError::refused(format!("cannot make a client of Kafka: {text}; see the section [kafka]"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn what_the_settings_hold_stands() {
+        let environment = [(
+            "CALLSCOPE__KAFKA__PROPERTIES".to_owned(),
+            "client.id = x,queue.buffering.max.ms=70".to_owned(),
+        )];
+        let config = Config::load(None, environment.into_iter()).unwrap().config;
+        let mut client = client(&config.kafka);
+        client.set("linger.ms", "5").set("fetch.wait.max.ms", "20");
+        let value = |name: &str| client.get(name);
+        assert_eq!(value("client.id"), Some("x"));
+        assert_eq!(value("linger.ms"), Some("70"));
+        assert_eq!(value("queue.buffering.max.ms"), None);
+        assert_eq!(value("fetch.wait.max.ms"), Some("20"));
+    }
 }

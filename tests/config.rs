@@ -480,6 +480,23 @@ fn every_rule_says_what_is_wrong() {
             "elasticsearch.retention = \"30d\" (callscope.toml): needs elasticsearch.period \"month\" or \"day\": a single index \
              is never old enough to be deleted",
         ),
+        (
+            "[kafka]\nproperties = [\"linger.ms\"]",
+            "kafka.properties (callscope.toml): must hold texts such as \"name=value\"",
+        ),
+        (
+            "[kafka]\nproperties = [\" isolation.level =read_uncommitted\"]",
+            "kafka.properties (callscope.toml): must not hold \"isolation.level\", on which callscope's promises rest; leave it \
+             out",
+        ),
+        (
+            "[kafka]\nproperties = [\"transaction.timeout.ms=1\"]",
+            "kafka.properties (callscope.toml): must not hold \"transaction.timeout.ms\"; set kafka.transaction_timeout",
+        ),
+        (
+            "[kafka]\nproperties = [\"metadata.broker.list=x\"]",
+            "kafka.properties (callscope.toml): must not hold \"metadata.broker.list\"; set kafka.brokers",
+        ),
     ] {
         assert_eq!(problems(file, &[]), [expected]);
     }
@@ -498,6 +515,7 @@ fn what_the_rules_allow_is_taken() {
         "[files]\nsource = \"other\"\n[sources.other]",
         "[sources.default]\nsecrets = [\"12345678\", \"23456789\"]",
         "[sessions]\nkeep = \"0s\"",
+        "[kafka]\nproperties = [\"linger.ms=50\", \"ssl.key.location=/k=1\"]",
     ] {
         assert_eq!(problems(file, &[]), Vec::<String>::new(), "{file}");
         assert!(load(file, &[]).is_ok(), "{file}");

@@ -25,13 +25,12 @@ const HEAD_BYTES_MIN: usize = 8_192;
 /// What the journal adds to a body, and to a segment, at most.
 const RECORD_BYTES_MAX: u64 = 512;
 
-/// Properties of librdkafka on which the promises rest, or that have a setting of their own.
-pub(crate) const OUR_PROPERTIES: &[&str] = &[
-    "bootstrap.servers",
+/// Properties of librdkafka on which the promises rest: that no event is lost or counted twice, and that readiness is true.
+const OUR_PROPERTIES: &[&str] = &[
     "group.id",
-    "group.instance.id",
     "group.protocol",
     "enable.auto.commit",
+    "auto.commit.enable",
     "enable.auto.offset.store",
     "auto.offset.reset",
     "isolation.level",
@@ -42,6 +41,23 @@ pub(crate) const OUR_PROPERTIES: &[&str] = &[
     "request.required.acks",
     "transactional.id",
     "partitioner",
+    "message.max.bytes",
+    "statistics.interval.ms",
+];
+
+/// Properties of librdkafka, other names of theirs included, that have a setting of their own.
+const SET_PROPERTIES: &[(&str, &str)] = &[
+    ("bootstrap.servers", "kafka.brokers"),
+    ("metadata.broker.list", "kafka.brokers"),
+    ("group.instance.id", "kafka.instance_id"),
+    ("session.timeout.ms", "kafka.session_timeout"),
+    ("transaction.timeout.ms", "kafka.transaction_timeout"),
+    ("security.protocol", "kafka.tls and kafka.username"),
+    ("ssl.ca.location", "kafka.ca"),
+    ("sasl.mechanism", "kafka.mechanism"),
+    ("sasl.mechanisms", "kafka.mechanism"),
+    ("sasl.username", "kafka.username"),
+    ("sasl.password", "kafka.password"),
 ];
 
 /// Fields without which no document is found again.
@@ -195,12 +211,14 @@ impl Violations {
             let name = property.expose().split_once('=').map(|(name, _)| name.trim());
             let message = "must hold texts such as \"name=value\"";
             self.check("kafka.properties", name.is_some_and(|name| !name.is_empty()), message);
-            let is_ours = name.is_some_and(|name| OUR_PROPERTIES.contains(&name));
-            let message = format!(
-                "must not hold {:?}, without which events would be lost or counted twice",
-                name.unwrap_or_default()
-            );
-            self.check("kafka.properties", !is_ours, &message);
+            let name = name.unwrap_or_default();
+            let message =
+                format!("must not hold {name:?}, on which callscope's promises rest; leave it out");
+            self.check("kafka.properties", !OUR_PROPERTIES.contains(&name), &message);
+            if let Some((_, setting)) = SET_PROPERTIES.iter().find(|(known, _)| *known == name) {
+                let message = format!("must not hold {name:?}; set {setting}");
+                self.check("kafka.properties", false, &message);
+            }
         }
         self.check(
             "kafka.brokers",

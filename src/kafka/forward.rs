@@ -14,6 +14,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, SOURCE_HEADER, client, key, unusable};
 use crate::checkpoint::{Checkpoint, Disk, Progress};
 use crate::config::{Config, KafkaConfig};
@@ -79,6 +80,8 @@ impl Sender {
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "5")
             .set("compression.type", "lz4")
+            // Whether a record is too large is for the topic to say.
+            .set("message.max.bytes", RECORD_BYTES_MAX.to_string())
             // A record that is not acknowledged by then comes back, and is sent again.
             .set("message.timeout.ms", "60000")
             .create_with_context(Deliveries::default())
