@@ -796,16 +796,26 @@ async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
     kafka.topic("events", 2).await;
     let folder = tempfile::tempdir().unwrap();
     let events = load(8, 500);
-    kafka.produce("events", &events);
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", &kafka.brokers).create().unwrap();
-    let large = "x".repeat(900_000);
-    for payload in [Some("garbage"), None, Some("{\"event\":\"x\"}"), Some(&large)] {
-        let mut record = BaseRecord::<str, str>::to("events").key("key");
+    let (before, after) = events.split_at(250);
+    kafka.produce("events", before);
+    // It takes no more than topics do by default.
+    kafka.topic("g-dead-letters", 1).await;
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("message.max.bytes", "2000000")
+        .create()
+        .unwrap();
+    // As large as the topic takes; with what a letter says of it, it would be too large.
+    let mut rng = Rng::new(8);
+    let large: Vec<u8> =
+        std::iter::repeat_with(|| rng.number().to_le_bytes()).flatten().take(1_048_400).collect();
+    for payload in [Some(&b"garbage"[..]), None, Some(b"{\"event\":\"x\"}"), Some(&large)] {
+        let mut record = BaseRecord::<str, [u8]>::to("events").key("key");
         record.payload = payload;
         producer.send(record).map_err(|(error, _)| error).unwrap();
     }
     producer.flush(Duration::from_secs(60)).unwrap();
+    kafka.produce("events", after);
     let instance = setting.start(&folder.path().join("a"), "a");
     setting.is_settled(&instance).await;
     assert_same(&setting.documents(), &imported(&events));
@@ -822,28 +832,40 @@ async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
     }
     let value = |letter: &kafka_server::Stored| letter.value.clone().unwrap_or_default();
     assert!(letters.iter().any(|letter| value(letter) == b"garbage"));
-    assert!(letters.iter().any(|letter| value(letter).len() == large.len()));
+    let cut = letters.iter().find(|letter| value(letter) == large[..900_000]).unwrap();
+    assert_eq!(cut.header("size"), "1048400");
     let key = |letter: &kafka_server::Stored| String::from_utf8(letter.key.clone()).unwrap();
 
     // The command works on the topic, beside a group that runs.
-    let run = |arguments: &[&str]| {
+    let run = |arguments: &[&str], code: i32| {
         let mut command = setting.command(&folder.path().join("b"), "");
         let output = command.arg("dead-letters").args(arguments).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {told}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
         String::from_utf8(output.stdout).unwrap()
     };
     let garbage = key(letters.iter().find(|letter| value(letter) == b"garbage").unwrap());
-    assert_eq!(run(&["list"]).lines().count(), 4);
-    assert!(run(&["show", &garbage]).contains("garbage"));
-    assert!(run(&["discard", &key(&letters[0])]).contains("1 discarded"));
-    assert_eq!(run(&["list"]).lines().count(), 3);
-    // What is tried again comes back as what it is, in another place.
-    assert!(run(&["retry", "--all"]).contains("3 tried again"));
+    let empty = key(letters.iter().find(|letter| value(letter).is_empty()).unwrap());
+    let cut = key(cut);
+    let listed = run(&["list"], 0);
+    assert_eq!(listed.lines().count(), 4);
+    let line = listed.lines().find(|line| line.starts_with(&cut)).unwrap();
+    assert!(line.ends_with("cut: its record has 1048400 bytes"), "{line}");
+    assert!(run(&["show", &garbage], 0).ends_with("garbage\n"));
+    let position = cut.strip_prefix("record/").unwrap();
+    let told = format!(
+        "only the first 900000 of 1048400 bytes are here; the whole record stands at {position}"
+    );
+    assert!(run(&["show", &cut], 0).contains(&told));
+    assert!(run(&["discard", &empty], 0).contains("1 discarded"));
+    assert_eq!(run(&["list"], 0).lines().count(), 3);
+    // What is tried again comes back as what it is, in another place; what is not whole stays.
+    let tried = run(&["retry", "--all"], 5);
+    assert!(tried.contains(&told) && tried.contains("2 tried again, 1 refused"), "{tried}");
     setting.is_settled(&instance).await;
-    let again = run(&["list"]);
+    let again = run(&["list"], 0);
     assert_eq!(again.lines().count(), 3, "{again}");
-    assert!(!again.contains(&format!("{garbage}\t")), "{again}");
+    assert!(!again.contains(&format!("{garbage}\t")) && again.contains(&cut), "{again}");
     instance.stop();
 }
 

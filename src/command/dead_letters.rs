@@ -15,7 +15,7 @@ use crate::document::Document;
 use crate::journal::lock::DataDirLock;
 use crate::journal::{self, Bounds, Journal};
 use crate::kafka::forward::Sender;
-use crate::kafka::letters;
+use crate::kafka::letters::{self, Letter};
 use crate::metrics::Metrics;
 use crate::record::{Input, Position, Record};
 use crate::sink::{Sink, Written};
@@ -72,11 +72,16 @@ impl Letters {
     }
 
     /// Up to [`PAGE`] letters after `after`, in the order of their keys: those of this machine first.
-    fn page(&self, after: &After) -> Result<Vec<DeadLetter>, Failure> {
+    fn page(&self, after: &After) -> Result<Vec<Line>, Failure> {
         if let (Some(own), After::Own(key)) = (&self.own, after) {
             let page = own.list(key, PAGE).map_err(Failure::with(ExitCode::Internal))?;
             if !page.is_empty() {
-                return Ok(page);
+                let line = |letter: DeadLetter| Line {
+                    after: After::Own(letter.key()),
+                    key: letter.key(),
+                    told: line(letter.at, &letter.reason, None),
+                };
+                return Ok(page.into_iter().map(line).collect());
             }
         }
         let after = match after {
@@ -84,25 +89,27 @@ impl Letters {
             After::Group(key) => Some(key),
         };
         let group = self.group.iter().flat_map(letters::Letters::iter);
-        let rest = group.filter(|letter| after.is_none_or(|after| letter.key() > *after));
-        Ok(rest.take(PAGE).cloned().collect())
-    }
-
-    /// Where to go on after `page`.
-    fn after(&self, page: &[DeadLetter]) -> Option<After> {
-        let key = page.last()?.key();
-        let group = self.group.as_ref().is_some_and(|group| group.get(&key).is_some());
-        Some(if group { After::Group(key) } else { After::Own(key) })
+        let rest = group.filter(|(key, _)| after.is_none_or(|after| *key > after));
+        let line = |(key, known): (&String, &letters::Known)| Line {
+            after: After::Group(key.clone()),
+            key: key.clone(),
+            told: line(known.at, &known.reason, known.cut_of),
+        };
+        Ok(rest.take(PAGE).map(line).collect())
     }
 
     /// The letter kept under `key`, which somebody has named.
-    fn known(&self, key: &str) -> Result<DeadLetter, Failure> {
+    fn known(&self, key: &str) -> Result<Letter, Failure> {
         let own = match &self.own {
             Some(own) => own.get(key).map_err(Failure::with(ExitCode::Internal))?,
             None => None,
         };
-        let group = || self.group.as_ref()?.get(key).cloned();
-        own.or_else(group).ok_or_else(|| {
+        let known = match (own, &self.group) {
+            (Some(letter), _) => Some(Letter { letter, cut_of: None }),
+            (None, Some(group)) => group.get(key).map_err(kafka_failure)?,
+            (None, None) => None,
+        };
+        known.ok_or_else(|| {
             let error = anyhow::anyhow!(
                 "there is no dead letter {key}; `callscope dead-letters list` shows them"
             );
@@ -124,21 +131,35 @@ impl Letters {
 }
 
 /// A place among the letters.
+#[derive(Clone)]
 enum After {
     Own(String),
     Group(String),
 }
 
+/// What `list` tells of a letter.
+struct Line {
+    key: String,
+    told: String,
+    /// Where to go on after it.
+    after: After,
+}
+
+fn line(at: i64, reason: &str, cut_of: Option<usize>) -> String {
+    let cut = cut_of.map_or_else(String::new, |size| format!("; cut: its record has {size} bytes"));
+    format!("{}\t{reason}{cut}", time(at))
+}
+
 fn each(
     letters: &Letters,
-    mut work: impl FnMut(&DeadLetter) -> Result<(), Failure>,
+    mut work: impl FnMut(Line) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut after = After::Own(String::new());
     loop {
         let page = letters.page(&after)?;
-        let Some(next) = letters.after(&page) else { return Ok(()) };
-        after = next;
-        page.iter().try_for_each(&mut work)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.after.clone();
+        page.into_iter().try_for_each(&mut work)?;
     }
 }
 
@@ -147,32 +168,33 @@ fn chosen(letters: &Letters, keys: Vec<String>, all: bool) -> Result<Vec<String>
         return Ok(keys);
     }
     let mut keys = Vec::new();
-    each(letters, |letter| {
-        keys.push(letter.key());
+    each(letters, |line| {
+        keys.push(line.key);
         Ok(())
     })?;
     Ok(keys)
 }
 
-fn at(letter: &DeadLetter) -> String {
-    let time = chrono::DateTime::from_timestamp_millis(letter.at).unwrap_or_default();
+fn time(at: i64) -> String {
+    let time = chrono::DateTime::from_timestamp_millis(at).unwrap_or_default();
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 fn list(letters: &Letters) -> Result<ExitCode, Failure> {
-    each(letters, |letter| print(&format!("{}\t{}\t{}", letter.key(), at(letter), letter.reason)))?;
+    each(letters, |line| print(&format!("{}\t{}", line.key, line.told)))?;
     Ok(ExitCode::Ok)
 }
 
 fn show(letters: &Letters, key: &str) -> Result<ExitCode, Failure> {
-    let letter = letters.known(key)?;
-    print(&format!("key: {key}\nat: {}\nreason: {}", at(&letter), letter.reason))?;
+    let Letter { letter, cut_of } = letters.known(key)?;
+    print(&format!("key: {key}\nat: {}\nreason: {}", time(letter.at), letter.reason))?;
     match &letter.content {
         Content::Record { position, source, body } => {
-            print(&format!(
-                "position: {position}\nsource: {source}\n\n{}",
-                String::from_utf8_lossy(body)
-            ))?;
+            print(&format!("position: {position}\nsource: {source}"))?;
+            if let Some(size) = cut_of {
+                print(&format!("cut: {}", cut(position, body.len(), size)))?;
+            }
+            print(&format!("\n{}", String::from_utf8_lossy(body)))?;
         }
         Content::Document { elastic_type, version, json, .. } => {
             let version = version.map_or("none".to_owned(), |version| version.to_string());
@@ -180,6 +202,11 @@ fn show(letters: &Letters, key: &str) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::Ok)
+}
+
+/// Where the whole of a record stands of which a letter holds the beginning.
+fn cut(position: &str, here: usize, size: usize) -> String {
+    format!("only the first {here} of {size} bytes are here; the whole record stands at {position}")
 }
 
 /// Records go to the end of the journal, for the next `serve`, or with Kafka to the topic; documents go to the sink at once.
@@ -228,31 +255,36 @@ impl Retry<'_> {
         let mut after = After::Own(String::new());
         loop {
             let page = self.letters.page(&after)?;
-            let Some(next) = self.letters.after(&page) else { return Ok(()) };
-            after = next;
-            self.page(page).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.after.clone();
+            let keys: Vec<String> = page.into_iter().map(|line| line.key).collect();
+            self.chosen(&keys).await?;
         }
     }
 
     async fn chosen(&mut self, keys: &[String]) -> Result<(), Failure> {
         for keys in keys.chunks(PAGE) {
-            let page = keys.iter().map(|key| self.letters.known(key)).collect::<Result<_, _>>()?;
-            self.page(page).await?;
+            self.page(keys).await?;
         }
         Ok(())
     }
 
-    async fn page(&mut self, page: Vec<DeadLetter>) -> Result<(), Failure> {
+    async fn page(&mut self, page: &[String]) -> Result<(), Failure> {
         let mut done = Vec::new();
         let (mut keys, mut documents) = (Vec::new(), Vec::new());
-        for letter in page {
-            let key = letter.key();
-            match letter.content {
-                Content::Record { source, body, .. } => {
+        for key in page {
+            let Letter { letter, cut_of } = self.letters.known(key)?;
+            let key = key.clone();
+            match (letter.content, cut_of) {
+                (Content::Record { position, body, .. }, Some(size)) => {
+                    self.refused += 1;
+                    print(&format!("{key}: refused: {}", cut(&position, body.len(), size)))?;
+                }
+                (Content::Record { source, body, .. }, None) => {
                     self.send(&source, body).await?;
                     done.push(key);
                 }
-                Content::Document { id, version, index_time, elastic_type, json } => {
+                (Content::Document { id, version, index_time, elastic_type, json }, _) => {
                     keys.push(key);
                     documents.push(Document {
                         id: id.into(),

@@ -5,23 +5,30 @@
 //! |---|---|
 //! | `kind` | `record`: bytes that are no event, as they were received; `document`: JSON that the store refuses |
 //! | `reason`, `at` | why, and when (milliseconds since 1970) |
+//! | `size` | bytes of a record; the value holds its first 900000 |
 //! | `topic`, `partition`, `offset`, `source` | where a record stood, and by which source it came |
 //! | `id`, `version`, `index_time`, `elastic_type` | of a document |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::Offset;
 
 use super::topics::ANSWER_WITHIN;
-use super::{KafkaError, Quiet, client, reader, unusable};
+use super::{KafkaError, Reader, client, reader, unusable};
 use crate::config::KafkaConfig;
 use crate::dead_letters::{Content, DeadLetter};
+
+/// How much of a record a letter holds. A topic takes no more than 1 MB by default: a record of that size and the headers are
+/// more than that.
+const BODY_BYTES_MAX: usize = 900_000;
 
 /// A letter's key, value and headers.
 pub(super) fn encode(letter: &DeadLetter) -> (Vec<u8>, Vec<u8>, OwnedHeaders) {
@@ -43,7 +50,8 @@ pub(super) fn encode(letter: &DeadLetter) -> (Vec<u8>, Vec<u8>, OwnedHeaders) {
                 add("partition", partition);
                 add("offset", offset);
             }
-            body.clone()
+            add("size", &body.len().to_string());
+            body.get(..BODY_BYTES_MAX).unwrap_or(body).to_vec()
         }
         Content::Document { id, version, index_time, elastic_type, json } => {
             add("kind", "document");
@@ -59,8 +67,17 @@ pub(super) fn encode(letter: &DeadLetter) -> (Vec<u8>, Vec<u8>, OwnedHeaders) {
     (letter.key().into_bytes(), value, headers)
 }
 
+/// A letter as it stands in the topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// It, with what there is of its content.
+    pub letter: DeadLetter,
+    /// How many bytes its record has, if only the first ones are here.
+    pub cut_of: Option<usize>,
+}
+
 /// The letter of a record. `None`: it is none.
-fn decode(message: &BorrowedMessage<'_>) -> Option<DeadLetter> {
+fn decode(message: &BorrowedMessage<'_>) -> Option<Letter> {
     let headers = message.headers()?;
     let header = |name: &str| {
         let found = headers.iter().find(|header| header.key == name)?;
@@ -84,14 +101,31 @@ fn decode(message: &BorrowedMessage<'_>) -> Option<DeadLetter> {
         _ => return None,
     };
     let at = header("at").and_then(|at| at.parse().ok()).unwrap_or(0);
-    Some(DeadLetter { at, reason: header("reason").unwrap_or_default().to_owned(), content })
+    let reason = header("reason").unwrap_or_default().to_owned();
+    let size = header("size").and_then(|size| size.parse().ok());
+    let cut_of = size.filter(|size| *size > value.len());
+    Some(Letter { letter: DeadLetter { at, reason, content }, cut_of })
+}
+
+/// What is known of a letter without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// When it was written, milliseconds since 1970.
+    pub at: i64,
+    /// Why.
+    pub reason: String,
+    /// How many bytes its record has, if the letter holds only the first ones.
+    pub cut_of: Option<usize>,
+    /// Where it stands in the topic.
+    place: (i32, i64),
 }
 
 /// All letters of a group, as they were when they were read.
 pub struct Letters {
     topic: String,
     config: KafkaConfig,
-    letters: BTreeMap<String, DeadLetter>,
+    reader: Reader,
+    letters: BTreeMap<String, Known>,
 }
 
 impl Letters {
@@ -101,48 +135,87 @@ impl Letters {
     ///
     /// If the brokers do not answer.
     pub fn read(config: &KafkaConfig) -> Result<Self, KafkaError> {
-        let topic = config.dead_letters_topic();
-        let away = |error: ClientError| {
-            KafkaError::away(format!("cannot read the dead letters in topic {topic}: {error}"))
+        let mut letters = Self {
+            topic: config.dead_letters_topic(),
+            config: config.clone(),
+            reader: reader(config, "read_committed")?,
+            letters: BTreeMap::new(),
         };
-        let reader = reader(config, "read_committed")?;
-        let metadata = reader.fetch_metadata(Some(&topic), ANSWER_WITHIN).map_err(away)?;
+        letters.read_all().map_err(|error| letters.unread(&error))?;
+        Ok(letters)
+    }
+
+    fn unread(&self, error: &ClientError) -> KafkaError {
+        KafkaError::away(format!(
+            "cannot read the dead letters in topic {}: {error}; see that the brokers answer, and try again",
+            self.topic
+        ))
+    }
+
+    fn read_all(&mut self) -> Result<(), ClientError> {
+        let metadata = self.reader.fetch_metadata(Some(&self.topic), ANSWER_WITHIN)?;
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-        let mut open: std::collections::BTreeSet<i32> =
+        let mut open: BTreeSet<i32> =
             partitions.map(rdkafka::metadata::MetadataPartition::id).collect();
         let mut assignment = TopicPartitionList::new();
         for partition in &open {
-            assignment.add_partition_offset(&topic, *partition, Offset::Beginning).map_err(away)?;
+            assignment.add_partition_offset(&self.topic, *partition, Offset::Beginning)?;
         }
-        reader.assign(&assignment).map_err(away)?;
-        let mut letters = BTreeMap::new();
+        self.reader.assign(&assignment)?;
         while !open.is_empty() {
-            match reader.poll(ANSWER_WITHIN) {
-                None => return Err(away(ClientError::NoMessageReceived)),
+            match self.reader.poll(ANSWER_WITHIN) {
+                None => return Err(ClientError::NoMessageReceived),
                 Some(Ok(message)) => {
                     let Some(key) = message.key() else { continue };
                     let key = String::from_utf8_lossy(key).into_owned();
                     match decode(&message) {
-                        Some(letter) => letters.insert(key, letter),
-                        None => letters.remove(&key),
-                    };
+                        Some(Letter { letter: DeadLetter { at, reason, .. }, cut_of }) => {
+                            let place = (message.partition(), message.offset());
+                            self.letters.insert(key, Known { at, reason, cut_of, place });
+                        }
+                        None => _ = self.letters.remove(&key),
+                    }
                 }
                 Some(Err(ClientError::PartitionEOF(partition))) => _ = open.remove(&partition),
-                Some(Err(error)) => return Err(away(error)),
+                Some(Err(error)) => return Err(error),
             }
         }
-        Ok(Self { topic, config: config.clone(), letters })
+        Ok(())
     }
 
     /// All letters, in the order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = &DeadLetter> {
-        self.letters.values()
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Known)> {
+        self.letters.iter()
     }
 
-    /// The letter kept under `key`.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&DeadLetter> {
-        self.letters.get(key)
+    /// The letter kept under `key`, read anew. `None`: there is none, or it was replaced meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// If the brokers do not answer.
+    pub fn get(&self, key: &str) -> Result<Option<Letter>, KafkaError> {
+        match self.letters.get(key) {
+            Some(known) => self.read_one(key, known.place).map_err(|error| self.unread(&error)),
+            None => Ok(None),
+        }
+    }
+
+    fn read_one(
+        &self,
+        key: &str,
+        (partition, offset): (i32, i64),
+    ) -> Result<Option<Letter>, ClientError> {
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        self.reader.assign(&assignment)?;
+        match self.reader.poll(ANSWER_WITHIN) {
+            None => Err(ClientError::NoMessageReceived),
+            Some(Ok(message)) => {
+                Ok(decode(&message).filter(|_| message.key() == Some(key.as_bytes())))
+            }
+            Some(Err(ClientError::PartitionEOF(_))) => Ok(None),
+            Some(Err(error)) => Err(error),
+        }
     }
 
     /// Removes letters that an operator has dealt with. Gives how many there were.
@@ -151,34 +224,98 @@ impl Letters {
     ///
     /// If the brokers do not acknowledge; some may be removed then.
     pub fn remove(&mut self, keys: &[String]) -> Result<usize, KafkaError> {
-        let known: Vec<&String> =
+        let known: BTreeSet<&String> =
             keys.iter().filter(|key| self.letters.contains_key(*key)).collect();
         if known.is_empty() {
             return Ok(0);
         }
-        let away = |error: &ClientError| {
-            KafkaError::away(format!("cannot write to topic {}: {error}", self.topic))
+        let away = |failed: usize, error: &ClientError| {
+            KafkaError::away(format!(
+                "{failed} of {} dead letters could not be removed from topic {}: {error}; see that the brokers answer, that the \
+                 account has Write on the topic, and try again",
+                known.len(),
+                self.topic
+            ))
         };
-        let producer: BaseProducer<Quiet> = client(&self.config)
+        let producer: BaseProducer<Deliveries> = client(&self.config)
             .set("enable.idempotence", "true")
-            .set("message.timeout.ms", "30000")
-            .create_with_context(Quiet::default())
+            .set("message.timeout.ms", ANSWER_WITHIN.as_millis().to_string())
+            .create_with_context(Deliveries::default())
             .map_err(|error| unusable(&error))?;
-        for key in &known {
+        for (sent, key) in known.iter().enumerate() {
             let mut tombstone = BaseRecord::<[u8], [u8]>::to(&self.topic).key(key.as_bytes());
             while let Err((error, again)) = producer.send(tombstone) {
                 if error.rdkafka_error_code() != Some(rdkafka::types::RDKafkaErrorCode::QueueFull) {
-                    return Err(away(&error));
+                    return Err(away(known.len() - sent, &error));
                 }
                 tombstone = again;
                 producer.poll(Duration::from_millis(10));
             }
         }
-        producer.flush(ANSWER_WITHIN).map_err(|error| away(&error))?;
+        let flushed = producer.flush(ANSWER_WITHIN * 2);
+        flushed
+            .map_err(|error| away(producer.in_flight_count().unsigned_abs() as usize, &error))?;
+        let failed = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((count, error)) = &*failed {
+            return Err(away(*count, error));
+        }
         let count = known.len();
         for key in keys {
             self.letters.remove(key);
         }
         Ok(count)
+    }
+}
+
+/// How many deliveries failed, and why the first did.
+#[derive(Default)]
+struct Deliveries(Mutex<Option<(usize, ClientError)>>);
+
+impl ClientContext for Deliveries {
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::debug!(error = %error, reason, "client of Kafka");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| (0, error.clone())).0 += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_letter_that_could_not_be_removed_is_not_counted_as_removed() {
+        let cluster = MockCluster::new(1).unwrap();
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config.kafka;
+        config.brokers = vec![cluster.bootstrap_servers()];
+        cluster.create_topic(&config.dead_letters_topic(), 1, 1).unwrap();
+        let known = Known { at: 1, reason: "x".to_owned(), cut_of: None, place: (0, 0) };
+        let mut letters = Letters {
+            topic: config.dead_letters_topic(),
+            reader: reader(&config, "read_committed").unwrap(),
+            config,
+            letters: ["a", "b"].map(|key| (key.to_owned(), known.clone())).into(),
+        };
+        let refused = Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        cluster.request_errors(Api::Produce, &[refused]);
+        let keys = ["a".to_owned(), "b".to_owned(), "b".to_owned()];
+        let told = letters.remove(&keys).unwrap_err().to_string();
+        assert!(told.contains("2 of 2 dead letters could not be removed"), "{told}");
+        assert_eq!(letters.iter().count(), 2);
+        assert_eq!(letters.remove(&keys).unwrap(), 2);
+        assert_eq!(letters.iter().count(), 0);
     }
 }

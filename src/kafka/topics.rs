@@ -8,6 +8,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, client, reader, unusable};
 use crate::config::KafkaConfig;
 
@@ -44,6 +45,7 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let partitions = read(config, &counts)?;
     let state = config.state_topic();
     let letters = config.dead_letters_topic();
+    let large = RECORD_BYTES_MAX.to_string();
     match counts.get(&state) {
         Some(known) if *known != partitions => {
             let read = config.topics.join(", ");
@@ -57,6 +59,7 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
         Some(_) => {}
         None => {
             let compacted: &[(&str, &str)] = &[
+                ("max.message.bytes", &large),
                 ("cleanup.policy", "compact"),
                 ("min.cleanable.dirty.ratio", "0.1"),
                 ("segment.ms", "3600000"),
@@ -66,10 +69,10 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
             make(config, &state, partitions, compacted).await?;
         }
     }
+    // Documents cannot be cut.
+    let dead: &[(&str, &str)] = &[("max.message.bytes", &large), ("cleanup.policy", "compact")];
     let digests: &[(&str, &str)] = &[("cleanup.policy", "compact"), ("segment.ms", "600000")];
-    for (topic, properties) in
-        [(letters, [("cleanup.policy", "compact")].as_slice()), (config.digests_topic(), digests)]
-    {
+    for (topic, properties) in [(letters, dead), (config.digests_topic(), digests)] {
         if !counts.contains_key(&topic) {
             make(config, &topic, 1, properties).await?;
         }
