@@ -95,8 +95,8 @@ pub struct App {
     pub index: AnyIndex,
     /// Whether documents are taken.
     pub sink: watch::Receiver<SinkStatus>,
-    /// Why something else does not work at this moment: the disk, what is forwarded to Kafka.
-    pub troubles: Vec<watch::Receiver<Option<String>>>,
+    /// Why the disk takes nothing at this moment.
+    pub disk: watch::Receiver<Option<String>>,
     /// How this instance stands in its group, with Kafka.
     pub standing: Option<watch::Receiver<Standing>>,
     /// What could not be stored.
@@ -351,7 +351,7 @@ fn troubles(app: &App) -> Vec<String> {
         SinkStatus::Waiting(reason) => troubles.push(format!("the sink is away: {reason}")),
         SinkStatus::Paused(reason) => troubles.push(format!("the sink refuses: {reason}")),
     }
-    troubles.extend(app.troubles.iter().filter_map(|trouble| trouble.borrow().clone()));
+    troubles.extend(app.disk.borrow().clone());
     troubles.extend(app.journal.troubles());
     if let Some(standing) = &app.standing {
         troubles.extend(standing.borrow().reasons());

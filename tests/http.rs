@@ -85,7 +85,7 @@ impl Server {
             live: watch::channel(Arc::new(live)).1,
             index,
             sink: watched,
-            troubles: vec![disk_watched],
+            disk: disk_watched,
             standing: None,
             dead_letters: Arc::clone(&dead_letters),
             metrics: Arc::new(Metrics::new()),

@@ -16,6 +16,7 @@ use crate::journal::lock::DataDirLock;
 use crate::journal::{self, Bounds, Journal};
 use crate::kafka::forward::Sender;
 use crate::kafka::letters::{self, Letter};
+use crate::kafka::standing::{Board, Part};
 use crate::metrics::Metrics;
 use crate::record::{Input, Position, Record};
 use crate::sink::{Sink, Written};
@@ -234,7 +235,7 @@ async fn retry(
 /// Where records go that are tried again.
 enum Way {
     Journal(Journal, journal::Writer),
-    Kafka(Sender),
+    Kafka(Box<Sender>),
 }
 
 /// Letters that are tried again, a page at a time.
@@ -346,9 +347,9 @@ impl Retry<'_> {
     fn open(&self) -> Result<Way, Failure> {
         let misconfigured = ExitCode::Misconfigured;
         if self.config.kafka.is_set() {
-            let trouble = tokio::sync::watch::Sender::default();
-            let sender = Sender::new(&self.config.kafka, trouble, self.stop.clone());
-            return sender.map(Way::Kafka).map_err(kafka_failure);
+            let board = (Board::new(Arc::new(Metrics::new())), Part::Forwarding);
+            let sender = Sender::new(&self.config.kafka, board, self.stop.clone());
+            return sender.map(|sender| Way::Kafka(Box::new(sender))).map_err(kafka_failure);
         }
         let positions = Checkpoint::positions(&self.config.checkpoint_file())
             .map_err(Failure::with(misconfigured))?;

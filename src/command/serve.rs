@@ -76,7 +76,7 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     }
     let (live, watched) = watch::channel(Arc::new(Live::default()));
     let dead_letters = Arc::clone(&kept.dead_letters);
-    let [disk, forwarding, rekeying] = [(); 3].map(|()| TroubleSender::default());
+    let disk = TroubleSender::default();
     let board = Board::new(Arc::clone(&metrics));
     let inputs = Inputs::new(&config, journal.clone(), Arc::clone(&metrics), stop.clone());
     let address = bound.address();
@@ -90,7 +90,7 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
         live: watched,
         index,
         sink: sink_status,
-        troubles: [&disk, &forwarding, &rekeying].map(TroubleSender::subscribe).to_vec(),
+        disk: disk.subscribe(),
         standing: config.kafka.is_set().then(|| board.subscribe()),
         dead_letters,
         metrics: Arc::clone(&metrics),
@@ -100,11 +100,8 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
         hold: crate::http::HOLD,
     });
     let open = Open { config: &config, kept, inputs, sink, metrics, disk, stop: stop.clone() };
-    let work = if config.kafka.is_set() {
-        open.in_group(live, board, (forwarding, rekeying))?
-    } else {
-        vec![open.alone(live)?]
-    };
+    let work =
+        if config.kafka.is_set() { open.in_group(live, board)? } else { vec![open.alone(live)?] };
     let http = tokio::spawn(bound.serve(app, stop.clone()));
     tell(&format!("callscope listens on http://{address}"));
     let beside = beside.map(|beside| beside(address, stop.clone()));
@@ -174,13 +171,7 @@ impl Open<'_> {
     }
 
     /// An instance of a group: one thread forwards the inputs, another takes the group's lanes forward.
-    fn in_group(
-        self,
-        live: watch::Sender<Arc<Live>>,
-        board: Board,
-        (forwarding, rekeying): (TroubleSender, TroubleSender),
-    ) -> Result<Vec<Work>, Failure> {
-        let stop = self.stop.clone();
+    fn in_group(self, live: watch::Sender<Arc<Live>>, board: Board) -> Result<Vec<Work>, Failure> {
         let misconfigured = ExitCode::Misconfigured;
         let Kept { checkpoint, mut progress, dead_letters, .. } = self.kept;
         let begun =
@@ -203,20 +194,20 @@ impl Open<'_> {
             self.config,
             self.inputs,
             (checkpoint, progress),
-            (dead_letters, Arc::clone(&self.metrics)),
+            dead_letters,
             disk,
-            forwarding,
+            board.clone(),
         )
         .map_err(Failure::with(misconfigured))?;
         let outlet = Arc::new(outlet);
-        let group =
-            Group::new(self.config.clone(), Arc::clone(&outlet), geoip, live, board, self.stop);
         let rekeyer = if self.config.kafka.rekey_from.is_empty() {
             None
         } else {
-            let made = Rekeyer::new(self.config, rekeying, stop);
+            let made = Rekeyer::new(self.config, board.clone(), self.stop.clone());
             Some(made.map_err(Failure::with(misconfigured))?)
         };
+        let group =
+            Group::new(self.config.clone(), Arc::clone(&outlet), geoip, live, board, self.stop);
         let setup = self.config.sink.setup;
         let group = async move {
             if setup {

@@ -11,9 +11,9 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::standing::{Board, Part};
 use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, SOURCE_HEADER, client, key, unusable};
 use crate::checkpoint::{Checkpoint, Disk, Progress};
@@ -35,11 +35,11 @@ const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 
 /// Sends records to the first topic, and knows of each whether it arrived.
 pub struct Sender {
+    config: KafkaConfig,
     producer: BaseProducer<Deliveries>,
     topic: String,
-    brokers: String,
-    /// Told why nothing can be sent at this moment.
-    trouble: watch::Sender<Option<String>>,
+    /// Told why nothing can be sent at this moment, and whose trouble that is.
+    board: (Board, Part),
     stop: CancellationToken,
 }
 
@@ -64,33 +64,21 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
 }
 
 impl Sender {
-    /// A sender as the settings say. `trouble` is told why nothing can be sent.
+    /// A sender as the settings say. `board`: told why nothing can be sent, and as whose trouble.
     ///
     /// # Errors
     ///
     /// If the settings do not make a client.
     pub fn new(
         config: &KafkaConfig,
-        trouble: watch::Sender<Option<String>>,
+        board: (Board, Part),
         stop: CancellationToken,
     ) -> Result<Self, KafkaError> {
-        let producer = client(config)
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("partitioner", "murmur2_random")
-            .set("linger.ms", "5")
-            .set("compression.type", "lz4")
-            // Whether a record is too large is for the topic to say.
-            .set("message.max.bytes", RECORD_BYTES_MAX.to_string())
-            // A record that is not acknowledged by then comes back, and is sent again.
-            .set("message.timeout.ms", "60000")
-            .create_with_context(Deliveries::default())
-            .map_err(|error| unusable(&error))?;
         Ok(Self {
-            producer,
+            config: config.clone(),
+            producer: producer(config)?,
             topic: config.topics.first().cloned().unwrap_or_default(),
-            brokers: config.brokers.join(", "),
-            trouble,
+            board,
             stop,
         })
     }
@@ -99,11 +87,13 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SinkError::Stopped`]: some may have arrived, nothing is known of the others.
-    pub fn send(&self, records: &[Record]) -> Result<Vec<(usize, String)>, SinkError> {
+    /// [`SinkError::Stopped`]: some may have arrived, nothing is known of the others. [`SinkError::Misconfigured`]: the settings
+    /// do not make a client any more.
+    pub fn send(&mut self, records: &[Record]) -> Result<Vec<(usize, String)>, SinkError> {
         let mut refused = Vec::new();
         let mut open: Vec<usize> = (0..records.len()).collect();
         let mut delay = DELAY.0;
+        let mut is_in_trouble = false;
         loop {
             for place in std::mem::take(&mut open) {
                 let Some(record) = records.get(place) else { continue };
@@ -125,19 +115,33 @@ impl Sender {
                             .push((place, format!("Kafka takes no record of this size: {error}")));
                     }
                     _ => {
-                        reason = Some(error);
+                        reason = Some(error.to_string());
                         open.push(place);
                     }
                 }
             }
+            // Such a producer sends nothing any more, whatever the brokers say.
+            if let Some((code, told)) = self.producer.client().fatal_error() {
+                reason = Some(format!("{told} ({code})"));
+                self.producer = producer(&self.config)
+                    .map_err(|error| SinkError::Misconfigured(error.into()))?;
+            }
+            let (board, part) = &self.board;
             let Some(reason) = reason else {
-                self.tell(None);
+                if is_in_trouble {
+                    board.trouble(*part, None);
+                }
                 return Ok(refused);
             };
-            self.tell(Some(format!(
-                "topic {} takes nothing from Kafka at {}: {reason}; events wait in the journal",
-                self.topic, self.brokers
-            )));
+            is_in_trouble = true;
+            let brokers = self.config.brokers.join(", ");
+            board.trouble(
+                *part,
+                Some(format!(
+                    "topic {} takes nothing from Kafka at {brokers}: {reason}; events wait where they are",
+                    self.topic
+                )),
+            );
             self.rest(delay)?;
             delay = (delay * 2).min(DELAY.1);
         }
@@ -186,23 +190,24 @@ impl Sender {
         Ok(())
     }
 
-    fn tell(&self, trouble: Option<String>) {
-        self.trouble.send_if_modified(|known| {
-            if *known == trouble {
-                return false;
-            }
-            match &trouble {
-                Some(reason) => tracing::warn!(reason, "cannot forward events, trying again"),
-                None => tracing::info!("events are forwarded again"),
-            }
-            *known = trouble;
-            true
-        });
-    }
-
     fn deliveries(&self) -> std::sync::MutexGuard<'_, Vec<(usize, ClientError)>> {
         self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn producer(config: &KafkaConfig) -> Result<BaseProducer<Deliveries>, KafkaError> {
+    client(config)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "5")
+        .set("compression.type", "lz4")
+        // Whether a record is too large is for the topic to say.
+        .set("message.max.bytes", RECORD_BYTES_MAX.to_string())
+        // A record that is not acknowledged by then comes back, and is sent again.
+        .set("message.timeout.ms", "60000")
+        .create_with_context(Deliveries::default())
+        .map_err(|error| unusable(&error))
 }
 
 /// Takes what the inputs of this machine bring to Kafka.
@@ -233,11 +238,12 @@ impl Forwarder {
         config: &Config,
         inputs: Inputs,
         (checkpoint, progress): (Checkpoint, Progress),
-        (dead_letters, metrics): (Arc<DeadLetters>, Arc<Metrics>),
+        dead_letters: Arc<DeadLetters>,
         disk: Disk,
-        trouble: watch::Sender<Option<String>>,
+        board: Board,
     ) -> Result<Self, KafkaError> {
-        let sender = Sender::new(&config.kafka, trouble, disk.stop.clone())?;
+        let metrics = Arc::clone(&board.metrics);
+        let sender = Sender::new(&config.kafka, (board, Part::Forwarding), disk.stop.clone())?;
         Ok(Self { inputs, sender, checkpoint, progress, dead_letters, disk, metrics })
     }
 
@@ -296,5 +302,47 @@ impl Forwarder {
         self.inputs.release(&self.progress.positions);
         self.metrics.kafka.forwarded.inc_by(records.len() as u64);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
+
+    use super::*;
+    use crate::record::{Input, Position};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_producer_that_can_send_nothing_any_more_is_made_anew() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("events", 1, 1).unwrap();
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config.kafka;
+        config.brokers = vec![cluster.bootstrap_servers()];
+        config.topics = vec!["events".to_owned()];
+        let board = Board::new(Arc::new(Metrics::new()));
+        let mut watched = board.subscribe();
+        let stop = CancellationToken::new();
+        let _stops = stop.clone().drop_guard();
+        let mut sender = Sender::new(&config, (board, Part::Forwarding), stop).unwrap();
+        let record = |offset| Record {
+            position: Position { input: Input("x".into()), offset },
+            next_offset: offset + 1,
+            source: "default".into(),
+            payload: "{}".into(),
+        };
+        let records: Vec<Record> = (0..3).map(record).collect();
+        let fatal = Error::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        cluster.request_errors(Api::Produce, &[fatal]);
+        let sending = tokio::task::spawn_blocking(move || sender.send(&records));
+        let told = |reasons: &[String]| reasons.join("\n").contains("ProduceRequest for events");
+        watched.wait_for(|standing| told(&standing.reasons())).await.unwrap();
+        let within = Duration::from_secs(20);
+        let sent = tokio::time::timeout(within, sending).await.unwrap().unwrap();
+        assert_eq!(sent.unwrap(), []);
+        assert_eq!(watched.borrow().reasons(), ["joining the group"]);
+        let reader: BaseConsumer = client(&config).set("group.id", "g").create().unwrap();
+        assert_eq!(reader.fetch_watermarks("events", 0, within).unwrap().1, 3);
     }
 }

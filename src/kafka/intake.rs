@@ -6,7 +6,6 @@
 //! `kafka.drain_after`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,12 +19,11 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::Offset;
-use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::message::Items;
-use super::standing::{Board, Part};
+use super::standing::{Board, Listener, Part};
 use super::topics::ANSWER_WITHIN;
 use super::{KafkaError, client, unusable};
 use crate::checkpoint::persist::kill_point;
@@ -61,9 +59,7 @@ struct Shared {
     queues: Mutex<Queues>,
     /// Told when a queue has something.
     filled: Notify,
-    board: Board,
-    /// Whether the trouble is that no broker answers.
-    is_away: AtomicBool,
+    listener: Listener,
     drain_after: Duration,
 }
 
@@ -89,10 +85,7 @@ pub(super) struct Context(Arc<Shared>);
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
-        let is_up = statistics.brokers.values().any(|broker| broker.state == "UP");
-        if is_up && self.0.is_away.swap(false, Ordering::Relaxed) {
-            self.0.tell(None);
-        }
+        self.0.listener.look_at_brokers(&statistics);
         for (name, topic) in &statistics.topics {
             for partition in topic.partitions.values().filter(|known| known.ls_offset >= 0) {
                 // Of a paused one it is the end of long ago.
@@ -107,7 +100,7 @@ impl ClientContext for Context {
     fn error(&self, error: ClientError, reason: &str) {
         // Brokers that are away come back; the worker shows it.
         tracing::debug!(error = %error, reason, "client of Kafka");
-        self.0.look_at(&error);
+        self.0.listener.look_at(&error);
     }
 }
 
@@ -116,7 +109,9 @@ impl ConsumerContext for Context {
         match rebalance {
             Rebalance::Revoke(_) => self.0.revoke(consumer.assignment_lost()),
             Rebalance::Assign(_) => {}
-            Rebalance::Error(error) => self.0.tell(Some(format!("rebalance failed: {error}"))),
+            Rebalance::Error(error) => {
+                self.0.listener.tell(Some(format!("rebalance failed: {error}")));
+            }
         }
     }
 
@@ -137,7 +132,7 @@ impl Shared {
             queues.epoch = epoch;
             queues.lanes = partitions.iter().map(|lane| (*lane, Queue::default())).collect();
         }
-        self.board.trouble(Part::Joining, None);
+        self.listener.board.trouble(Part::Joining, None);
         tracing::info!(epoch, partitions = ?partitions, "partitions assigned");
         self.assignment.send_replace(Assignment { epoch, partitions, until: None });
     }
@@ -174,33 +169,10 @@ impl Shared {
             queues.lanes.clear();
             queues.ends.clear();
             queues.dealt.clear();
-            self.board.metrics.kafka.forget_partitions();
+            self.listener.board.metrics.kafka.forget_partitions();
         }
         let none = Assignment { epoch: epoch + 1, ..Assignment::default() };
         self.assignment.send_replace(none);
-    }
-
-    fn look_at(&self, error: &ClientError) {
-        match error.rdkafka_error_code() {
-            // Single brokers come and go.
-            Some(Code::AllBrokersDown) => {
-                self.is_away.store(true, Ordering::Relaxed);
-                self.tell(Some("no broker answers".to_owned()));
-            }
-            Some(
-                code @ (Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
-                | Code::ClusterAuthorizationFailed
-                | Code::SaslAuthenticationFailed
-                | Code::Authentication),
-            ) => self.tell(Some(format!(
-                "{code}: see kafka.username and .password; the account needs Read on the topics and on the group"
-            ))),
-            Some(code @ (Code::UnknownTopicOrPartition | Code::UnknownTopic)) => {
-                self.tell(Some(format!("{code}: see kafka.topics")));
-            }
-            _ => tracing::debug!(error = %error, "client of Kafka"),
-        }
     }
 
     /// Notes the end of a partition, and tells the lag: from here, because the worker may be waiting for the sink.
@@ -208,13 +180,9 @@ impl Shared {
         let input = input(topic, partition);
         let mut queues = lock(&self.queues);
         if let Some(next) = queues.dealt.get(&input) {
-            self.board.metrics.kafka.lag(topic, partition, beyond(end, *next));
+            self.listener.board.metrics.kafka.lag(topic, partition, beyond(end, *next));
         }
         queues.ends.insert(input, end);
-    }
-
-    fn tell(&self, trouble: Option<String>) {
-        self.board.trouble(Part::Reading, trouble);
     }
 }
 
@@ -253,8 +221,7 @@ impl Intake {
             released: Mutex::new(receiver),
             queues: Mutex::default(),
             filled: Notify::new(),
-            board,
-            is_away: AtomicBool::new(false),
+            listener: Listener::new(board, Part::Reading, "kafka.topics"),
             drain_after: kafka.drain_after,
         });
         let consumer = consumer(kafka, Arc::clone(&shared))?;
@@ -472,13 +439,13 @@ impl Reading {
             match consumer.poll(POLL) {
                 None => {}
                 Some(Ok(message)) => {
-                    self.shared.tell(None);
+                    self.shared.listener.tell(None);
                     self.push(&message);
                 }
                 Some(Err(ClientError::MessageConsumptionFatal(code))) => {
-                    return Err(self.ended(code));
+                    return Err(self.shared.listener.ended(code));
                 }
-                Some(Err(error)) => self.shared.look_at(&error),
+                Some(Err(error)) => self.shared.listener.look_at(&error),
             }
             self.resume();
             self.ask_ends();
@@ -486,19 +453,6 @@ impl Reading {
         // Whoever waits for a rebalance has let go already.
         consumer.unsubscribe();
         Ok(())
-    }
-
-    fn ended(&self, code: Code) -> KafkaError {
-        let is_fenced = matches!(code, Code::FencedInstanceId | Code::UnreleasedInstanceId);
-        let text = if is_fenced {
-            format!(
-                "another process has joined the group with the same kafka.instance_id ({code}); give each instance a name of its own"
-            )
-        } else {
-            format!("cannot go on reading from Kafka: {code}")
-        };
-        self.shared.tell(Some(text.clone()));
-        if is_fenced { KafkaError::Fenced(text.into()) } else { KafkaError::away(text) }
     }
 
     fn push(&mut self, message: &BorrowedMessage<'_>) {
@@ -540,7 +494,7 @@ impl Reading {
 
     /// The client learns of ends by fetching, and of a paused partition it fetches nothing.
     fn ask_ends(&mut self) {
-        if self.asked.elapsed() < ASK_ENDS.0 || self.shared.is_away.load(Ordering::Relaxed) {
+        if self.asked.elapsed() < ASK_ENDS.0 || self.shared.listener.is_away() {
             return;
         }
         self.asked = Instant::now();

@@ -4,20 +4,23 @@
 //! that comes twice for what it is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::Offset;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::forward::Sender;
 use super::message::Items;
+use super::standing::{Board, Listener, Part};
 use super::{KafkaError, client, unusable};
-use crate::config::Config;
+use crate::config::{Config, KafkaConfig};
 use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
 use crate::lane::{Item, LaneError};
 use crate::record::Record;
@@ -26,28 +29,103 @@ use crate::sink::SinkError;
 /// How long records are gathered at most before they are sent on.
 const GATHER: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(100);
+/// First and longest delay before the group is joined anew.
+const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Takes records of other topics to the first one.
 pub struct Rekeyer {
-    consumer: BaseConsumer,
+    config: KafkaConfig,
     sender: Sender,
     items: Items,
     stop: CancellationToken,
-    trouble: watch::Sender<Option<String>>,
+    listener: Arc<Listener>,
 }
 
+/// Callbacks of the client.
+struct Context(Arc<Listener>);
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        self.0.look_at_brokers(&statistics);
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::debug!(error = %error, reason, "client of Kafka");
+        self.0.look_at(&error);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(_) => self.0.tell(None),
+            Rebalance::Revoke(_) => {}
+            Rebalance::Error(error) => self.0.tell(Some(format!("rebalance failed: {error}"))),
+        }
+    }
+}
+
+type Member = BaseConsumer<Context>;
+
 impl Rekeyer {
-    /// As the settings say. `trouble` is told why nothing can be taken over.
+    /// As the settings say. `board` is told why nothing can be taken over.
     ///
     /// # Errors
     ///
     /// If the settings do not make a client.
-    pub fn new(
-        config: &Config,
-        trouble: watch::Sender<Option<String>>,
-        stop: CancellationToken,
-    ) -> Result<Self, KafkaError> {
-        let kafka = &config.kafka;
+    pub fn new(config: &Config, board: Board, stop: CancellationToken) -> Result<Self, KafkaError> {
+        let sender = Sender::new(&config.kafka, (board.clone(), Part::Rekeying), stop.clone())?;
+        let listener = Arc::new(Listener::new(board, Part::Rekeying, "kafka.rekey_from"));
+        let items = Items::new(config);
+        Ok(Self { config: config.kafka.clone(), sender, items, stop, listener })
+    }
+
+    /// Takes records over until it is stopped. Whatever of Kafka is away is waited for.
+    ///
+    /// # Errors
+    ///
+    /// If the settings do not make a client.
+    pub async fn run(mut self) -> Result<(), LaneError> {
+        let mut delay = DELAY.0;
+        loop {
+            let begun = Instant::now();
+            match self.once() {
+                Ok(()) | Err(LaneError::Sink(SinkError::Stopped)) => return Ok(()),
+                // It was told already.
+                Err(LaneError::Kafka(KafkaError::Away(_) | KafkaError::Fenced(_))) => {}
+                Err(error) => return Err(error),
+            }
+            if begun.elapsed() > DELAY.1 {
+                delay = DELAY.0;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(delay) => delay = (delay * 2).min(DELAY.1),
+            }
+        }
+    }
+
+    /// Joins the group and takes records over until it is stopped or has to join anew.
+    fn once(&mut self) -> Result<(), LaneError> {
+        let consumer = self.join()?;
+        while !self.stop.is_cancelled() {
+            let (records, offsets) = self.gather(&consumer)?;
+            if offsets.is_empty() {
+                continue;
+            }
+            for (place, reason) in self.sender.send(&records)? {
+                if let Some(record) = records.get(place) {
+                    // It stays where it is.
+                    tracing::warn!(position = %record.position, reason, "not taken over");
+                }
+            }
+            self.commit(&consumer, &offsets);
+        }
+        Ok(())
+    }
+
+    fn join(&self) -> Result<Member, KafkaError> {
+        let kafka = &self.config;
         let mut consumer = client(kafka);
         consumer
             .set("group.id", format!("{}-rekey", kafka.group))
@@ -56,49 +134,23 @@ impl Rekeyer {
             .set("auto.offset.reset", "earliest")
             .set("isolation.level", "read_committed")
             .set("session.timeout.ms", kafka.session_timeout.as_millis().to_string())
-            .set("queued.max.messages.kbytes", "16384");
+            .set("queued.max.messages.kbytes", "16384")
+            .set("statistics.interval.ms", "1000");
         if !kafka.instance_id.is_empty() {
             consumer.set("group.instance.id", &kafka.instance_id);
         }
-        let consumer: BaseConsumer = consumer.create().map_err(|error| unusable(&error))?;
+        let context = Context(Arc::clone(&self.listener));
+        let consumer: Member =
+            consumer.create_with_context(context).map_err(|error| unusable(&error))?;
         let topics: Vec<&str> = kafka.rekey_from.iter().map(String::as_str).collect();
-        consumer
-            .subscribe(&topics)
-            .map_err(|error| KafkaError::refused(format!("kafka.rekey_from: {error}")))?;
-        let sender = Sender::new(kafka, trouble.clone(), stop.clone())?;
-        Ok(Self { consumer, sender, items: Items::new(config), stop, trouble })
-    }
-
-    /// Takes records over until it is stopped.
-    ///
-    /// # Errors
-    ///
-    /// None that is known: whatever of Kafka is away is waited for.
-    pub async fn run(mut self) -> Result<(), LaneError> {
-        while !self.stop.is_cancelled() {
-            let (records, offsets) = self.gather();
-            if offsets.is_empty() {
-                continue;
-            }
-            match self.sender.send(&records) {
-                Ok(refused) => {
-                    for (place, reason) in refused {
-                        if let Some(record) = records.get(place) {
-                            // It stays where it is.
-                            tracing::warn!(position = %record.position, reason, "not taken over");
-                        }
-                    }
-                }
-                Err(SinkError::Stopped) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-            self.commit(&offsets);
-        }
-        Ok(())
+        consumer.subscribe(&topics).map_err(|error| {
+            KafkaError::refused(format!("cannot subscribe: {error}; see kafka.rekey_from"))
+        })?;
+        Ok(consumer)
     }
 
     /// What there is, and the offsets to go on from.
-    fn gather(&mut self) -> (Vec<Record>, BTreeMap<(String, i32), i64>) {
+    fn gather(&mut self, consumer: &Member) -> Result<Gathered, KafkaError> {
         let (begun, mut bytes) = (Instant::now(), 0);
         let (mut records, mut offsets) = (Vec::new(), BTreeMap::new());
         while records.len() < RECORDS_MAX
@@ -106,7 +158,7 @@ impl Rekeyer {
             && begun.elapsed() < GATHER
             && !self.stop.is_cancelled()
         {
-            match self.consumer.poll(POLL) {
+            match consumer.poll(POLL) {
                 None => {}
                 Some(Ok(message)) => {
                     let place = (message.topic().to_owned(), message.partition());
@@ -120,33 +172,107 @@ impl Rekeyer {
                         Item::Noise(_) => {}
                     }
                 }
-                Some(Err(error)) => self.tell(&error),
+                Some(Err(ClientError::MessageConsumptionFatal(code))) => {
+                    return Err(self.listener.ended(code));
+                }
+                Some(Err(error)) => self.listener.look_at(&error),
             }
         }
-        (records, offsets)
+        Ok((records, offsets))
     }
 
     /// What cannot be committed is taken over again.
-    fn commit(&self, offsets: &BTreeMap<(String, i32), i64>) {
+    fn commit(&self, consumer: &Member, offsets: &BTreeMap<(String, i32), i64>) {
         let mut list = TopicPartitionList::new();
         for ((topic, partition), next) in offsets {
             // Fails for offsets that cannot be, and there are none.
             let _added = list.add_partition_offset(topic, *partition, Offset::Offset(*next));
         }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Sync) {
-            self.tell(&error);
+        match consumer.commit(&list, CommitMode::Sync) {
+            Ok(()) => self.listener.tell(None),
+            Err(error) => {
+                tracing::warn!(error = %error, "not committed; these records are taken over again");
+                self.listener.look_at(&error);
+            }
+        }
+    }
+}
+
+/// Records, and by topic and partition the offsets to go on from.
+type Gathered = (Vec<Record>, BTreeMap<(String, i32), i64>);
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+    use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// Waits until the troubles, but for the first, which nobody takes back here, are as `wanted`.
+    async fn wait(board: &Board, wanted: impl Fn(&[String]) -> bool) {
+        let mut watched = board.subscribe();
+        let reached = watched.wait_for(|standing| wanted(&standing.reasons()[1..]));
+        assert!(tokio::time::timeout(LONG, reached).await.is_ok(), "{:?}", board.subscribe());
+    }
+
+    fn wait_for_offset(config: &KafkaConfig, offset: i64) {
+        let group = format!("{}-rekey", config.group);
+        let asking: BaseConsumer = client(config).set("group.id", group).create().unwrap();
+        let begun = Instant::now();
+        loop {
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition("unkeyed", 0);
+            let told = asking.committed_offsets(asked, LONG).unwrap();
+            if told.elements()[0].offset() == Offset::Offset(offset) {
+                return;
+            }
+            assert!(begun.elapsed() < LONG, "{told:?}");
         }
     }
 
-    fn tell(&self, error: &ClientError) {
-        let reason = format!("kafka.rekey_from: {error}");
-        self.trouble.send_if_modified(|known| {
-            let is_new = known.as_ref() != Some(&reason);
-            if is_new {
-                tracing::warn!(reason, "records cannot be taken over, trying again");
-                *known = Some(reason);
-            }
-            is_new
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_is_fenced_joins_anew_and_no_trouble_stays() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        cluster.create_topic("events", 1, 1).unwrap();
+        cluster.create_topic("unkeyed", 1, 1).unwrap();
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config;
+        config.kafka.brokers = vec![cluster.bootstrap_servers()];
+        config.kafka.topics = vec!["events".to_owned()];
+        config.kafka.rekey_from = vec!["unkeyed".to_owned()];
+        config.kafka.instance_id = "a".to_owned();
+        config.kafka.session_timeout = Duration::from_secs(6);
+        let producer: BaseProducer = client(&config.kafka).create().unwrap();
+        let put = || {
+            producer.send(BaseRecord::<(), str>::to("unkeyed").payload("{}")).unwrap();
+            producer.flush(LONG).unwrap();
+        };
+        put();
+        let board = Board::new(Arc::new(Metrics::new()));
+        let stop = CancellationToken::new();
+        let rekeyer = Rekeyer::new(&config, board.clone(), stop.clone()).unwrap();
+        let fenced = Error::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
+        cluster.request_errors(Api::OffsetCommit, &[fenced]);
+        let _stops = stop.clone().drop_guard();
+        let running = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(rekeyer.run())
         });
+        wait(&board, |reasons| reasons.iter().any(|told| told.contains("kafka.instance_id"))).await;
+        wait_for_offset(&config.kafka, 1);
+        wait(&board, <[String]>::is_empty).await;
+
+        cluster.broker_down(1).unwrap();
+        wait(&board, |reasons| reasons.iter().any(|told| told == "no broker answers")).await;
+        cluster.broker_up(1).unwrap();
+        // Though nothing comes.
+        wait(&board, <[String]>::is_empty).await;
+        put();
+        wait_for_offset(&config.kafka, 2);
+        stop.cancel();
+        running.join().unwrap().unwrap();
     }
 }

@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::watch;
 
+use super::KafkaError;
 use crate::metrics::Metrics;
 
 /// Who can have a trouble, in the order in which they are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub enum Part {
     /// The way into the group.
     Joining,
     /// The thread that reads the topics.
@@ -18,6 +23,10 @@ pub(super) enum Part {
     Saving,
     /// The producers of the records: their keys.
     Keys,
+    /// What takes events of this machine to the topic.
+    Forwarding,
+    /// What takes records of other topics to the first one.
+    Rekeying,
 }
 
 /// How an instance stands.
@@ -111,5 +120,76 @@ impl Board {
             }
             true
         });
+    }
+}
+
+/// Tells the board what a client that reads hears from the brokers.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) board: Board,
+    part: Part,
+    /// The setting that names its topics.
+    topics: &'static str,
+    /// Whether the trouble is that no broker answers.
+    is_away: AtomicBool,
+}
+
+impl Listener {
+    pub(super) fn new(board: Board, part: Part, topics: &'static str) -> Self {
+        Self { board, part, topics, is_away: AtomicBool::new(false) }
+    }
+
+    pub(super) fn tell(&self, trouble: Option<String>) {
+        self.board.trouble(self.part, trouble);
+    }
+
+    /// Whether no broker has answered last.
+    pub(super) fn is_away(&self) -> bool {
+        self.is_away.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn look_at_brokers(&self, statistics: &Statistics) {
+        let is_up = statistics.brokers.values().any(|broker| broker.state == "UP");
+        if is_up && self.is_away.swap(false, Ordering::Relaxed) {
+            self.tell(None);
+        }
+    }
+
+    pub(super) fn look_at(&self, error: &ClientError) {
+        match error.rdkafka_error_code() {
+            // Single brokers come and go.
+            Some(Code::AllBrokersDown) => {
+                self.is_away.store(true, Ordering::Relaxed);
+                self.tell(Some("no broker answers".to_owned()));
+            }
+            Some(
+                code @ (Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::SaslAuthenticationFailed
+                | Code::Authentication),
+            ) => self.tell(Some(format!(
+                "{code}: see kafka.username and .password; the account needs Read on the topics of {} and on the group",
+                self.topics
+            ))),
+            Some(code @ (Code::UnknownTopicOrPartition | Code::UnknownTopic)) => {
+                self.tell(Some(format!("{code}: see {}", self.topics)));
+            }
+            _ => tracing::debug!(error = %error, "client of Kafka"),
+        }
+    }
+
+    /// The client is of no use any more.
+    pub(super) fn ended(&self, code: Code) -> KafkaError {
+        let is_fenced = matches!(code, Code::FencedInstanceId | Code::UnreleasedInstanceId);
+        let text = if is_fenced {
+            format!(
+                "another process has joined the group with the same kafka.instance_id ({code}); give each instance a name of its own"
+            )
+        } else {
+            format!("cannot go on reading the topics of {}: {code}", self.topics)
+        };
+        self.tell(Some(text.clone()));
+        if is_fenced { KafkaError::Fenced(text.into()) } else { KafkaError::away(text) }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::super::{kafka_failure, stop_on_signal, tell};
 use super::{Bar, in_order};
@@ -13,8 +13,10 @@ use crate::cli::{ExitCode, Failure};
 use crate::config::Config;
 use crate::files::FileError;
 use crate::kafka::forward::Sender;
+use crate::kafka::standing::{Board, Part};
 use crate::kafka::topics;
 use crate::lane::Item;
+use crate::metrics::Metrics;
 use crate::sink::SinkError;
 
 /// What became of the lines.
@@ -38,8 +40,9 @@ pub(super) async fn run(
     topics::look(&config.kafka).await.map_err(kafka_failure)?;
     let inputs = in_order(files)?;
     let stop = stop_on_signal()?;
-    let sender =
-        Sender::new(&config.kafka, watch::Sender::default(), stop).map_err(kafka_failure)?;
+    let board = Board::new(Arc::new(Metrics::new()));
+    let mut sender =
+        Sender::new(&config.kafka, (board, Part::Forwarding), stop).map_err(kafka_failure)?;
     let mut bar = Bar::new("bytes", inputs.iter().map(|input| input.size).sum());
     let begun = Instant::now();
     let mut counts = Sent::default();
@@ -54,7 +57,7 @@ pub(super) async fn run(
             .map_err(Failure::with(ExitCode::Internal))?;
         let mut seen = 0;
         while let Some((items, bytes)) = read.recv().await {
-            let sent = tokio::task::block_in_place(|| send(&sender, items, &mut counts));
+            let sent = tokio::task::block_in_place(|| send(&mut sender, items, &mut counts));
             if let Err(error) = sent {
                 ended = Err(error);
                 break;
@@ -96,7 +99,7 @@ pub(super) async fn run(
     }
 }
 
-fn send(sender: &Sender, items: Vec<Item>, counts: &mut Sent) -> Result<(), SinkError> {
+fn send(sender: &mut Sender, items: Vec<Item>, counts: &mut Sent) -> Result<(), SinkError> {
     let mut records = Vec::with_capacity(items.len());
     for item in items {
         match item {
