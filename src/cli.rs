@@ -92,6 +92,9 @@ pub enum Command {
         seed: u64,
     },
     /// Look at what could not be stored, try it again or throw it away
+    ///
+    /// With Kafka these are the letters of the whole group, in its topic, and instances may go on running. Without it they are
+    /// in the data directory, which no running `serve` may have in use.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
 }
@@ -109,7 +112,7 @@ pub enum To {
     Stdout,
 }
 
-/// What to do with dead letters. The data directory must not be in use by a running `serve`.
+/// What to do with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
     /// One line for each
@@ -119,7 +122,7 @@ pub enum DeadLettersCommand {
         /// As `list` prints it
         key: String,
     },
-    /// Append records to the journal again and send documents to the sink again
+    /// Send records to the journal again, with Kafka to the first topic, and documents to the sink
     Retry {
         /// As `list` prints them
         #[arg(required_unless_present = "all")]

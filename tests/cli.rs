@@ -300,6 +300,8 @@ fn all_dead_letters_are_tried_again_however_many_there_are() {
     let (code, _, told) =
         run(folder.path(), &["import", "--to", "embedded", file.to_str().unwrap()]);
     assert!(code == 5 && told.contains("501 dead"), "{told}");
+    let (_, help, _) = run(folder.path(), &["dead-letters", "--help"]);
+    assert!(help.contains("With Kafka these are the letters of the whole group"), "{help}");
     let (code, _, told) = run(folder.path(), &["dead-letters", "retry", "no such"]);
     assert!(code == 2 && told.contains("there is no dead letter no such"), "{told}");
     let (code, output, told) = run(folder.path(), &["dead-letters", "retry", "--all"]);

@@ -1053,14 +1053,26 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
     let told = refused("nowhere", "g");
     assert!(told.contains("there is no topic nowhere"), "{told}");
 
+    // Brokers that would delete what is old.
+    kafka.topic("l-state", 4).await;
+    let told = refused("four", "l");
+    assert!(told.contains("topic l-state has cleanup.policy \"delete\""), "{told}");
+
     // Partitions that were added while nobody ran.
     let setting = Setting { kafka: &kafka, double: &double, group: "h", topic: "four" };
     kafka.produce("four", &load(11, 300));
     let instance = setting.start(&folder.path().join("a"), "a");
     setting.is_settled(&instance).await;
     instance.stop();
+    for topic in ["h-state", "h-dead-letters"] {
+        assert_eq!(kafka.setting(topic, "max.message.bytes").await, "16777216");
+    }
     kafka.grow("four", 5).await;
     let told = refused("four", "h");
+    assert!(told.contains("h-state has 4 partitions and four has 5"), "{told}");
+    let output = setting.command(&folder.path().join("a"), "a").arg("check").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{told}");
     assert!(told.contains("h-state has 4 partitions and four has 5"), "{told}");
 
     // A topic that somebody has deleted and made anew.
@@ -1175,6 +1187,7 @@ async fn an_account_is_told_which_right_it_lacks() {
     kafka.allow("--operation Write --transactional-id g --resource-pattern-type prefixed");
     let instance = setting.start_with(&folder.path().join("a"), "a", &settings);
     instance.wait_for("/readyz", "Read on the topics and on the group").await;
+    assert!(instance.told.lock().unwrap().contains("it needs DescribeConfigs"));
     kafka.allow("--operation Read --group g --resource-pattern-type prefixed");
     let events = load(17, 600);
     kafka.produce("events", &events);

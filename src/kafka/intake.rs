@@ -243,7 +243,7 @@ impl Intake {
         let thread = std::thread::Builder::new()
             .name("kafka".to_owned())
             .spawn(move || reading.run())
-            .map_err(|error| KafkaError::away(error.to_string()))?;
+            .map_err(|error| KafkaError::away(format!("no thread to read from Kafka: {error}")))?;
         let assignment = shared.assignment.subscribe();
         Ok(Self { shared, consumer, released, assignment, stop, thread: Some(thread) })
     }

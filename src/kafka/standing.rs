@@ -169,7 +169,7 @@ impl Listener {
                 | Code::SaslAuthenticationFailed
                 | Code::Authentication),
             ) => self.tell(Some(format!(
-                "{code}: see kafka.username and .password; the account needs Read on the topics of {} and on the group",
+                "{code}: see kafka.username and .password; the account needs Read on the topics and on the group; see {}",
                 self.topics
             ))),
             Some(code @ (Code::UnknownTopicOrPartition | Code::UnknownTopic)) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode;
@@ -25,59 +25,102 @@ pub struct Topics {
     pub partitions: i32,
 }
 
-/// Looks at the topics that are read.
+/// Looks at the topics that are read, and at the state if there is one.
 ///
 /// # Errors
 ///
-/// If one is missing, counts differ, or no broker answers.
+/// If one is missing, counts differ, the state is not compacted, or no broker answers.
 pub async fn look(config: &KafkaConfig) -> Result<Topics, KafkaError> {
-    let partitions = read(config, &counts(config).await?)?;
+    let counts = counts(config).await?;
+    let partitions = read(config, &counts)?;
+    fits(config, &counts, partitions).await?;
     Ok(Topics { partitions })
 }
 
-/// Looks at the topics that are read, and makes those of callscope's own where they are missing.
+/// Looks at the same, and makes the topics of callscope's own where they are missing.
 ///
 /// # Errors
 ///
-/// If a topic is missing that somebody else has to make, counts differ, topics may not be made, or no broker answers.
+/// If a topic is missing that somebody else has to make, counts differ, the state is not compacted, topics may not be made, or
+/// no broker answers.
 pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let counts = counts(config).await?;
     let partitions = read(config, &counts)?;
-    let state = config.state_topic();
-    let letters = config.dead_letters_topic();
+    fits(config, &counts, partitions).await?;
     let large = RECORD_BYTES_MAX.to_string();
+    let state: &[(&str, &str)] = &[
+        ("max.message.bytes", &large),
+        ("cleanup.policy", "compact"),
+        ("min.cleanable.dirty.ratio", "0.1"),
+        ("segment.ms", "3600000"),
+        ("segment.bytes", "67108864"),
+        ("delete.retention.ms", "86400000"),
+    ];
+    // Documents cannot be cut.
+    let dead: &[(&str, &str)] = &[("max.message.bytes", &large), ("cleanup.policy", "compact")];
+    let digests: &[(&str, &str)] = &[("cleanup.policy", "compact"), ("segment.ms", "600000")];
+    for (topic, partitions, properties) in [
+        (config.state_topic(), partitions, state),
+        (config.dead_letters_topic(), 1, dead),
+        (config.digests_topic(), 1, digests),
+    ] {
+        if !counts.contains_key(&topic) {
+            make(config, &topic, partitions, properties).await?;
+        }
+    }
+    Ok(Topics { partitions })
+}
+
+/// Whether the state, if there is one, is of as many partitions, and whether the brokers keep it.
+async fn fits(
+    config: &KafkaConfig,
+    counts: &BTreeMap<String, i32>,
+    partitions: i32,
+) -> Result<(), KafkaError> {
+    let state = config.state_topic();
     match counts.get(&state) {
         Some(known) if *known != partitions => {
             let read = config.topics.join(", ");
-            return Err(KafkaError::refused(format!(
+            Err(KafkaError::refused(format!(
                 "topic {state} has {known} partitions and {read} has {partitions}. If partitions were added, records of one session \
                  stand in two of them now: stop all instances; make a new topic with as many partitions as are wanted; name it in \
                  kafka.topics, {read} in kafka.rekey_from, and give kafka.group another name, so that everything is read anew and put \
                  together by session. If {read} is another topic than before, another kafka.group is enough"
-            )));
+            )))
         }
-        Some(_) => {}
-        None => {
-            let compacted: &[(&str, &str)] = &[
-                ("max.message.bytes", &large),
-                ("cleanup.policy", "compact"),
-                ("min.cleanable.dirty.ratio", "0.1"),
-                ("segment.ms", "3600000"),
-                ("segment.bytes", "67108864"),
-                ("delete.retention.ms", "86400000"),
-            ];
-            make(config, &state, partitions, compacted).await?;
-        }
+        Some(_) => is_compacted(config, &state).await,
+        None => Ok(()),
     }
-    // Documents cannot be cut.
-    let dead: &[(&str, &str)] = &[("max.message.bytes", &large), ("cleanup.policy", "compact")];
-    let digests: &[(&str, &str)] = &[("cleanup.policy", "compact"), ("segment.ms", "600000")];
-    for (topic, properties) in [(letters, dead), (config.digests_topic(), digests)] {
-        if !counts.contains_key(&topic) {
-            make(config, &topic, 1, properties).await?;
-        }
+}
+
+/// Brokers that delete what is old would delete sessions that are open.
+async fn is_compacted(config: &KafkaConfig, state: &str) -> Result<(), KafkaError> {
+    let admin: AdminClient<DefaultClientContext> =
+        client(config).create().map_err(|error| unusable(&error))?;
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
+    let asked = [ResourceSpecifier::Topic(state)];
+    let described = admin.describe_configs(&asked, &options).await.map_err(|error| {
+        KafkaError::away(format!("cannot read the settings of topic {state}: {error}"))
+    })?;
+    let known = described.into_iter().find_map(Result::ok);
+    let policy = known.and_then(|known| known.get("cleanup.policy")?.value.clone());
+    // rdkafka gives no settings where the brokers give an error.
+    let Some(policy) = policy else {
+        tracing::warn!(
+            topic = state,
+            "the account may not read the settings of this topic (it needs DescribeConfigs); see yourself that its \
+             cleanup.policy is compact"
+        );
+        return Ok(());
+    };
+    let policies: Vec<&str> = policy.split(',').map(str::trim).collect();
+    if policies.contains(&"compact") && !policies.contains(&"delete") {
+        return Ok(());
     }
-    Ok(Topics { partitions })
+    Err(KafkaError::refused(format!(
+        "topic {state} has cleanup.policy {policy:?}, so the brokers delete sessions that are open; let them keep the last of each: \
+         `kafka-configs.sh --alter --entity-type topics --entity-name {state} --add-config cleanup.policy=compact`"
+    )))
 }
 
 /// Partitions of the topics that are read.
@@ -137,7 +180,9 @@ pub async fn counts(config: &KafkaConfig) -> Result<BTreeMap<String, i32>, Kafka
             KafkaError::away(format!("no answer from Kafka at {brokers}: {reason}"))
         })
     });
-    let metadata = asked.await.map_err(|error| KafkaError::away(error.to_string()))??;
+    let metadata = asked.await.map_err(|error| {
+        KafkaError::away(format!("asking Kafka for its topics failed: {error}"))
+    })??;
     Ok(metadata
         .topics()
         .iter()
@@ -179,11 +224,49 @@ async fn make(
                 .iter()
                 .map(|(name, value)| format!(" --config {name}={value}"))
                 .collect();
-            Err(KafkaError::refused(format!(
-                "cannot make topic {name}: {code}; the account needs Create, Read and Write on topics that begin with \"{}-\", or \
-                 Read and Write where you make it yourself: `kafka-topics.sh --create --topic {name} --partitions {partitions}{properties}`",
+            let advice = format!(
+                "the account needs Create, Read and Write on topics that begin with \"{}-\", or Read and Write where you make it \
+                 yourself: `kafka-topics.sh --create --topic {name} --partitions {partitions}{properties}`; see also kafka.replicas",
                 config.group
-            )))
+            );
+            Err(not_made(name, code, &advice))
+        }
+    }
+}
+
+fn not_made(name: &str, code: RDKafkaErrorCode, advice: &str) -> KafkaError {
+    match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed
+        | RDKafkaErrorCode::ClusterAuthorizationFailed
+        | RDKafkaErrorCode::PolicyViolation
+        | RDKafkaErrorCode::InvalidConfig
+        | RDKafkaErrorCode::InvalidReplicationFactor
+        | RDKafkaErrorCode::InvalidPartitions
+        | RDKafkaErrorCode::InvalidTopic => {
+            KafkaError::refused(format!("cannot make topic {name}: {code}; {advice}"))
+        }
+        // A broker that starts, or a controller that is being elected.
+        _ => KafkaError::away(format!("cannot make topic {name} yet: {code}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_is_no_reason_to_end() {
+        for code in [
+            RDKafkaErrorCode::NotController,
+            RDKafkaErrorCode::RequestTimedOut,
+            RDKafkaErrorCode::NetworkException,
+        ] {
+            let told = not_made("t", code, "advice");
+            assert!(matches!(told, KafkaError::Away(_)), "{told}");
+        }
+        for code in [RDKafkaErrorCode::TopicAuthorizationFailed, RDKafkaErrorCode::InvalidTopic] {
+            let told = not_made("t", code, "advice");
+            assert!(matches!(told, KafkaError::Refused(_)), "{told}");
         }
     }
 }

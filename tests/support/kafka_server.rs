@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::TopicPartitionList;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -230,6 +232,14 @@ impl Kafka {
         let records = (0..count).flat_map(|partition| self.records_of(topic, partition));
         let size = |record: Stored| record.key.len() + record.value.map_or(0, |value| value.len());
         records.map(size).sum::<usize>() as f64
+    }
+
+    /// A setting of a topic.
+    pub async fn setting(&self, topic: &str, name: &str) -> String {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let told = admin.describe_configs(&asked, &AdminOptions::new()).await.unwrap();
+        told[0].as_ref().unwrap().get(name).unwrap().value.clone().unwrap()
     }
 
     /// Gives a topic more partitions.
