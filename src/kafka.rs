@@ -84,6 +84,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("queue.buffering.max.ms", "linger.ms"),
     ("compression.codec", "compression.type"),
     ("delivery.timeout.ms", "message.timeout.ms"),
+    ("sasl.mechanisms", "sasl.mechanism"),
 ];
 
 /// The properties of a client that is to be made. What the settings hold in `kafka.properties` stands, whatever is set here.

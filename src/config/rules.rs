@@ -52,10 +52,7 @@ const SET_PROPERTIES: &[(&str, &str)] = &[
     ("group.instance.id", "kafka.instance_id"),
     ("session.timeout.ms", "kafka.session_timeout"),
     ("transaction.timeout.ms", "kafka.transaction_timeout"),
-    ("security.protocol", "kafka.tls and kafka.username"),
     ("ssl.ca.location", "kafka.ca"),
-    ("sasl.mechanism", "kafka.mechanism"),
-    ("sasl.mechanisms", "kafka.mechanism"),
     ("sasl.username", "kafka.username"),
     ("sasl.password", "kafka.password"),
 ];
