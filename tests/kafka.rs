@@ -913,23 +913,28 @@ async fn every_instance_shows_what_is_open_anywhere_and_one_counts_it() {
     }
     assert!(counted().iter().all(|count| *count == 40), "{:?}", counted());
 
-    // Records that are keyed by something else are noticed: the same session in another partition.
-    let other = (0..4).find(|place| {
-        callscope::kafka::key::partition(b"s0", 4)
-            != callscope::kafka::key::partition(place.to_string().as_bytes(), 4)
-    });
+    // Records that are keyed by something else are noticed, also where sessions have no name that is used once.
+    let joined = json!({"event":"participantJoined","sessionId":"old","timestamp":now - 500,"connectionId":"con_old",
+                        "location":"unknown","platform":"x"});
+    let partition = |key: &str| callscope::kafka::key::partition(key.as_bytes(), 4);
+    let other = (0..).map(|number: u32| number.to_string());
+    let other = other.into_iter().find(|key| partition(key) != partition("old")).unwrap();
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &kafka.brokers)
         .set("partitioner", "murmur2")
         .create()
         .unwrap();
-    let key = other.unwrap().to_string();
-    producer
-        .send(BaseRecord::to("events").key(&key).payload(&events[1]))
-        .map_err(|(error, _)| error)
-        .unwrap();
-    producer.flush(Duration::from_secs(60)).unwrap();
-    first.wait_for("/readyz", "session s0 is in partitions").await;
+    for (key, name) in [("old", "con_1"), (&other, "con_2")] {
+        assert!(first.get("/readyz").await.contains("\"ready\":true"));
+        let event = joined.to_string().replace("con_old", name);
+        producer
+            .send(BaseRecord::to("events").key(key).payload(&event))
+            .map_err(|(error, _)| error)
+            .unwrap();
+        producer.flush(Duration::from_secs(60)).unwrap();
+        setting.is_settled(&first).await;
+    }
+    first.wait_for("/readyz", "session old is in partitions").await;
     first.stop();
     second.stop();
 }

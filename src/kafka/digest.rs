@@ -8,7 +8,7 @@
 //! They are observations: lost or late, they harm no session.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -22,7 +22,8 @@ use super::{KafkaError, Quiet, Reader, client, reader, unusable};
 use crate::config::KafkaConfig;
 use crate::document::Document;
 use crate::lane::stats::{self, Counted};
-use crate::live::{Live, LiveSession, Share, Totals};
+use crate::live::{Live, LiveSession, Open, Share, Totals};
+use crate::sessions::state::SessionName;
 
 /// How often a lane's digest is told anew at most.
 const TELL_EVERY: Duration = Duration::from_secs(2);
@@ -41,9 +42,52 @@ pub(super) struct Digest {
     totals: Totals,
     shares: Vec<Share>,
     sessions: Vec<Shown>,
+    /// All that are open, in the order of their hashes, for comparing lanes. Named only by who owns the lane.
+    #[serde(default, with = "packed")]
+    open: Vec<Open>,
     /// The first and last tick that it tells of; what is not among `ticks` had nothing open. `None`: nothing was ever open.
     told: Option<(i64, i64)>,
     ticks: BTreeMap<i64, Counted>,
+}
+
+/// Open sessions as they travel: 8 bytes for each that is named once, 16 for any other, as base64.
+mod packed {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::live::Open;
+
+    pub(super) fn serialize<S: Serializer>(open: &[Open], to: S) -> Result<S::Ok, S::Error> {
+        let (mut once, mut again) = (Vec::new(), Vec::new());
+        for session in open {
+            match session.since {
+                None => once.extend(session.hash.to_le_bytes()),
+                Some(since) => {
+                    again.extend(session.hash.to_le_bytes());
+                    again.extend(since.to_le_bytes());
+                }
+            }
+        }
+        [STANDARD.encode(once), STANDARD.encode(again)].serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Open>, D::Error> {
+        let [once, again] = <[String; 2]>::deserialize(from)?;
+        let bytes = |text: String| STANDARD.decode(text).map_err(serde::de::Error::custom);
+        let (once, again) = (bytes(once)?, bytes(again)?);
+        let open = |hash: &[u8; 8], since: Option<i64>| Open {
+            hash: u64::from_le_bytes(*hash),
+            since,
+            session_id: Box::default(),
+        };
+        let once = once.as_chunks().0.iter().map(|hash| open(hash, None));
+        let pairs = again.as_chunks().0.as_chunks().0.iter();
+        let again = pairs.map(|[hash, since]| open(hash, Some(i64::from_le_bytes(*since))));
+        let mut all: Vec<Open> = once.chain(again).collect();
+        all.sort_by_key(|session| session.hash);
+        Ok(all)
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,7 +114,10 @@ impl Digest {
             known.retain(|tick, _| *tick >= oldest);
             (first.max(oldest), to)
         });
+        let mut open = live.open.clone();
+        open.sort_by_key(|session| session.hash);
         Self {
+            open,
             instance: instance.to_owned(),
             at: live.at,
             totals: live.totals,
@@ -89,7 +136,41 @@ impl Digest {
             totals: self.totals,
             sessions: self.sessions.iter().map(session).collect(),
             shares: self.shares.clone(),
+            open: Vec::new(),
         }
+    }
+
+    /// As it is sent: with fewer sessions to show where it is too large, and as the last resort with nothing to compare.
+    fn encoded(&mut self) -> serde_json::Result<(Vec<u8>, Sent)> {
+        loop {
+            let json = serde_json::to_vec(self)?;
+            if json.len() <= BYTES_MAX || self.sessions.is_empty() && self.open.is_empty() {
+                return Ok((json, Sent::Whole));
+            }
+            if self.sessions.is_empty() {
+                let open = std::mem::take(&mut self.open);
+                let json = serde_json::to_vec(self);
+                self.open = open;
+                return Ok((json?, Sent::WithoutOpen));
+            }
+            self.sessions.truncate(self.sessions.len() / 2);
+        }
+    }
+
+    /// `sessionId` of an open session.
+    fn session_id(&self, hash: u64) -> Option<&str> {
+        let own = self.open.iter().find(|open| open.hash == hash && !open.session_id.is_empty());
+        let is_shown = |shown: &&Shown| {
+            let session = &shown.session;
+            let names = [(&session.unique_session_id, true), (&session.session_id, false)];
+            let cluster_id = &session.cluster_id;
+            names.iter().any(|(id, unique)| {
+                SessionName { cluster_id, id, unique: *unique }.hash64() == hash
+            })
+        };
+        own.map(|open| &*open.session_id).or_else(|| {
+            self.sessions.iter().find(is_shown).map(|shown| shown.session.session_id.as_str())
+        })
     }
 
     /// What was open at `tick`; `None`: it is not told.
@@ -100,6 +181,14 @@ impl Digest {
         }
         Some(self.ticks.get(&tick).map_or_else(|| Cow::Owned(Counted::new()), Cow::Borrowed))
     }
+}
+
+/// What of a digest is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Whole,
+    /// There are too many open sessions for one record.
+    WithoutOpen,
 }
 
 /// Counts of a lane since it was asked last.
@@ -123,6 +212,17 @@ pub(super) struct Digests {
     told: HashMap<i32, Instant>,
     /// The last tick of which documents were made.
     written: i64,
+    /// Lanes of which the others are not told all that is open.
+    untold: BTreeSet<i32>,
+    doubled: Doubled,
+}
+
+/// What was found when lanes were compared last.
+struct Doubled {
+    found: Option<String>,
+    at: Instant,
+    /// Whether something else is open since.
+    is_over: bool,
 }
 
 impl Digests {
@@ -158,6 +258,8 @@ impl Digests {
             known: BTreeMap::new(),
             told: HashMap::new(),
             written: 0,
+            untold: BTreeSet::new(),
+            doubled: Doubled { found: None, at: Instant::now(), is_over: false },
         })
     }
 
@@ -169,25 +271,36 @@ impl Digests {
             self.told.insert(lane, Instant::now());
             self.send(lane, &mut digest);
         }
+        self.keep(lane, digest);
+    }
+
+    fn keep(&mut self, lane: i32, digest: Digest) {
+        let known = self.known.get(&lane);
+        // Names that are used again are compared by the clocks as well.
+        self.doubled.is_over |= known.is_none_or(|known| known.open != digest.open)
+            || digest.open.iter().any(|session| session.since.is_some());
         self.known.insert(lane, digest);
     }
 
-    fn send(&self, lane: i32, digest: &mut Digest) {
-        let key = lane.to_string();
-        loop {
-            let Ok(json) = serde_json::to_vec(digest) else { return };
-            if json.len() > BYTES_MAX && !digest.sessions.is_empty() {
-                digest.sessions.truncate(digest.sessions.len() / 2);
-                continue;
-            }
-            // One that is lost is told anew before long.
-            let record = BaseRecord::<str, [u8]>::to(&self.topic).key(&key).payload(&json);
-            if let Err((error, _)) = self.producer.send(record) {
-                tracing::debug!(error = %error, lane, "digest not sent");
-            }
-            self.producer.poll(Duration::ZERO);
-            return;
+    fn send(&mut self, lane: i32, digest: &mut Digest) {
+        let Ok((json, sent)) = digest.encoded() else { return };
+        match sent {
+            Sent::Whole => _ = self.untold.remove(&lane),
+            Sent::WithoutOpen if self.untold.insert(lane) => tracing::warn!(
+                lane,
+                sessions = digest.open.len(),
+                "too many sessions are open in this partition to tell the other instances of: one that is open in another partition \
+                 as well may go unnoticed; see that all producers key records by sessionId"
+            ),
+            Sent::WithoutOpen => {}
         }
+        let key = lane.to_string();
+        // One that is lost is told anew before long.
+        let record = BaseRecord::<str, [u8]>::to(&self.topic).key(&key).payload(&json);
+        if let Err((error, _)) = self.producer.send(record) {
+            tracing::debug!(error = %error, lane, "digest not sent");
+        }
+        self.producer.poll(Duration::ZERO);
     }
 
     /// Forgets lanes that this instance has no more.
@@ -205,7 +318,7 @@ impl Digests {
                 && !own(lane)
                 && lane < self.partitions
             {
-                self.known.insert(lane, digest);
+                self.keep(lane, digest);
             }
         }
     }
@@ -216,24 +329,12 @@ impl Digests {
     }
 
     /// A session that is open in two lanes, and which: its records are not keyed by session.
-    pub(super) fn doubled(&self) -> Option<String> {
-        let mut seen: HashMap<(&str, &str), i32> = HashMap::new();
-        for (lane, digest) in &self.known {
-            for Shown { session, .. } in &digest.sessions {
-                let name = (session.cluster_id.as_str(), session.unique_session_id.as_str());
-                if name.1.is_empty() {
-                    continue;
-                }
-                if let Some(other) = seen.insert(name, *lane) {
-                    return Some(format!(
-                        "session {} is in partitions {other} and {lane}: records are not keyed by sessionId, and its documents are \
-                         wrong; see kafka.rekey_from",
-                        session.session_id
-                    ));
-                }
-            }
+    pub(super) fn doubled(&mut self) -> Option<String> {
+        if self.doubled.is_over && self.doubled.at.elapsed() >= TELL_EVERY {
+            self.doubled =
+                Doubled { found: doubled(&self.known), at: Instant::now(), is_over: false };
         }
-        None
+        self.doubled.found.clone()
     }
 
     /// `platformStats` of ticks that every lane has told of and that were not made before.
@@ -258,5 +359,109 @@ impl Digests {
         }
         self.written = self.written.max(settled);
         documents
+    }
+}
+
+/// A session that is open in two of these lanes, for people. A name that is used again may have been open in one of them and be
+/// open in the other by now: it counts where both have reached the time at which both were open.
+fn doubled(lanes: &BTreeMap<i32, Digest>) -> Option<String> {
+    let mut all: Vec<(u64, i32, i64, Option<i64>)> = Vec::new();
+    for (lane, digest) in lanes {
+        all.extend(digest.open.iter().map(|open| (open.hash, *lane, digest.at, open.since)));
+    }
+    all.sort_unstable();
+    let overlap =
+        |(_, lane, at, since): &(u64, i32, i64, Option<i64>),
+         (_, other, other_at, other_since): &(u64, i32, i64, Option<i64>)| {
+            let has_reached =
+                |at: &i64, since: &Option<i64>| since.is_none_or(|since| since <= *at);
+            lane != other && has_reached(at, other_since) && has_reached(other_at, since)
+        };
+    let same = all.chunk_by(|(left, ..), (right, ..)| left == right);
+    let (hash, first, second) = same.filter(|same| same.len() > 1).find_map(|same| {
+        same.iter().enumerate().find_map(|(place, one)| {
+            let others = same.get(place + 1..).unwrap_or_default();
+            let other = others.iter().find(|other| overlap(one, other))?;
+            Some((one.0, one.1, other.1))
+        })
+    })?;
+    let name = [first, second]
+        .iter()
+        .find_map(|lane| lanes.get(lane)?.session_id(hash))
+        .map_or_else(|| format!("with hash {hash:016x}"), str::to_owned);
+    Some(format!(
+        "session {name} is in partitions {first} and {second}: records are not keyed by sessionId, and its documents are wrong; see \
+         kafka.rekey_from"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(at: i64, open: impl IntoIterator<Item = (String, Option<i64>)>) -> Digest {
+        let open = open.into_iter().map(|(id, since)| Open {
+            hash: SessionName { cluster_id: "", id: &id, unique: since.is_none() }.hash64(),
+            since,
+            session_id: id.into(),
+        });
+        let live = Live { at, open: open.collect(), ..Live::default() };
+        Digest::of("a", &live, None, &Ticks::default())
+    }
+
+    /// As another instance reads it.
+    fn read(mut digest: Digest) -> Digest {
+        let (json, sent) = digest.encoded().unwrap();
+        assert_eq!(sent, Sent::Whole);
+        assert!(json.len() <= BYTES_MAX);
+        serde_json::from_slice(&json).unwrap()
+    }
+
+    #[test]
+    fn a_session_that_is_open_in_two_lanes_is_found_among_all_that_are_open() {
+        let many = |lane: i32| (0..20_000).map(move |number| (format!("s{lane}_{number}"), None));
+        let last = || [("daily".to_owned(), None)];
+        let (own, other) = (digest(1, many(0).chain(last())), read(digest(1, many(3))));
+        let mut lanes = BTreeMap::from([(0, own), (3, other)]);
+        assert_eq!(doubled(&lanes), None);
+        lanes.insert(3, read(digest(1, many(3).chain(last()))));
+        let told = doubled(&lanes).unwrap();
+        assert!(told.starts_with("session daily is in partitions 0 and 3: "), "{told}");
+        // Where it is shown it is known by name, wherever it is open.
+        let mut shown = lanes[&0].clone();
+        shown.sessions = vec![Shown {
+            session: LiveSession {
+                session_id: "daily".to_owned(),
+                unique_session_id: "daily".to_owned(),
+                ..LiveSession::default()
+            },
+            people: Vec::new(),
+        }];
+        lanes.insert(0, read(shown));
+        assert_eq!(doubled(&lanes), Some(told));
+    }
+
+    #[test]
+    fn a_name_that_is_used_again_is_open_in_two_lanes_at_once() {
+        let room = |since| [("room".to_owned(), Some(since))];
+        for (at, since, expected) in [(100, 50, true), (100, 150, false)] {
+            let lanes =
+                BTreeMap::from([(1, digest(at, room(10))), (2, read(digest(200, room(since))))]);
+            assert_eq!(doubled(&lanes).is_some(), expected, "{at} {since}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_and_told_of() {
+        let all: Vec<_> = (0..100_000).map(|number| (number.to_string(), None)).collect();
+        let mut large = digest(1, all);
+        let (json, sent) = large.encoded().unwrap();
+        assert_eq!((sent, large.open.len()), (Sent::WithoutOpen, 100_000));
+        assert!(json.len() <= BYTES_MAX);
+        let read: Digest = serde_json::from_slice(&json).unwrap();
+        assert!(read.open.is_empty());
+        // One of a version that told of none.
+        let older = r#"{"instance":"b","at":1,"totals":{"sessions":0,"connections":0,"publishers":0,"subscribers":0,"recordings":0},"shares":[],"sessions":[],"told":null,"ticks":{}}"#;
+        assert!(serde_json::from_str::<Digest>(older).unwrap().open.is_empty());
     }
 }

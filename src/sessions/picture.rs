@@ -6,7 +6,7 @@ use super::Sessions;
 use super::incarnation::{self, Incarnation, Person};
 use super::state::{Session, SessionKey};
 use crate::json::prefix;
-use crate::live::{Live, LiveSession, PEOPLE_MAX, SESSIONS_MAX, Totals};
+use crate::live::{Live, LiveSession, Open, PEOPLE_MAX, SESSIONS_MAX, Totals};
 use crate::summary;
 
 pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
@@ -26,6 +26,11 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
         let told = sources.filter(|(place, _)| current.told_by.has(*place));
         let source = told.map(|(_, (name, _))| name.as_ref()).min().unwrap_or_default();
         live.count(source, &key.cluster_id, count(current));
+        live.open.push(Open {
+            hash: key.name().hash64(),
+            since: (!key.unique).then(|| began(current)),
+            session_id: session.head.session_id.clone(),
+        });
         open.push((current.newest, key, session));
     }
     open.sort_by_key(|(newest, key, _)| (std::cmp::Reverse(*newest), *key));
@@ -33,6 +38,13 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
     live.sessions =
         open.into_iter().filter_map(|(_, key, session)| picture(key, session)).collect();
     live
+}
+
+/// The start, or the oldest thing that is known where it was missed.
+fn began(current: &Incarnation<'_>) -> i64 {
+    let people = current.connections.iter().map(|person| person.start);
+    let known = people.chain(current.recordings.iter().map(|(key, _)| key.start)).min();
+    current.start.or(known).unwrap_or(current.newest)
 }
 
 fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {

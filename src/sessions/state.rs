@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::facts::Hasher;
 use crate::event::{Aspect, RecordingStatus};
 
 /// The facts that made an entity: 64-bit hashes of their content, sorted.
@@ -481,6 +482,18 @@ pub struct SessionName<'a> {
     pub id: &'a str,
     /// Whether `id` is a `uniqueSessionId`.
     pub unique: bool,
+}
+
+impl SessionName<'_> {
+    /// The same wherever it is computed.
+    #[must_use]
+    pub fn hash64(self) -> u64 {
+        let mut hasher = Hasher::new("name");
+        hasher.text(self.cluster_id);
+        hasher.text(self.id);
+        hasher.integer(i64::from(self.unique));
+        hasher.digest()
+    }
 }
 
 impl hashbrown::Equivalent<SessionKey> for SessionName<'_> {
