@@ -41,7 +41,8 @@ pub enum Command {
     /// Fold what is in the topics of Kafka into an index, touching nobody's offsets
     ///
     /// Into another index it shows what the settings of today make of the events; `callscope diff` compares the two. Into the
-    /// live one it writes whatever is missing there.
+    /// live one it writes whatever is missing there. What is open is then left to the group; so it is where only a part is
+    /// replayed. `platformStats` are written only of everything, into another index.
     #[command(
         after_help = "Example: callscope replay --from 2026-11-01T00:00:00Z --into openvidu-again"
     )]

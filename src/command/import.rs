@@ -176,6 +176,16 @@ fn in_order(files: &[PathBuf]) -> Result<Vec<Reading>, Failure> {
     Ok(inputs)
 }
 
+/// What the end of what was read is the end of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ending {
+    /// Of everything: what is open has fallen silent, and the platform is counted over the whole time.
+    Whole,
+    /// Of a part, or of what somebody else goes on with. Silent is what was so by this clock, milliseconds since 1970; counts
+    /// would be too low.
+    Part(i64),
+}
+
 /// A replay: while one batch is written, the next is read and folded.
 pub(super) struct Import {
     lane: Lane<AnySink>,
@@ -260,16 +270,16 @@ impl Import {
                 broken = Some(error);
             }
         }
-        self.finish().await?;
+        self.finish(Ending::Whole).await?;
         Ok(broken)
     }
 
-    /// Writes what `reading` hands over, on a thread of its own: batches, each with how much was read so far. What breaks its
-    /// reading is given back; what was read before counts.
-    pub(super) async fn read<E: Send + 'static>(
+    /// Writes what `reading` hands over, on a thread of its own: batches, each with how much was read so far. How its
+    /// reading ended is given back; what was read before counts.
+    pub(super) async fn read<T: Send + 'static>(
         &mut self,
-        reading: impl FnOnce(&mpsc::Sender<(Vec<Item>, u64)>) -> Result<(), E> + Send + 'static,
-    ) -> Result<Result<(), E>, Failure> {
+        reading: impl FnOnce(&mpsc::Sender<(Vec<Item>, u64)>) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         let (sender, mut batches) = mpsc::channel(1);
         let reader = std::thread::Builder::new()
             .name("reader".to_owned())
@@ -316,11 +326,23 @@ impl Import {
         Ok(())
     }
 
-    /// Writes what is still open, and the platform's counts over the whole time.
-    pub(super) async fn finish(&mut self) -> Result<(), Failure> {
-        let mut sweep = Sweep::new(1, self.lane.progress.lane_clock, self.lane.stats_every);
+    /// The newest time that events have told, milliseconds since 1970.
+    pub(super) fn clock(&self) -> i64 {
+        self.lane.progress.lane_clock
+    }
+
+    /// Writes what is still open, as far as it is over, and the platform's counts over the whole time.
+    pub(super) async fn finish(&mut self, ending: Ending) -> Result<(), Failure> {
+        let every = match ending {
+            Ending::Whole => self.lane.stats_every,
+            Ending::Part(_) => 0,
+        };
+        let mut sweep = Sweep::new(1, self.lane.progress.lane_clock, every);
         loop {
-            self.lane.folder.sessions.finish();
+            match ending {
+                Ending::Whole => self.lane.folder.sessions.finish(),
+                Ending::Part(clock) => self.lane.folder.sessions.finish_at(clock),
+            }
             let batch = self.lane.rest();
             self.write_all(batch).await?;
             for (key, session) in self.lane.folder.sessions.iter() {

@@ -1,7 +1,11 @@
 //! `replay`: folds what is in the topics into an index, in no group.
+//!
+//! Everything, into an index of its own, is what an import of the same events is. A part knows too little of the platform to
+//! count it, and the live index has a group that counts, and that ends what is open when its time has come: then no
+//! `platformStats` are written, and silent is only what has been so by the events' clock and by that of this machine.
 
-use super::import::{Bar, Import};
-use super::{kafka_failure, stop_on_signal};
+use super::import::{Bar, Ending, Import};
+use super::{kafka_failure, stop_on_signal, wall};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
 use crate::kafka::range::{self, Range};
@@ -15,6 +19,8 @@ pub(super) async fn run(
         let error = anyhow::anyhow!("there is no Kafka in the settings; set kafka.brokers");
         return Err(Failure::new(ExitCode::Misconfigured, error));
     }
+    let is_live = config.elasticsearch.index == into;
+    let is_whole = range.is_whole() && !is_live;
     config.elasticsearch.index = into;
     let stop = stop_on_signal()?;
     let total = tokio::task::block_in_place(|| range::count(&config)).map_err(kafka_failure)?;
@@ -27,10 +33,12 @@ pub(super) async fn run(
                 batches.blocking_send((items, seen)).is_ok()
             })
         });
-        if let Err(error) = read.await? {
-            return Err(kafka_failure(error));
-        }
-        replay.finish().await?;
+        let others = read.await?.map_err(kafka_failure)?;
+        let ending = match is_whole {
+            true => Ending::Whole,
+            false => Ending::Part(replay.clock().max(others).min(wall())),
+        };
+        replay.finish(ending).await?;
         Ok(None::<anyhow::Error>)
     };
     let done = done.await;

@@ -15,6 +15,7 @@ use super::{KafkaError, Reader, key, reader};
 use crate::config::Config;
 use crate::decode::{self, Decoded};
 use crate::lane::Item;
+use crate::lane::clock::Clock;
 use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
 
 /// How long one poll waits.
@@ -34,7 +35,14 @@ pub struct Range {
 }
 
 impl Range {
-    fn holds(&self, message: &BorrowedMessage<'_>) -> bool {
+    /// Whether it is everything.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.from.is_none() && self.to.is_none() && self.session.is_none()
+    }
+
+    /// Whether a record is in it. `clock` moves on with what other sessions tell at that time.
+    fn holds(&self, message: &BorrowedMessage<'_>, clock: &mut Clock) -> bool {
         let time = message.timestamp().to_millis();
         let is_late = self.to.zip(time).is_some_and(|(to, time)| time >= to);
         let is_early = self.from.zip(time).is_some_and(|(from, time)| time < from);
@@ -46,7 +54,9 @@ impl Range {
             return true;
         }
         let text = decode::text(message.payload().unwrap_or_default());
-        matches!(decode::decode(&text), Ok(Decoded::Event(event)) if key::of(&event) == Some(session))
+        let Ok(Decoded::Event(event)) = decode::decode(&text) else { return false };
+        clock.observe(&event, i64::MAX / 2);
+        key::of(&event) == Some(session)
     }
 }
 
@@ -106,7 +116,8 @@ pub fn places(config: &Config) -> Result<Vec<Place>, KafkaError> {
     Ok(places)
 }
 
-/// Hands over the records of `range` in batches, each with the number of all records read so far, `range` or not.
+/// Hands over the records of `range` in batches, each with the number of all records read so far, `range` or not. Gives the
+/// newest time that events of other sessions have told meanwhile, milliseconds since 1970.
 ///
 /// # Errors
 ///
@@ -115,9 +126,10 @@ pub fn read(
     config: &Config,
     range: &Range,
     mut hand_over: impl FnMut(Vec<Item>, u64) -> bool,
-) -> Result<(), KafkaError> {
+) -> Result<i64, KafkaError> {
     let mut items = Items::new(config);
     let mut seen = 0;
+    let mut clock = Clock::default();
     for topic in &config.kafka.topics {
         let reader = reader(&config.kafka, "read_committed")?;
         let away =
@@ -147,7 +159,7 @@ pub fn read(
                 }
                 Some(Ok(message)) => {
                     (silent, seen) = (0, seen + 1);
-                    if range.holds(&message) {
+                    if range.holds(&message, &mut clock) {
                         bytes += message.payload_len();
                         batch.push(items.item(&message));
                     }
@@ -157,14 +169,14 @@ pub fn read(
             }
             let is_full = batch.len() >= RECORDS_MAX || bytes >= BYTES_MAX;
             if (is_full || open.is_empty()) && !hand_over(std::mem::take(&mut batch), seen) {
-                return Ok(());
+                return Ok(clock.now());
             }
             if is_full {
                 bytes = 0;
             }
         }
     }
-    Ok(())
+    Ok(clock.now())
 }
 
 /// Partitions of a topic with their first offset and their end.

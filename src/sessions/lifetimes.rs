@@ -83,6 +83,29 @@ impl Sessions {
         !self.due.is_empty()
     }
 
+    /// Ends a replay of which more is known elsewhere: lets fall silent what was silent for long enough when the clock showed
+    /// `clock`, and leaves open what is open. Everything that has ended is due.
+    pub fn finish_at(&mut self, clock: i64) {
+        for (key, session) in &mut self.open {
+            let is_silent = |incarnation: &Incarnation<'_>| {
+                let silent_at = incarnation.newest.saturating_add(self.limits.silent_after);
+                incarnation.end.is_none() && silent_at <= clock
+            };
+            let incarnations = incarnation::cut(session, key);
+            let silent = incarnations.iter().filter(|known| is_silent(known));
+            let silent: Vec<Named> = silent.map(Named::of).collect();
+            let is_written = key.unique && silent.is_empty();
+            for named in silent {
+                named.fall_silent(session, key.unique);
+            }
+            // What has ended was written when it did, if it has a name of its own.
+            if !session.is_due && !is_written {
+                session.is_due = true;
+                self.due.push_back(key.clone());
+            }
+        }
+    }
+
     /// Has a session looked at when the lane's clock shows `at`, or earlier.
     pub(super) fn wake(&mut self, key: &SessionKey, at: i64) {
         if let Some(session) = self.open.get_mut(key)
