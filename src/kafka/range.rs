@@ -1,7 +1,7 @@
 //! Everything in the topics as they are now, or a part of it, read in no group: nobody's offsets are touched.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
@@ -66,7 +66,13 @@ impl Range {
 ///
 /// If a topic is missing, or no broker answers.
 pub fn count(config: &Config) -> Result<u64, KafkaError> {
-    Ok(places(config)?.iter().map(|place| place.end.saturating_sub(place.first)).sum())
+    let reader = reader(&config.kafka, "read_committed")?;
+    let mut count = 0;
+    for topic in &config.kafka.topics {
+        let found = ends(&reader, topic)?;
+        count += found.iter().map(|(_, first, end)| end.abs_diff(*first)).sum::<u64>();
+    }
+    Ok(count)
 }
 
 /// A partition of a topic that is read.
@@ -99,10 +105,7 @@ pub fn places(config: &Config) -> Result<Vec<Place>, KafkaError> {
         for (partition, ..) in &found {
             asked.add_partition(topic, *partition);
         }
-        let away = |error: ClientError| {
-            KafkaError::away(format!("cannot read the group's offsets: {error}"))
-        };
-        let committed = reader.committed_offsets(asked, ANSWER_WITHIN).map_err(away)?;
+        let committed = committed(&reader, &asked)?;
         for (partition, first, end) in found {
             let known = committed.find_partition(topic, partition);
             let committed = known.and_then(|known| match known.offset() {
@@ -114,6 +117,28 @@ pub fn places(config: &Config) -> Result<Vec<Place>, KafkaError> {
         }
     }
     Ok(places)
+}
+
+/// What the group has committed. Its coordinator may be about to change, or not be there yet.
+fn committed(
+    reader: &Reader,
+    asked: &TopicPartitionList,
+) -> Result<TopicPartitionList, KafkaError> {
+    let begun = Instant::now();
+    loop {
+        match reader.committed_offsets(asked.clone(), ANSWER_WITHIN) {
+            Ok(committed) => return Ok(committed),
+            Err(error) if begun.elapsed() < ANSWER_WITHIN => {
+                tracing::debug!(error = %error, "asking for the group's offsets again");
+                // Nothing is assigned: it only waits.
+                let _nothing = reader.poll(POLL);
+            }
+            Err(error) => {
+                let told = format!("cannot read the group's offsets: {error}");
+                return Err(KafkaError::away(told));
+            }
+        }
+    }
 }
 
 /// Hands over the records of `range` in batches, each with the number of all records read so far, `range` or not. Gives the

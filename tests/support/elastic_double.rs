@@ -1,6 +1,6 @@
 //! A small Elasticsearch that stores documents by id and version, and fails as it is told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,6 +33,8 @@ pub enum Fault {
 #[derive(Debug, Default)]
 struct Inner {
     documents: BTreeMap<String, (String, Option<u64>, Value)>,
+    /// Ids of those that are found: they were there at the last refresh.
+    found: BTreeSet<String>,
     faults: VecDeque<Fault>,
     /// Documents whose id begins so are refused for good with 400.
     poison: Option<&'static str>,
@@ -143,6 +145,16 @@ impl Double {
         self.inner().documents.clone()
     }
 
+    /// Index, version and document as they stood under `id`.
+    pub fn put(&self, id: &str, document: (String, Option<u64>, Value)) {
+        self.inner().documents.insert(id.to_owned(), document);
+    }
+
+    /// Somebody deletes a document.
+    pub fn delete(&self, id: &str) {
+        self.inner().documents.remove(id).unwrap();
+    }
+
     pub fn requests(&self) -> usize {
         self.inner().requests
     }
@@ -192,6 +204,25 @@ fn other(inner: &mut Inner, method: &Method, uri: &Uri, body: &str) -> (u16, Val
         inner.kept.insert(path.to_owned(), body);
         return (200, json!({ "acknowledged": true }));
     }
+    if path.ends_with("/_refresh") {
+        if !body.is_null() {
+            return (400, json!({ "error": { "reason": "does not support having a body" } }));
+        }
+        inner.found = inner.documents.keys().cloned().collect();
+        return (200, json!({ "_shards": { "total": 1, "successful": 1, "failed": 0 } }));
+    }
+    if let Some(alias) = path.strip_prefix('/').and_then(|path| path.strip_suffix("/_count")) {
+        let counted = inner.documents.iter().filter(|(id, (index, _, json))| {
+            inner.found.contains(*id)
+                && index.starts_with(&format!("{alias}-events-"))
+                && !body["query"]["bool"]["must_not"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|query| matches(query, json))
+        });
+        return (200, json!({ "count": counted.count(), "_shards": { "failed": 0 } }));
+    }
     let kept = inner.kept.get(path);
     match path {
         "/" => (200, json!({ "version": { "number": "9.5.3" } })),
@@ -205,6 +236,20 @@ fn other(inner: &mut Inner, method: &Method, uri: &Uri, body: &str) -> (u16, Val
             _ => (404, json!({})),
         },
         _ => (404, json!({})),
+    }
+}
+
+/// Whether a document is what one of these queries asks for.
+fn matches(query: &Value, json: &Value) -> bool {
+    let (kind, asked) = query.as_object().unwrap().iter().next().unwrap();
+    let (field, asked) = asked.as_object().unwrap().iter().next().unwrap();
+    match (kind.as_str(), asked) {
+        ("terms", Value::Array(values)) => values.contains(&json[field]),
+        ("wildcard", Value::String(pattern)) => {
+            let end = pattern.strip_prefix('*').unwrap();
+            json[field].as_str().is_some_and(|text| text.ends_with(end))
+        }
+        _ => panic!("the double knows no such query: {query}"),
     }
 }
 

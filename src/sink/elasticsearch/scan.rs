@@ -81,17 +81,34 @@ impl ElasticsearchSink {
         Ok(page.hits.hits.into_iter().map(|hit| (hit.id, hit.source)).collect())
     }
 
-    /// Raw documents in `index`.
+    /// Has everything that was written to `index` so far found and counted from now on.
     ///
     /// # Errors
     ///
-    /// As [`scan`](Self::scan).
+    /// If the servers refuse, or do not answer.
+    pub async fn refresh(&self, index: &str) -> anyhow::Result<()> {
+        let path = format!("/{index}/_refresh?ignore_unavailable=true");
+        // Elasticsearch refuses a body here.
+        self.answered(&path, None).await.map(drop)
+    }
+
+    /// Raw documents in `index`; an index that is not there has none.
+    ///
+    /// # Errors
+    ///
+    /// If the servers do not answer, or not for all of it.
     pub async fn count_raw(&self, index: &str) -> anyhow::Result<u64> {
         let mut query = kept();
         if let Some(must_not) = query.pointer_mut("/bool/must_not").and_then(Value::as_array_mut) {
             must_not.push(json!({ "wildcard": { "elastic_type": "*Summary" } }));
         }
-        let answer = self.told(&format!("/{index}/_count"), &json!({ "query": query })).await?;
+        let path = format!("/{index}/_count?ignore_unavailable=true");
+        let answer = self.told(&path, &json!({ "query": query })).await?;
+        let failed = answer.pointer("/_shards/failed").and_then(Value::as_u64).unwrap_or(0);
+        anyhow::ensure!(
+            failed == 0,
+            "{path}: {failed} shards of {index} do not answer; ask again when the cluster is green or yellow"
+        );
         answer
             .get("count")
             .and_then(Value::as_u64)
@@ -99,7 +116,11 @@ impl ElasticsearchSink {
     }
 
     async fn told(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let (status, answer) = self.ask(Method::Post, path, Some(body.to_string())).await?;
+        self.answered(path, Some(body.to_string())).await
+    }
+
+    async fn answered(&self, path: &str, body: Option<String>) -> anyhow::Result<Value> {
+        let (status, answer) = self.ask(Method::Post, path, body).await?;
         anyhow::ensure!(
             status == 200,
             "{path}: status {status}: {}",
