@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 mod support {
+    #[expect(dead_code, reason = "other tests need more of it")]
     pub mod elastic_double;
 }
 
@@ -529,4 +530,50 @@ async fn indices_made_without_the_template_get_the_alias_and_are_told_of() {
     double.answers(&[denied("/openvidu-events-*/_alias"), denied("/openvidu-events-*/_mapping")]);
     let plan = sink.plan().await.unwrap();
     assert_eq!((plan.steps.len(), plan.warnings.len()), (1, 2), "{:?}", plan.warnings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_all_differences_the_first_are_shown_and_all_are_counted() {
+    let double = Double::start().await;
+    let id = |number: u32| format!("id{number:03}");
+    let document = |number: u32, user: &str| {
+        (id(number), json!({ "elastic_type": "userSummary", "user": user }))
+    };
+    // The order in which a server goes through an index is nobody's.
+    let left: Vec<_> = (0..100).rev().map(|number| document(number, "a")).collect();
+    let right: Vec<_> = (30..160)
+        .rev()
+        .map(|number| document(number, if number < 60 { "b" } else { "a" }))
+        .collect();
+    double.searched("left", &left);
+    double.searched("right", &right);
+    double.searched("same", &left.iter().rev().cloned().collect::<Vec<_>>());
+    let url = format!("http://{}", double.address);
+    let diff = async |right: &'static str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_callscope"));
+        command
+            .args(["diff", "left", right])
+            .env("CALLSCOPE__SINK__KIND", "elasticsearch")
+            .env("CALLSCOPE__ELASTICSEARCH__URLS", &url);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, told) = diff("right").await;
+    let shown = |beginning: &str| {
+        let lines = told.lines().filter_map(|line| line.strip_prefix(beginning));
+        lines.map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (beginning, first) in [("only in left: ", 0), ("differs: ", 30), ("only in right: ", 100)] {
+        assert_eq!(shown(beginning), (first..first + 20).map(id).collect::<Vec<_>>(), "{told}");
+    }
+    assert_eq!(told.matches("user: ").count(), 20, "{told}");
+    let counts =
+        "100 documents in left, 130 in right: 30 only in left, 60 only in right, 30 differ";
+    assert!(code == 6 && told.contains(counts), "{told}");
+
+    let scans = || double.calls().iter().filter(|(_, path, _)| path.contains("scroll=")).count();
+    let before = scans();
+    let (code, told) = diff("same").await;
+    assert!(code == 0 && told.contains("0 only in left, 0 only in same, 0 differ"), "{told}");
+    assert_eq!(scans() - before, 2);
 }

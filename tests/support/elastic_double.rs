@@ -46,6 +46,8 @@ struct Inner {
     failing: Option<&'static str>,
     /// Answers to requests that are no bulk, by method and beginning of the path.
     answers: Vec<(Method, String, u16, Value)>,
+    /// Index to the ids and documents that a search of it goes through, two of them an answer.
+    searched: BTreeMap<String, Vec<(String, Value)>>,
     /// What was put where.
     kept: BTreeMap<String, Value>,
     /// Method, path with query, and body of requests that are no bulk.
@@ -145,6 +147,11 @@ impl Double {
         self.inner().documents.clone()
     }
 
+    /// What a search of this index goes through; it knows no other queries than those for all and for some ids.
+    pub fn searched(&self, index: &str, documents: &[(String, Value)]) {
+        self.inner().searched.insert(index.to_owned(), documents.to_vec());
+    }
+
     /// Index, version and document as they stood under `id`.
     pub fn put(&self, id: &str, document: (String, Option<u64>, Value)) {
         self.inner().documents.insert(id.to_owned(), document);
@@ -223,6 +230,9 @@ fn other(inner: &mut Inner, method: &Method, uri: &Uri, body: &str) -> (u16, Val
         });
         return (200, json!({ "count": counted.count(), "_shards": { "failed": 0 } }));
     }
+    if let Some(answer) = search(inner, path, &body) {
+        return (200, answer);
+    }
     let kept = inner.kept.get(path);
     match path {
         "/" => (200, json!({ "version": { "number": "9.5.3" } })),
@@ -237,6 +247,23 @@ fn other(inner: &mut Inner, method: &Method, uri: &Uri, body: &str) -> (u16, Val
         },
         _ => (404, json!({})),
     }
+}
+
+/// Pages of an index by the place that its name holds, or the documents with some ids.
+fn search(inner: &Inner, path: &str, body: &Value) -> Option<Value> {
+    let begun = path.strip_prefix('/').and_then(|path| path.strip_suffix("/_search"));
+    let scrolled = body["scroll_id"].as_str().and_then(|place| place.split_once('@'));
+    let (index, from) = begun.map(|index| (index, "0")).or(scrolled)?;
+    let from: usize = from.parse().unwrap();
+    let all = inner.searched.get(index)?;
+    let hit = |(id, json): &(String, Value)| json!({ "_id": id, "_source": json });
+    if let Some(ids) = body["query"]["ids"]["values"].as_array() {
+        let hits = all.iter().filter(|(id, _)| ids.iter().any(|asked| asked == id)).map(hit);
+        return Some(json!({ "hits": { "hits": hits.collect::<Vec<_>>() } }));
+    }
+    let hits: Vec<Value> = all.iter().skip(from).take(2).map(hit).collect();
+    let scroll_id = format!("{index}@{}", from + 2);
+    Some(json!({ "_scroll_id": scroll_id, "hits": { "hits": hits } }))
 }
 
 /// Whether a document is what one of these queries asks for.
