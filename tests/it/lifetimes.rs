@@ -220,6 +220,24 @@ fn a_session_that_fell_silent_does_not_end_the_next_one_of_its_name() {
 }
 
 #[test]
+fn all_that_is_open_can_be_compared_though_not_all_is_shown() {
+    let mut served = Served::new(config());
+    for number in 0..600 {
+        let id = format!("s{number}");
+        let story = if number % 2 == 0 { Story::old(&id) } else { Story::new(&id) };
+        served.cycle(&story.created().joined(1, "con_A").lines());
+    }
+    served.cycle(&ended("ended", START).lines());
+    let live = served.lane.as_ref().unwrap().folder.sessions.live(START + HOUR);
+    assert_eq!((live.sessions.len(), live.open.len(), live.totals.sessions), (500, 600, 600));
+    let hashes: BTreeSet<u64> = live.open.iter().map(|open| open.hash).collect();
+    assert_eq!(hashes.len(), 600);
+    let used_again = live.open.iter().filter(|open| open.since == Some(START));
+    assert_eq!(used_again.count(), 300);
+    assert!(live.open.iter().all(|open| open.session_id.starts_with('s')));
+}
+
+#[test]
 fn the_next_session_of_a_name_is_found_where_the_last_was_forgotten() {
     let config = config();
     let lost = Story::old("room").created().joined(1, "con_A");
