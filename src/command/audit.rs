@@ -99,9 +99,10 @@ fn offsets(
             place.end.saturating_sub(after)
         ))?;
         if next < before || next > after {
-            let told = match before == after {
-                true => format!("has committed {after}"),
-                false => format!("went from {before} to {after} meanwhile"),
+            let told = if before == after {
+                format!("has committed {after}")
+            } else {
+                format!("went from {before} to {after} meanwhile")
             };
             gaps.push(format!(
                 "{} {partition}: the group {told}, its state says {next}",
