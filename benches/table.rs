@@ -637,6 +637,7 @@ async fn replay_topic() {
     let (before, started) = (cpu().1, Instant::now());
     let done = tokio::process::Command::new(CALLSCOPE)
         .args(["replay", "--into", "again"])
+        .env("CALLSCOPE__SINK__KIND", "elasticsearch")
         .env("CALLSCOPE__DATA_DIR", folder.path())
         .env("CALLSCOPE__SINK__SETUP", "false")
         .env("CALLSCOPE__STATS__EVERY", "0s")

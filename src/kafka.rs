@@ -199,6 +199,10 @@ impl ProducerContext for Quiet {
 /// Reads without being a member of a group.
 type Reader = BaseConsumer<Quiet>;
 
+/// How long a client that has read ahead enough waits before it looks whether it still has. The default is 1 s, in which it is
+/// used up many times.
+const FETCH_AGAIN_MS: &str = "10";
+
 /// A reader; `isolation`: `read_committed` or `read_uncommitted`. The end of a partition is told.
 fn reader(config: &KafkaConfig, isolation: &str) -> Result<Reader, KafkaError> {
     client(config)
@@ -210,6 +214,7 @@ fn reader(config: &KafkaConfig, isolation: &str) -> Result<Reader, KafkaError> {
         .set("auto.offset.reset", "earliest")
         .set("fetch.wait.max.ms", "20")
         .set("queued.max.messages.kbytes", "16384")
+        .set("fetch.queue.backoff.ms", FETCH_AGAIN_MS)
         .create_with_context(Quiet::default())
         .map_err(|error| unusable(&error))
 }

@@ -20,10 +20,9 @@ use super::{KafkaError, topics};
 use crate::checkpoint::Progress;
 use crate::config::Config;
 use crate::enrich::place::{GeoIp, GeoIpFiles};
-use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
 use crate::lane::databases::Databases;
 use crate::lane::outlet::Outlet;
-use crate::lane::{Lane, LaneError, stats};
+use crate::lane::{self, Lane, LaneError, stats};
 use crate::live::Live;
 use crate::sessions::Sessions;
 use crate::sink::Sink;
@@ -31,6 +30,10 @@ use crate::sink::Sink;
 mod cycle;
 mod takeover;
 
+/// Most records of one cycle, and most bytes of them: more than one machine takes at once, since a transaction costs the same
+/// for few and for many, and an entity that changes more than once in a cycle is saved once.
+const RECORDS_MAX: usize = 4 * lane::cycle::RECORDS_MAX;
+const BYTES_MAX: usize = 4 * lane::cycle::BYTES_MAX;
 /// How often sessions are looked through for what time brings, while nothing arrives.
 const IDLE: Duration = Duration::from_secs(1);
 /// How often the open sessions are shown anew at most.

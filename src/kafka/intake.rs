@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::message::Items;
 use super::standing::{Board, Listener, Part};
 use super::topics::ANSWER_WITHIN;
-use super::{KafkaError, client, unusable};
+use super::{FETCH_AGAIN_MS, KafkaError, client, unusable};
 use crate::checkpoint::persist::kill_point;
 use crate::config::{Config, KafkaConfig};
 use crate::lane::Item;
@@ -412,6 +412,7 @@ fn consumer(
         )
         .set("queued.max.messages.kbytes", &ahead_kb)
         .set("queued.min.messages", "10000")
+        .set("fetch.queue.backoff.ms", FETCH_AGAIN_MS)
         .set("fetch.wait.max.ms", "100")
         .set("statistics.interval.ms", millis(STATISTICS));
     if !config.instance_id.is_empty() {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::forward::Sender;
 use super::message::Items;
 use super::standing::{Board, Listener, Part};
-use super::{KafkaError, client, unusable};
+use super::{FETCH_AGAIN_MS, KafkaError, client, unusable};
 use crate::config::{Config, KafkaConfig};
 use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
 use crate::lane::{Item, LaneError};
@@ -135,6 +135,7 @@ impl Rekeyer {
             .set("isolation.level", "read_committed")
             .set("session.timeout.ms", kafka.session_timeout.as_millis().to_string())
             .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.queue.backoff.ms", FETCH_AGAIN_MS)
             .set("statistics.interval.ms", "1000");
         if !kafka.instance_id.is_empty() {
             consumer.set("group.instance.id", &kafka.instance_id);

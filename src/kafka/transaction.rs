@@ -29,7 +29,8 @@ const CALL: Duration = Duration::from_secs(5);
 pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often deliveries are looked at. librdkafka's own flush looks every 100 ms, which is most of a transaction's time.
+/// How often deliveries are looked at. librdkafka's own flush looks every 100 ms, which is most of a transaction's time. A poll
+/// of less than 2 ms spins: it counts whole milliseconds.
 const DELIVERIES: Duration = Duration::from_millis(1);
 
 /// Why nothing was saved.
@@ -156,6 +157,7 @@ impl Transactions {
             .set("message.max.bytes", RECORD_BYTES_MAX.to_string())
             .set("linger.ms", "2")
             .set("compression.type", "lz4")
+            .set("delivery.report.only.error", "true")
             .create_with_context(Deliveries::default())
             .map_err(|error| unusable(&error))?;
         let producer = Arc::new(producer);
@@ -234,7 +236,7 @@ impl Transactions {
         self.call(until.is_over, || self.send_offsets(offsets, metadata))?;
         let begun = Instant::now();
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(DELIVERIES);
+            self.look_at_deliveries();
             // Deliveries fail by themselves when the transaction's time is over.
             if (until.is_over)() && begun.elapsed() > CALL {
                 return Err(Case::NotSaved(NotSaved::Over));
@@ -261,11 +263,17 @@ impl Transactions {
                 Ok(()) => return Ok(()),
                 Err((error, again)) if error.rdkafka_error_code() == Some(Code::QueueFull) => {
                     record = again;
-                    self.producer.poll(DELIVERIES);
+                    self.look_at_deliveries();
                 }
                 Err((error, _)) => return Err(judge_record(sent.topic, &error)),
             }
         }
+    }
+
+    /// Waits for deliveries a little while.
+    fn look_at_deliveries(&self) {
+        std::thread::park_timeout(DELIVERIES);
+        self.producer.poll(Duration::ZERO);
     }
 
     /// Calls until there is an answer.
@@ -318,7 +326,7 @@ impl Transactions {
     fn abort(&self, until: &Until<'_>) -> Result<(), NotSaved> {
         let undone = self.call(until.stops, || {
             let answer = judged(self.producer.abort_transaction(CALL));
-            self.producer.poll(DELIVERIES);
+            self.look_at_deliveries();
             answer
         });
         match undone {
