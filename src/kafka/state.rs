@@ -269,14 +269,17 @@ mod tests {
         }
     }
 
+    fn fixture(name: &str) -> String {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
+        std::fs::read_to_string(format!("{folder}/{name}")).unwrap()
+    }
+
     /// The sessions of the samples, not ended yet.
     fn open_sessions() -> Folder {
         let config = Config::load(None, std::iter::empty()).unwrap().config;
         let mut folder = Folder::new(&config, Arc::new(GeoIp::default()), Keeping::Lifetimes);
-        for events in [
-            include_str!("../../fixtures/2.9-session.jsonl"),
-            include_str!("../../fixtures/2.17-session.jsonl"),
-        ] {
+        for version in ["2.9", "2.17"] {
+            let events = fixture(&format!("{version}-session.jsonl"));
             let events: Vec<&str> = events.lines().collect();
             for event in &events[..events.len() - 3] {
                 let times = Times { lane: 0, wall: i64::MAX };
@@ -297,9 +300,8 @@ mod tests {
             .unwrap()
             .map(|(key, value)| (STANDARD.encode(key), STANDARD.encode(value.unwrap())))
             .collect();
-        let file = format!("{}/fixtures/state/{FORMAT}.json", env!("CARGO_MANIFEST_DIR"));
         let known: BTreeMap<String, String> =
-            serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+            serde_json::from_str(&fixture(&format!("state/{FORMAT}.json"))).unwrap();
         assert_eq!(written, known, "{}", serde_json::to_string_pretty(&written).unwrap());
 
         let bytes = |text: &String| STANDARD.decode(text).unwrap();
