@@ -29,6 +29,7 @@ test-quick: lint ## The same without real servers: no JDK and Maven needed
 lint: ## Format, clippy and rustdoc, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test real_servers --test kafka -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 crash: ## kill -9 under load, over and over, until it fails or is stopped

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     unreachable_pub,
     reason = "a test that fails shows where"
 )]
@@ -15,9 +16,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::http::Method;
 use callscope::simulate::rng::Rng;
 use callscope::simulate::send::Sender;
 use callscope::simulate::session;
@@ -41,6 +42,7 @@ struct Instance {
     process: Child,
     address: SocketAddr,
     told: Arc<Mutex<String>>,
+    listener: Option<JoinHandle<()>>,
 }
 
 /// What the processes of one group have in common.
@@ -96,12 +98,12 @@ impl Setting<'_> {
             told.lock().unwrap().push_str(&(line + "\n"));
         };
         let heard = Arc::clone(&told);
-        std::thread::spawn(move || {
+        let listener = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 heard.lock().unwrap().push_str(&(line + "\n"));
             }
         });
-        Instance { process, address, told }
+        Instance { process, address, told, listener: Some(listener) }
     }
 
     /// Waits until the group has dealt with everything. `alive`: somebody who has to be there for that.
@@ -154,10 +156,16 @@ impl Instance {
     }
 
     /// What it has told when it has ended well.
-    fn ended(mut self) -> String {
+    fn ended(self) -> String {
+        self.ended_with(0)
+    }
+
+    /// What it has told when it has ended like that.
+    fn ended_with(mut self, code: i32) -> String {
         let ended = self.process.wait().unwrap();
+        self.listener.take().unwrap().join().unwrap();
         let told = self.told.lock().unwrap().clone();
-        assert!(ended.success(), "{ended}:\n{told}");
+        assert_eq!(ended.code(), Some(code), "{told}");
         told
     }
 
@@ -579,6 +587,7 @@ async fn chaos(kafka: &Kafka, wires: &[Wire; 3], seed: u64, events: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_to_instances_the_documents_are_those_of_one_import() {
+    #[expect(clippy::disallowed_methods, reason = "how much of it is no setting of callscope")]
     let number = |name: &str, default: u64| {
         std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
     };
@@ -651,7 +660,7 @@ async fn dying_at_each_point_of_a_cycle_changes_nothing() {
 fn is_stopped(instance: &Instance) {
     let stat = format!("/proc/{}/stat", instance.process.id());
     while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 
@@ -1167,7 +1176,7 @@ async fn a_topic_that_grew_is_taken_over_as_the_message_says() {
     let folder = tempfile::tempdir().unwrap();
     let events = load(14, 6000);
     let (before, rest) = events.split_at(2000);
-    let mut running = setting.start(&folder.path().join("a"), "a");
+    let running = setting.start(&folder.path().join("a"), "a");
     holds(&running);
     kafka.produce("grown", before);
     while double.documents().is_empty() {
@@ -1176,16 +1185,7 @@ async fn a_topic_that_grew_is_taken_over_as_the_message_says() {
     kafka.grow("grown", 6).await;
     let (during, after) = rest.split_at(2000);
     kafka.produce("grown", during);
-    let ended = tokio::task::block_in_place(|| running.process.wait().unwrap());
-    let told = loop {
-        let told = running.told.lock().unwrap().clone();
-        // Whoever reads what it says may be behind.
-        if told.contains("callscope: ") {
-            break told;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    assert_eq!(ended.code(), Some(3), "{told}");
+    let told = tokio::task::block_in_place(|| running.ended_with(3));
     assert!(told.contains("g-state has 4 partitions and grown has 6"), "{told}");
     for advice in ["make a new topic", "grown in kafka.rekey_from", "give kafka.group another name"]
     {
@@ -1377,12 +1377,10 @@ async fn who_cannot_go_on_ends_and_says_why() {
     kafka.topic("events", 4).await;
     let folder = tempfile::tempdir().unwrap();
     // Two processes of one name.
-    let mut first = setting.start(&folder.path().join("a"), "same");
+    let first = setting.start(&folder.path().join("a"), "same");
     holds(&first);
     let second = setting.start(&folder.path().join("b"), "same");
-    let ended = tokio::task::block_in_place(|| first.process.wait().unwrap());
-    let told = first.told.lock().unwrap().clone();
-    assert_eq!(ended.code(), Some(3), "{told}");
+    let told = tokio::task::block_in_place(|| first.ended_with(3));
     assert!(told.contains("kafka.instance_id"), "{told}");
     kafka.produce("events", &load(13, 300));
     setting.is_settled(&second).await;
