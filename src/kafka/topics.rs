@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::transaction::RECORD_BYTES_MAX;
-use super::{KafkaError, client, reader, unusable};
+use super::{KafkaError, Quiet, client, reader, unusable};
 use crate::config::KafkaConfig;
 
 /// How long one question to the brokers may take.
@@ -95,8 +94,7 @@ async fn fits(
 
 /// Brokers that delete what is old would delete sessions that are open.
 async fn is_compacted(config: &KafkaConfig, state: &str) -> Result<(), KafkaError> {
-    let admin: AdminClient<DefaultClientContext> =
-        client(config).create().map_err(|error| unusable(&error))?;
+    let admin = admin(config)?;
     let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
     let asked = [ResourceSpecifier::Topic(state)];
     let described = admin.describe_configs(&asked, &options).await.map_err(|error| {
@@ -194,14 +192,17 @@ pub async fn counts(config: &KafkaConfig) -> Result<BTreeMap<String, i32>, Kafka
         .collect())
 }
 
+fn admin(config: &KafkaConfig) -> Result<AdminClient<Quiet>, KafkaError> {
+    client(config).create_with_context(Quiet::default()).map_err(|error| unusable(&error))
+}
+
 async fn make(
     config: &KafkaConfig,
     name: &str,
     partitions: i32,
     properties: &[(&str, &str)],
 ) -> Result<(), KafkaError> {
-    let admin: AdminClient<DefaultClientContext> =
-        client(config).create().map_err(|error| unusable(&error))?;
+    let admin = admin(config)?;
     // -1: the brokers' default.
     let replicas = if config.replicas == 0 { -1 } else { i32::from(config.replicas) };
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
