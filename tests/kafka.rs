@@ -769,6 +769,7 @@ fn signal(instance: &Instance, name: &str) {
     assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
 }
 
+#[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_dies_and_comes_back_costs_nothing() {
     let mut kafka = Kafka::start("broker", 1);
