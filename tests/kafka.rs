@@ -805,7 +805,7 @@ async fn a_broker_that_dies_and_comes_back_costs_nothing() {
     // Whoever is told to stop in the middle of a transaction does not wait for brokers that are away.
     instance.stop();
     let setting = Setting { kafka: &kafka, double: &double, group: "h", topic: "events" };
-    let point = [("CALLSCOPE_STOP_POINT", "in-transaction:2")];
+    let point = [("CALLSCOPE_STOP_POINT", "in-transaction:1")];
     let instance = setting.start_with(&folder.path().join("a"), "a", &point);
     tokio::task::block_in_place(|| is_stopped(&instance));
     kafka.kill(0);
