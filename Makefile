@@ -36,7 +36,10 @@ crash: ## kill -9 under load, over and over, until it fails or is stopped
 	while $(CARGO) test --locked --test crash; do :; done
 
 chaos: ## A group on Kafka, killed, stopped and started: SEEDS=10 EVENTS=200000 SEED=1
-	SEEDS=$(or $(SEEDS),10) EVENTS=$(or $(EVENTS),200000) SEED=$(or $(SEED),1) $(CARGO) test --release --locked --test kafka whatever -- --nocapture
+	for seed in $$(seq $(or $(SEED),1) $$(($(or $(SEED),1) + $(or $(SEEDS),10) - 1))); do \
+	  echo "seed $$seed" && SEEDS=1 EVENTS=$(or $(EVENTS),200000) SEED=$$seed \
+	    $(CARGO) test --release --locked --test kafka whatever -- --nocapture || exit 1; \
+	done
 
 bench: ## Measure; prints one table
 	$(CARGO) bench --locked --bench table

@@ -33,12 +33,13 @@ pub struct Live {
     /// The same totals by source and cluster, for the gauges. Of each source at most [`CLUSTERS_MAX`] clusters and the rest.
     #[serde(skip)]
     pub shares: Vec<Share>,
-    /// All open sessions of the lane, for comparing it with other lanes; none once pictures are merged.
+    /// All open sessions of the lane, and those that are kept and have a name of their own, for comparing it with other lanes; none
+    /// once pictures are merged.
     #[serde(skip)]
     pub open: Vec<Open>,
 }
 
-/// An open session by which nothing can be told but that it is the same one.
+/// A session by which nothing can be told but that it is the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
     /// [`SessionName::hash64`](crate::sessions::state::SessionName::hash64).

@@ -403,7 +403,8 @@ async fn a_replay_of_a_part_ends_nothing_that_is_open_and_counts_nothing() {
     kafka.topic("events", 4).await;
     let folder = tempfile::tempdir().unwrap();
     let now = chrono::Utc::now().timestamp_millis();
-    let hours = |count: i64| now - count * 3_600_000;
+    // Ten minutes before a full hour, at which is counted.
+    let hours = |count: i64| now - now % 3_600_000 - 600_000 - (count - 1) * 3_600_000;
     // The first has fallen silent, the second goes on, the third is over.
     let sessions = [(1, hours(72), 2), (2, hours(1), 2), (3, hours(2), 4)];
     let events: Vec<String> = sessions
@@ -856,6 +857,41 @@ async fn an_owner_that_was_stalled_saves_nothing_when_it_wakes() {
     other.stop();
 }
 
+/// The store takes none of the events of [`load`].
+fn is_away(double: &Double) {
+    let indices: Vec<String> = (1..=12)
+        .flat_map(|month| [2023, 2024].map(|year| format!("openvidu-events-{year}.{month:02}")))
+        .collect();
+    let indices: Vec<&str> = indices.iter().map(String::as_str).collect();
+    double.ill(&indices, 503, "unavailable_shards_exception", "away");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_was_paused_is_read_on_by_whoever_gets_it_again() {
+    let kafka = Kafka::start("paused", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 4).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(18, 20_000);
+    is_away(&double);
+    let small = [("CALLSCOPE__KAFKA__QUEUE_BYTES", "1000000")];
+    let instance = setting.start_with(&folder.path().join("a"), "a", &small);
+    holds(&instance);
+    kafka.produce("events", &events);
+    instance.wait_for("/readyz", "the sink is away").await;
+    // Of a paused partition the end is asked for.
+    instance.wait_for("/metrics", "callscope_kafka_lag{").await;
+    let other = setting.start_with(&folder.path().join("b"), "b", &small);
+    holds(&other);
+    tokio::task::block_in_place(|| other.stop());
+    instance.wait_for("/readyz", "\"held\":[0,1,2,3]").await;
+    double.ill(&[], 0, "", "");
+    setting.is_settled(&instance).await;
+    assert_same(&setting.documents(), &imported(&events));
+    instance.stop();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_away_costs_no_membership_and_no_memory() {
     let kafka = Kafka::start("away", 1);
@@ -864,11 +900,7 @@ async fn a_store_that_is_away_costs_no_membership_and_no_memory() {
     kafka.topic("events", 4).await;
     let folder = tempfile::tempdir().unwrap();
     let events = load(7, 20_000);
-    let indices: Vec<String> = (1..=12)
-        .flat_map(|month| [2023, 2024].map(|year| format!("openvidu-events-{year}.{month:02}")))
-        .collect();
-    let indices: Vec<&str> = indices.iter().map(String::as_str).collect();
-    double.ill(&indices, 503, "unavailable_shards_exception", "away");
+    is_away(&double);
     let small = [("CALLSCOPE__KAFKA__QUEUE_BYTES", "1000000")];
     let instance = setting.start_with(&folder.path().join("a"), "a", &small);
     holds(&instance);
@@ -1118,6 +1150,46 @@ async fn every_instance_shows_what_is_open_anywhere_and_one_counts_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_brokers_delete_too_early_are_counted_and_marks_are_none() {
+    let kafka = Kafka::start("deleted", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let events = load(19, 300);
+    let (read, rest) = events.split_at(100);
+    let (deleted, last) = rest.split_at(150);
+    kafka.produce("events", read);
+    let instance = setting.start(&folder.path().join("a"), "a");
+    setting.is_settled(&instance).await;
+    instance.stop();
+    kafka.produce("events", deleted);
+    kafka.delete_before("events", 0, i64::try_from(read.len() + deleted.len()).unwrap()).await;
+    // The mark of its transaction is the last thing in the partition.
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("transactional.id", "other")
+        .create()
+        .unwrap();
+    producer.init_transactions(Duration::from_secs(60)).unwrap();
+    producer.begin_transaction().unwrap();
+    for event in last {
+        let record = BaseRecord::<str, str>::to("events").key("s").payload(event);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.commit_transaction(Duration::from_secs(60)).unwrap();
+    let instance = setting.start(&folder.path().join("a"), "a");
+    let missed = format!("callscope_kafka_missed_total {}\n", deleted.len());
+    instance.wait_for("/metrics", &missed).await;
+    instance
+        .wait_for("/metrics", "callscope_kafka_lag{topic=\"events\",partition=\"0\"} 0\n")
+        .await;
+    assert!(instance.told.lock().unwrap().contains("RECORDS WERE DELETED"));
+    assert_same(&setting.documents(), &imported(&[read, last].concat()));
+    instance.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_with_wrong_keys_are_taken_over_by_session() {
     let kafka = Kafka::start("rekey", 1);
     let double = Double::start().await;
@@ -1259,7 +1331,11 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
     kafka.delete("five").await;
     kafka.topic("five", 5).await;
     let told = refused("five", "k");
-    assert!(told.contains("ends at offset 0") && told.contains("kafka.group"), "{told}");
+    assert!(told.contains("made anew") && told.contains("kafka.group"), "{told}");
+    // However long it is by now.
+    kafka.produce("five", &load(12, 900));
+    let told = refused("five", "k");
+    assert!(told.contains("made anew") && told.contains("kafka.group"), "{told}");
 
     // Offsets whose state somebody has deleted.
     let setting = Setting { kafka: &kafka, double: &double, group: "i", topic: "six" };
@@ -1383,6 +1459,8 @@ async fn who_cannot_go_on_ends_and_says_why() {
     let second = setting.start(&folder.path().join("b"), "same");
     let told = tokio::task::block_in_place(|| first.ended_with(3));
     assert!(told.contains("kafka.instance_id"), "{told}");
+    // Whoever is left is ready, though no record comes.
+    second.wait_for("/readyz", "\"ready\":true").await;
     kafka.produce("events", &load(13, 300));
     setting.is_settled(&second).await;
     second.stop();

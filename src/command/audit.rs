@@ -114,7 +114,7 @@ fn offsets(
     if records != passed {
         gaps.push(format!(
             "partition {partition}: {passed} offsets were passed and {records} records have an outcome; the others were deleted before \
-             the group began (retention, compaction), or are markers of other producers' transactions"
+             they were read (retention, compaction; see callscope_kafka_missed_total), or are markers of other producers' transactions"
         ));
     }
     Ok(())

@@ -6,6 +6,7 @@
 //! `kafka.drain_after`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -69,6 +70,8 @@ struct Queues {
     lanes: BTreeMap<i32, Queue>,
     /// The end of each partition as last told, by topic and partition.
     ends: HashMap<Input, i64>,
+    /// Behind the last record of each that was read.
+    read: HashMap<Input, u64>,
     /// How far each is dealt with, and that is saved.
     dealt: HashMap<Input, u64>,
 }
@@ -90,9 +93,17 @@ impl ClientContext for Context {
             for partition in topic.partitions.values().filter(|known| known.ls_offset >= 0) {
                 // Of a paused one it is the end of long ago.
                 let is_paused = |queue: &Queue| queue.is_paused;
-                if !lock(&self.0.queues).lanes.get(&partition.partition).is_some_and(is_paused) {
-                    self.0.ends_at(name, partition.partition, partition.ls_offset);
+                if lock(&self.0.queues).lanes.get(&partition.partition).is_some_and(is_paused) {
+                    continue;
                 }
+                let is_read = partition.next_offset >= partition.ls_offset;
+                let end = if is_read && partition.fetchq_cnt == 0 {
+                    // What stands behind the last record are marks of its producer's transactions.
+                    self.0.read_up_to(name, partition.partition)
+                } else {
+                    partition.ls_offset
+                };
+                self.0.ends_at(name, partition.partition, end);
             }
         }
     }
@@ -130,8 +141,12 @@ impl Shared {
         {
             let mut queues = lock(&self.queues);
             queues.epoch = epoch;
-            queues.lanes = partitions.iter().map(|lane| (*lane, Queue::default())).collect();
+            // One that was held and paused before is so still: librdkafka keeps that.
+            let queue = || Queue { is_paused: true, ..Queue::default() };
+            queues.lanes = partitions.iter().map(|lane| (*lane, queue())).collect();
         }
+        // Whatever kept it from that is over.
+        self.listener.tell(None);
         self.listener.board.trouble(Part::Joining, None);
         tracing::info!(epoch, partitions = ?partitions, "partitions assigned");
         self.assignment.send_replace(Assignment { epoch, partitions, until: None });
@@ -168,11 +183,20 @@ impl Shared {
             let mut queues = lock(&self.queues);
             queues.lanes.clear();
             queues.ends.clear();
+            queues.read.clear();
             queues.dealt.clear();
             self.listener.board.metrics.kafka.forget_partitions();
         }
         let none = Assignment { epoch: epoch + 1, ..Assignment::default() };
         self.assignment.send_replace(none);
+    }
+
+    /// Behind the last record of a partition that was read, now or by whoever has saved its state.
+    fn read_up_to(&self, topic: &str, partition: i32) -> i64 {
+        let queues = lock(&self.queues);
+        let input = input(topic, partition);
+        let dealt = queues.dealt.get(&input).max(queues.read.get(&input)).copied();
+        i64::try_from(dealt.unwrap_or(0)).unwrap_or(i64::MAX)
     }
 
     /// Notes the end of a partition, and tells the lag: from here, because the worker may be waiting for the sink.
@@ -321,19 +345,19 @@ impl Intake {
         lock(&self.shared.queues).dealt.insert(input, next);
     }
 
-    /// The end of a partition, open transactions left out.
+    /// The first offset of a partition and its end, open transactions left out.
     ///
     /// # Errors
     ///
     /// If the brokers do not answer.
-    pub(super) fn end(&self, topic: &str, partition: i32) -> Result<u64, KafkaError> {
+    pub(super) fn bounds(&self, topic: &str, partition: i32) -> Result<Range<u64>, KafkaError> {
         let told = self.consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN);
-        let (_, end) = told.map_err(|error| {
+        let (first, end) = told.map_err(|error| {
             KafkaError::away(format!(
-                "cannot read the end of partition {partition} of {topic}: {error}"
+                "cannot read the bounds of partition {partition} of {topic}: {error}"
             ))
         })?;
-        Ok(u64::try_from(end).unwrap_or(0))
+        Ok(u64::try_from(first).unwrap_or(0)..u64::try_from(end).unwrap_or(0))
     }
 
     /// Offsets that the group has committed for `partitions` of all topics.
@@ -463,6 +487,11 @@ impl Reading {
         let is_full = {
             let mut queues = lock(&self.shared.queues);
             let bound = self.queue_bytes / queues.lanes.len().max(1);
+            if !queues.lanes.contains_key(&partition) {
+                return;
+            }
+            let (Item::Record(record) | Item::Damaged(record, _) | Item::Noise(record)) = &item;
+            queues.read.insert(record.position.input.clone(), record.next_offset);
             let Some(queue) = queues.lanes.get_mut(&partition) else { return };
             queue.items.push_back(item);
             queue.bytes += bytes;

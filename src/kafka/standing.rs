@@ -172,6 +172,15 @@ impl Listener {
                 "{code}: see kafka.username and .password; the account needs Read on the topics and on the group; see {}",
                 self.topics
             ))),
+            Some(Code::InvalidSessionTimeout) => self.tell(Some(
+                "the brokers refuse kafka.session_timeout; see their group.min.session.timeout.ms and group.max.session.timeout.ms"
+                    .to_owned(),
+            )),
+            Some(code @ (Code::InconsistentGroupProtocol | Code::GroupMaxSizeReached)) => {
+                self.tell(Some(format!(
+                    "{code}: somebody else is in the group; let kafka.group be a name that only callscope uses"
+                )));
+            }
             Some(code @ (Code::UnknownTopicOrPartition | Code::UnknownTopic)) => {
                 self.tell(Some(format!("{code}: see {}", self.topics)));
             }

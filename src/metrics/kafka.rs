@@ -31,6 +31,8 @@ pub struct KafkaMetrics {
     transactions: Family<ByOutcome, Counter>,
     /// `kafka_forwarded_total`: records that went from this machine's inputs to the topic.
     pub forwarded: Counter,
+    /// `kafka_missed_total`: records that the brokers deleted before they were read.
+    pub missed: Counter,
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where metrics are declared")]
@@ -44,9 +46,18 @@ impl KafkaMetrics {
             restore_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
             transactions: Family::default(),
             forwarded: Counter::default(),
+            missed: Counter::default(),
         };
-        let Self { lag, held, restoring, restored, restore_seconds, transactions, forwarded } =
-            &metrics;
+        let Self {
+            lag,
+            held,
+            restoring,
+            restored,
+            restore_seconds,
+            transactions,
+            forwarded,
+            missed,
+        } = &metrics;
         registry.register("kafka_lag", "Records of a partition not yet dealt with", lag.clone());
         registry.register("kafka_partitions_held", "Partitions held", held.clone());
         registry.register(
@@ -62,6 +73,11 @@ impl KafkaMetrics {
         );
         registry.register("kafka_transactions", "Transactions by outcome", transactions.clone());
         registry.register("kafka_forwarded", "Records forwarded to the topic", forwarded.clone());
+        registry.register(
+            "kafka_missed",
+            "Records that the brokers deleted before they were read",
+            missed.clone(),
+        );
         metrics
     }
 

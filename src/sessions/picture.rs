@@ -13,6 +13,15 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
     let mut live = Live { at: clock, ..Live::default() };
     let mut open: Vec<(i64, &SessionKey, &Session)> = Vec::new();
     for (key, session) in &sessions.open {
+        let name = |since| Open {
+            hash: key.name().hash64(),
+            since,
+            session_id: session.head.session_id.clone(),
+        };
+        // A name of its own is in no other lane, whatever of the session is here.
+        if key.unique {
+            live.open.push(name(None));
+        }
         if key.unique && session.ends() > 0 || !session.is_real() {
             continue;
         }
@@ -26,11 +35,9 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
         let told = sources.filter(|(place, _)| current.told_by.has(*place));
         let source = told.map(|(_, (name, _))| name.as_ref()).min().unwrap_or_default();
         live.count(source, &key.cluster_id, count(current));
-        live.open.push(Open {
-            hash: key.name().hash64(),
-            since: (!key.unique).then(|| began(current)),
-            session_id: session.head.session_id.clone(),
-        });
+        if !key.unique {
+            live.open.push(name(Some(began(current))));
+        }
         open.push((current.newest, key, session));
     }
     open.sort_by_key(|(newest, key, _)| (std::cmp::Reverse(*newest), *key));

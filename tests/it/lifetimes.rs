@@ -229,12 +229,14 @@ fn all_that_is_open_can_be_compared_though_not_all_is_shown() {
     }
     served.cycle(&ended("ended", START).lines());
     let live = served.lane.as_ref().unwrap().folder.sessions.live(START + HOUR);
-    assert_eq!((live.sessions.len(), live.open.len(), live.totals.sessions), (500, 600, 600));
+    // What has ended and has a name of its own is compared for as long as it is kept: its end may be all that came here.
+    assert_eq!((live.sessions.len(), live.open.len(), live.totals.sessions), (500, 601, 600));
     let hashes: BTreeSet<u64> = live.open.iter().map(|open| open.hash).collect();
-    assert_eq!(hashes.len(), 600);
+    assert_eq!(hashes.len(), 601);
     let used_again = live.open.iter().filter(|open| open.since == Some(START));
     assert_eq!(used_again.count(), 300);
-    assert!(live.open.iter().all(|open| open.session_id.starts_with('s')));
+    let names: BTreeSet<&str> = live.open.iter().map(|open| &*open.session_id).collect();
+    assert!(names.contains("ended") && names.contains("s599"));
 }
 
 #[test]

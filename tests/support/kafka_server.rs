@@ -251,6 +251,16 @@ impl Kafka {
         assert!(made.iter().all(Result::is_ok), "{made:?}");
     }
 
+    /// Deletes the records of a partition that stand before `offset`.
+    pub async fn delete_before(&self, topic: &str, partition: i32, offset: i64) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+        let mut before = TopicPartitionList::new();
+        before.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        let deleted = admin.delete_records(&before, &options).await.unwrap();
+        assert!(deleted.elements().iter().all(|element| element.error().is_ok()), "{deleted:?}");
+    }
+
     /// Deletes a topic, and waits until it is gone.
     pub async fn delete(&self, name: &str) {
         let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();

@@ -64,6 +64,8 @@ impl<S: Sink + Send + Sync> Group<S> {
                 continue;
             }
             let items = unread(lane, items);
+            let missed = missed(intake, &self.config.kafka.topics, *partition, lane, &items);
+            self.outlet.metrics.kafka.missed.inc_by(missed);
             lane.behind = behind(intake, &self.config.kafka.topics, *partition, lane, &items);
             work.push((*partition, lane, items));
         }
@@ -215,6 +217,46 @@ fn unread<S>(lane: &Lane<S>, mut items: Vec<Item>) -> Vec<Item> {
         record.position.offset >= lane.progress.positions.next(&record.position.input)
     });
     items
+}
+
+/// Records that the brokers have deleted before they were read. A step of one offset is the mark of a transaction, and asked
+/// is only where it is more.
+fn missed<S>(
+    intake: &Intake,
+    topics: &[String],
+    partition: i32,
+    lane: &Lane<S>,
+    items: &[Item],
+) -> u64 {
+    let mut missed = 0;
+    for topic in topics {
+        let known = input(topic, partition);
+        let next = lane.progress.positions.next(&known);
+        let found = items.iter().find_map(|item| {
+            let (Item::Record(record) | Item::Damaged(record, _) | Item::Noise(record)) = item;
+            (record.position.input == known).then_some(record.position.offset)
+        });
+        let Some(found) = found.filter(|found| next > 0 && *found > next + 1) else { continue };
+        let first = match intake.bounds(topic, partition) {
+            Ok(bounds) => bounds.start.min(found),
+            Err(error) => {
+                tracing::warn!(error = %error, topic, partition, "not known whether records were deleted");
+                continue;
+            }
+        };
+        if first > next {
+            missed += first - next;
+            tracing::error!(
+                topic,
+                partition,
+                from = next,
+                to = first,
+                "RECORDS WERE DELETED by the brokers before they were read: let the topic keep them for longer (retention.ms, \
+                 retention.bytes); `callscope import --to kafka` of the CDR files of that time brings the events back"
+            );
+        }
+    }
+    missed
 }
 
 /// Inputs that have more to read than `items`.

@@ -75,6 +75,7 @@ impl<S: Sink + Send + Sync> Group<S> {
         tracing::info!(partitions = ?held, restored, seconds, "state of the partitions is here");
         self.board.change(|standing| {
             standing.restoring.clear();
+            standing.restored = restored;
             standing.held = held;
         });
         Ok(())
@@ -92,8 +93,18 @@ impl<S: Sink + Send + Sync> Group<S> {
     ) -> Result<(), KafkaError> {
         for topic in &self.config.kafka.topics {
             let committed = committed.get(&(topic.clone(), partition)).copied().flatten();
-            let committed = committed.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0);
             let known = restored.progress.positions.next(&input(topic, partition));
+            if known > 0 && committed.is_none() {
+                return Err(KafkaError::refused(format!(
+                    "the brokers know no offset of group {} in partition {partition} of {topic}, and its state in topic {} has dealt \
+                     with it up to {known}: the topic was deleted and made anew, or no instance ran for longer than brokers keep \
+                     offsets (offsets.retention.minutes); stop all instances, and start them with another kafka.group, which \
+                     reads what is there and writes the same documents",
+                    self.config.kafka.group,
+                    self.config.kafka.state_topic()
+                )));
+            }
+            let committed = committed.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0);
             if committed > known {
                 return Err(KafkaError::refused(format!(
                     "group {} has dealt with partition {partition} of {topic} up to offset {committed}, but its state in topic {} \
@@ -103,7 +114,7 @@ impl<S: Sink + Send + Sync> Group<S> {
                     self.config.kafka.state_topic()
                 )));
             }
-            let end = if known > 0 { intake.end(topic, partition)? } else { 0 };
+            let end = if known > 0 { intake.bounds(topic, partition)?.end } else { 0 };
             if known > end {
                 return Err(KafkaError::refused(format!(
                     "partition {partition} of {topic} ends at offset {end}, and group {} has dealt with it up to {known}: the topic \
