@@ -1203,6 +1203,8 @@ async fn records_with_wrong_keys_are_taken_over_by_session() {
     for event in &events {
         producer.send(BaseRecord::<(), str>::to("unkeyed").payload(event)).unwrap();
     }
+    // Nothing at all is no event, and becomes a letter.
+    producer.send(BaseRecord::<(), ()>::to("unkeyed").partition(0)).unwrap();
     producer.flush(Duration::from_secs(60)).unwrap();
     let from = [("CALLSCOPE__KAFKA__REKEY_FROM", "unkeyed")];
     let instance = setting.start_with(&folder.path().join("a"), "a", &from);
@@ -1213,6 +1215,10 @@ async fn records_with_wrong_keys_are_taken_over_by_session() {
     setting.is_settled(&instance).await;
     assert_same(&setting.documents(), &imported(&events));
     assert!(instance.get("/readyz").await.contains("\"ready\":true"));
+    let mut command = setting.command(&folder.path().join("b"), "");
+    let listed = command.args(["dead-letters", "list"]).output().unwrap();
+    let told = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(told.starts_with("record/kafka/unkeyed/0@") && told.lines().count() == 1, "{told}");
     instance.stop();
 }
 

@@ -20,9 +20,11 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaErrorCode;
 
 use super::topics::ANSWER_WITHIN;
-use super::{KafkaError, Reader, client, reader, unusable};
+use super::transaction::RECORD_BYTES_MAX;
+use super::{KafkaError, Reader, client, reader};
 use crate::config::KafkaConfig;
 use crate::dead_letters::{Content, DeadLetter};
 
@@ -229,42 +231,74 @@ impl Letters {
         if known.is_empty() {
             return Ok(0);
         }
-        let away = |failed: usize, error: &ClientError| {
+        let tombstones = known.iter().map(|key| (key.as_bytes(), None, None));
+        send(&self.config, tombstones).map_err(|(failed, error)| {
             KafkaError::away(format!(
                 "{failed} of {} dead letters could not be removed from topic {}: {error}; see that the brokers answer, that the \
                  account has Write on the topic, and try again",
                 known.len(),
                 self.topic
             ))
-        };
-        let producer: BaseProducer<Deliveries> = client(&self.config)
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", ANSWER_WITHIN.as_millis().to_string())
-            .create_with_context(Deliveries::default())
-            .map_err(|error| unusable(&error))?;
-        for (sent, key) in known.iter().enumerate() {
-            let mut tombstone = BaseRecord::<[u8], [u8]>::to(&self.topic).key(key.as_bytes());
-            while let Err((error, again)) = producer.send(tombstone) {
-                if error.rdkafka_error_code() != Some(rdkafka::types::RDKafkaErrorCode::QueueFull) {
-                    return Err(away(known.len() - sent, &error));
-                }
-                tombstone = again;
-                producer.poll(Duration::from_millis(10));
-            }
-        }
-        let flushed = producer.flush(ANSWER_WITHIN * 2);
-        flushed
-            .map_err(|error| away(producer.in_flight_count().unsigned_abs() as usize, &error))?;
-        let failed = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((count, error)) = &*failed {
-            return Err(away(*count, error));
-        }
+        })?;
         let count = known.len();
         for key in keys {
             self.letters.remove(key);
         }
         Ok(count)
     }
+}
+
+/// Writes letters outside of a transaction.
+///
+/// # Errors
+///
+/// If the brokers do not acknowledge; some may be written then, and writing them again changes nothing.
+pub(super) fn put(config: &KafkaConfig, letters: &[DeadLetter]) -> Result<(), KafkaError> {
+    let encoded: Vec<_> = letters.iter().map(encode).collect();
+    let records = encoded.iter().map(|(key, value, headers)| {
+        (key.as_slice(), Some(value.as_slice()), Some(headers.clone()))
+    });
+    send(config, records).map_err(|(failed, error)| {
+        KafkaError::away(format!(
+            "{failed} of {} dead letters could not be written to topic {}: {error}; see that the brokers answer, and that the \
+             account has Write on the topic",
+            letters.len(),
+            config.dead_letters_topic()
+        ))
+    })
+}
+
+/// Key, value or tombstone, and headers.
+type Sent<'a> = (&'a [u8], Option<&'a [u8]>, Option<OwnedHeaders>);
+
+/// Sends records to the topic until each is acknowledged, or says how many are not, and why the first is not.
+fn send<'a>(
+    config: &KafkaConfig,
+    records: impl ExactSizeIterator<Item = Sent<'a>>,
+) -> Result<(), (usize, ClientError)> {
+    let (topic, count) = (config.dead_letters_topic(), records.len());
+    let producer: BaseProducer<Deliveries> = client(config)
+        .set("enable.idempotence", "true")
+        .set("message.max.bytes", RECORD_BYTES_MAX.to_string())
+        .set("message.timeout.ms", ANSWER_WITHIN.as_millis().to_string())
+        .create_with_context(Deliveries::default())
+        .map_err(|error| (count, error))?;
+    for (sent, (key, value, headers)) in records.enumerate() {
+        let mut record = BaseRecord::<[u8], [u8]>::to(&topic).key(key);
+        (record.payload, record.headers) = (value, headers);
+        while let Err((error, again)) = producer.send(record) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err((count - sent, error));
+            }
+            record = again;
+            producer.poll(Duration::from_millis(10));
+        }
+    }
+    producer
+        .flush(ANSWER_WITHIN * 2)
+        .map_err(|error| (producer.in_flight_count().unsigned_abs() as usize, error))?;
+    let failed = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner);
+    failed.clone().map_or(Ok(()), Err)
 }
 
 /// How many deliveries failed, and why the first did.

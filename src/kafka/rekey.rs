@@ -1,7 +1,7 @@
 //! Topics whose records are keyed by something else, or by nothing: their records go to the first topic, keyed by session.
 //!
 //! Read by a group of its own, produced, and only then committed: at least once, which is enough, since the fold takes a record
-//! that comes twice for what it is.
+//! that comes twice for what it is. What cannot be taken over is a dead letter of the group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,10 +17,12 @@ use rdkafka::topic_partition_list::Offset;
 use tokio_util::sync::CancellationToken;
 
 use super::forward::Sender;
+use super::letters;
 use super::message::Items;
 use super::standing::{Board, Listener, Part};
 use super::{FETCH_AGAIN_MS, KafkaError, client, unusable};
 use crate::config::{Config, KafkaConfig};
+use crate::dead_letters::DeadLetter;
 use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
 use crate::lane::{Item, LaneError};
 use crate::record::Record;
@@ -109,15 +111,18 @@ impl Rekeyer {
     fn once(&mut self) -> Result<(), LaneError> {
         let consumer = self.join()?;
         while !self.stop.is_cancelled() {
-            let (records, offsets) = self.gather(&consumer)?;
+            let (records, mut letters, offsets) = self.gather(&consumer)?;
             if offsets.is_empty() {
                 continue;
             }
             for (place, reason) in self.sender.send(&records)? {
-                if let Some(record) = records.get(place) {
-                    // It stays where it is.
-                    tracing::warn!(position = %record.position, reason, "not taken over");
-                }
+                letters.extend(records.get(place).map(|record| letter(record, reason)));
+            }
+            if !letters.is_empty()
+                && let Err(error) = letters::put(&self.config, &letters)
+            {
+                self.listener.tell(Some(error.to_string()));
+                return Err(error.into());
             }
             self.commit(&consumer, &offsets);
         }
@@ -153,7 +158,7 @@ impl Rekeyer {
     /// What there is, and the offsets to go on from.
     fn gather(&mut self, consumer: &Member) -> Result<Gathered, KafkaError> {
         let (begun, mut bytes) = (Instant::now(), 0);
-        let (mut records, mut offsets) = (Vec::new(), BTreeMap::new());
+        let (mut records, mut letters, mut offsets) = (Vec::new(), Vec::new(), BTreeMap::new());
         while records.len() < RECORDS_MAX
             && bytes < BYTES_MAX
             && begun.elapsed() < GATHER
@@ -168,7 +173,7 @@ impl Rekeyer {
                     match self.items.item(&message) {
                         Item::Record(record) => records.push(record),
                         Item::Damaged(record, reason) => {
-                            tracing::warn!(position = %record.position, reason, "not taken over");
+                            letters.push(letter(&record, reason.to_owned()));
                         }
                         Item::Noise(_) => {}
                     }
@@ -179,7 +184,7 @@ impl Rekeyer {
                 Some(Err(error)) => self.listener.look_at(&error),
             }
         }
-        Ok((records, offsets))
+        Ok((records, letters, offsets))
     }
 
     /// What cannot be committed is taken over again.
@@ -199,8 +204,15 @@ impl Rekeyer {
     }
 }
 
-/// Records, and by topic and partition the offsets to go on from.
-type Gathered = (Vec<Record>, BTreeMap<(String, i32), i64>);
+/// What is not taken over.
+fn letter(record: &Record, reason: String) -> DeadLetter {
+    let letter = DeadLetter::record(record, reason, chrono::Utc::now().timestamp_millis());
+    tracing::warn!(key = %letter.key(), reason = %letter.reason, is_kept = true, "dead letter");
+    letter
+}
+
+/// Records, what is no event, and by topic and partition the offsets to go on from.
+type Gathered = (Vec<Record>, Vec<DeadLetter>, BTreeMap<(String, i32), i64>);
 
 #[cfg(test)]
 mod tests {
