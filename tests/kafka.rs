@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use base64::Engine;
 use callscope::simulate::rng::Rng;
 use callscope::simulate::send::Sender;
 use callscope::simulate::session;
@@ -1077,6 +1078,40 @@ async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
     assert_eq!(again.lines().count(), 3, "{again}");
     assert!(!again.contains(&format!("{garbage}\t")) && again.contains(&cut), "{again}");
     instance.stop();
+}
+
+/// It is a letter of that machine, and keeps no other from being tried again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_kafka_does_not_take_of_a_webhook_stays_on_the_machine() {
+    let kafka = Kafka::start("stays", 1);
+    let double = Double::start().await;
+    let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
+    kafka.topic("events", 1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let instance = setting.start(folder.path(), "a");
+    // What cannot be compressed.
+    let mut rng = Rng::new(8);
+    let bytes = std::iter::repeat_with(|| rng.number().to_le_bytes()).flatten().take(1_000_000);
+    let data = base64::engine::general_purpose::STANDARD.encode(bytes.collect::<Vec<u8>>());
+    let event = json!({"event":"signalSent","sessionId":"s","timestamp":1,"from":"x","type":"x","data":data});
+    let mut sender = Sender::new(instance.address, "/webhook");
+    sender.send(&event.to_string()).await.unwrap();
+    sender.send("garbage").await.unwrap();
+    instance.wait_for("/metrics", "callscope_dead_letters 1\n").await;
+    instance.wait_for("/metrics", "callscope_records_total{outcome=\"dead\"} 1\n").await;
+    let run = |arguments: &[&str], code: i32| {
+        let mut command = setting.command(folder.path(), "");
+        let output = command.arg("dead-letters").args(arguments).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+        (String::from_utf8(output.stdout).unwrap(), told)
+    };
+    let (listed, warned) = run(&["list"], 0);
+    assert!(listed.lines().count() == 1 && warned.contains("letters of this machine"), "{listed}");
+    tokio::task::block_in_place(|| instance.stop());
+    assert_eq!(run(&["list"], 0).0.lines().count(), 2);
+    let (tried, _) = run(&["retry", "--all"], 5);
+    assert!(tried.contains("1 tried again, 1 refused"), "{tried}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::kept::report;
-use super::{AnySink, kafka_failure, open_sink, print, sink_failure, stop_on_signal, wall};
+use super::{AnySink, kafka_failure, open_sink, print, sink_failure, stop_on_signal, tell, wall};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{DeadLettersCommand, ExitCode, Failure};
 use crate::config::Config;
@@ -58,9 +58,19 @@ impl Letters {
         let lock = DataDirLock::acquire(&config.data_dir);
         if config.kafka.is_set() {
             let group = letters::Letters::read(&config.kafka).map_err(kafka_failure)?;
+            if !file.exists() {
+                return Ok(Self { own: None, group: Some(group), _lock: lock.ok() });
+            }
             // A `serve` that runs here is in nobody's way: it keeps only what Kafka does not take.
-            let lock = lock.ok();
-            let own = (lock.is_some() && file.exists()).then(open).transpose()?;
+            let (own, lock) = match lock {
+                Ok(lock) => (Some(open()?), Some(lock)),
+                Err(error) => {
+                    tell(&format!(
+                        "warning: letters of this machine alone, which Kafka did not take, are left out: {error}"
+                    ));
+                    (None, None)
+                }
+            };
             return Ok(Self { own, group: Some(group), _lock: lock });
         }
         let lock = lock.map_err(|error| {
@@ -282,8 +292,13 @@ impl Retry<'_> {
                     print(&format!("{key}: refused: {}", cut(&position, body.len(), size)))?;
                 }
                 (Content::Record { source, body, .. }, None) => {
-                    self.send(&source, body).await?;
-                    done.push(key);
+                    match self.send(&source, body).await? {
+                        None => done.push(key),
+                        Some(reason) => {
+                            self.refused += 1;
+                            print(&format!("{key}: refused again: {reason}"))?;
+                        }
+                    }
                 }
                 (Content::Document { id, version, index_time, elastic_type, json }, _) => {
                     keys.push(key);
@@ -314,8 +329,8 @@ impl Retry<'_> {
         Ok(())
     }
 
-    /// Sends a record again, as if it had just come.
-    async fn send(&mut self, source: &str, body: Vec<u8>) -> Result<(), Failure> {
+    /// Sends a record again, as if it had just come; gives why it was refused.
+    async fn send(&mut self, source: &str, body: Vec<u8>) -> Result<Option<String>, Failure> {
         let way = match self.way.take() {
             Some(way) => way,
             None => self.open()?,
@@ -324,7 +339,7 @@ impl Retry<'_> {
             Way::Journal(journal, _) => journal
                 .append(source, wall(), &body)
                 .await
-                .map(drop)
+                .map(|_| None)
                 .map_err(Failure::with(ExitCode::Internal)),
             Way::Kafka(sender) => {
                 let record = Record {
@@ -334,12 +349,7 @@ impl Retry<'_> {
                     payload: body.into(),
                 };
                 let sent = tokio::task::block_in_place(|| sender.send(&[record]));
-                match sent.map_err(sink_failure)?.pop() {
-                    None => Ok(()),
-                    Some((_, reason)) => {
-                        Err(Failure::new(ExitCode::DataRejected, anyhow::anyhow!(reason)))
-                    }
-                }
+                Ok(sent.map_err(sink_failure)?.pop().map(|(_, reason)| reason))
             }
         }
     }

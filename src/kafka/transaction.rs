@@ -211,6 +211,12 @@ impl Transactions {
             if let Err(reason) = self.abort(&until) {
                 break Err(reason);
             }
+            // A call can fail for a record that did not arrive, before that is told.
+            if let Some((topic, error)) = self.failed_delivery()
+                && let Case::NotSaved(reason @ NotSaved::TooLarge(_)) = judge_record(&topic, &error)
+            {
+                break Err(reason);
+            }
             if (until.is_over)() {
                 break Err(NotSaved::Over);
             }
@@ -268,6 +274,15 @@ impl Transactions {
                 Err((error, _)) => return Err(judge_record(sent.topic, &error)),
             }
         }
+    }
+
+    /// The first record that did not arrive, once nothing is under way any more.
+    fn failed_delivery(&self) -> Option<(String, ClientError)> {
+        let begun = Instant::now();
+        while self.producer.in_flight_count() > 0 && begun.elapsed() < CALL {
+            self.look_at_deliveries();
+        }
+        self.deliveries().take()
     }
 
     /// Waits for deliveries a little while.
