@@ -34,9 +34,10 @@ pub(super) async fn run(
             })
         });
         let others = read.await?.map_err(kafka_failure)?;
-        let ending = match is_whole {
-            true => Ending::Whole,
-            false => Ending::Part(replay.clock().max(others).min(wall())),
+        let ending = if is_whole {
+            Ending::Whole
+        } else {
+            Ending::Part(replay.clock().max(others).min(wall()))
         };
         replay.finish(ending).await?;
         Ok(None::<anyhow::Error>)

@@ -394,7 +394,7 @@ mod tests {
         let noise = |folder: &mut Folder| {
             let items = folder.follower().poll(&folder.positions, 100, 1 << 20);
             for item in &items {
-                let (Item::Record(record) | Item::Damaged(record, _) | Item::Noise(record)) = item;
+                let record = item.record();
                 folder.positions.advance(&record.position.input, record.next_offset);
             }
             items.iter().map(|item| matches!(item, Item::Noise(_))).collect::<Vec<_>>()

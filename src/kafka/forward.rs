@@ -275,7 +275,7 @@ impl Forwarder {
         let mut records = Vec::with_capacity(items.len());
         let mut dealt = Vec::with_capacity(items.len());
         for item in items {
-            let (Item::Record(known) | Item::Damaged(known, _) | Item::Noise(known)) = &item;
+            let known = item.record();
             dealt.push((known.position.input.clone(), known.next_offset));
             match item {
                 Item::Record(record) => records.push(record),

@@ -484,19 +484,16 @@ impl Reading {
         let partition = message.partition();
         let item = self.items.item(message);
         let bytes = size(&item);
+        let read = (item.record().position.input.clone(), item.record().next_offset);
         let is_full = {
             let mut queues = lock(&self.shared.queues);
             let bound = self.queue_bytes / queues.lanes.len().max(1);
-            if !queues.lanes.contains_key(&partition) {
-                return;
-            }
-            let (Item::Record(record) | Item::Damaged(record, _) | Item::Noise(record)) = &item;
-            queues.read.insert(record.position.input.clone(), record.next_offset);
             let Some(queue) = queues.lanes.get_mut(&partition) else { return };
             queue.items.push_back(item);
             queue.bytes += bytes;
             let is_full = queue.bytes > bound && !queue.is_paused;
             queue.is_paused |= is_full;
+            queues.read.insert(read.0, read.1);
             is_full
         };
         self.shared.filled.notify_one();
@@ -580,6 +577,5 @@ fn beyond(end: i64, next: u64) -> u64 {
 
 /// Bytes that an item takes while it waits, what is around it included.
 fn size(item: &Item) -> usize {
-    let (Item::Record(record) | Item::Damaged(record, _) | Item::Noise(record)) = item;
-    record.payload.len() + 128
+    item.record().payload.len() + 128
 }

@@ -53,6 +53,15 @@ pub enum Item {
     Noise(Record),
 }
 
+impl Item {
+    /// What was read, whatever it is.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        let (Self::Record(record) | Self::Damaged(record, _) | Self::Noise(record)) = self;
+        record
+    }
+}
+
 /// Everything that a lane owns.
 #[derive(Debug)]
 pub struct Lane<S> {

@@ -213,7 +213,7 @@ impl<S: Sink + Send + Sync> Group<S> {
 /// Items that were not dealt with before; what was read anew after a rebalance may be older than the state.
 fn unread<S>(lane: &Lane<S>, mut items: Vec<Item>) -> Vec<Item> {
     items.retain(|item| {
-        let (Item::Record(record) | Item::Damaged(record, _) | Item::Noise(record)) = item;
+        let record = item.record();
         record.position.offset >= lane.progress.positions.next(&record.position.input)
     });
     items
@@ -233,7 +233,7 @@ fn missed<S>(
         let known = input(topic, partition);
         let next = lane.progress.positions.next(&known);
         let found = items.iter().find_map(|item| {
-            let (Item::Record(record) | Item::Damaged(record, _) | Item::Noise(record)) = item;
+            let record = item.record();
             (record.position.input == known).then_some(record.position.offset)
         });
         let Some(found) = found.filter(|found| next > 0 && *found > next + 1) else { continue };
@@ -270,7 +270,7 @@ fn behind<S>(
     let inputs = topics.iter().map(|topic| input(topic, partition));
     let is_behind = |known: &Input| {
         let last = items.iter().rev().find_map(|item| {
-            let (Item::Record(record) | Item::Damaged(record, _) | Item::Noise(record)) = item;
+            let record = item.record();
             (record.position.input == *known).then_some(record.next_offset)
         });
         let next = last.unwrap_or_else(|| lane.progress.positions.next(known));
