@@ -109,10 +109,16 @@ impl Setting<'_> {
 
     /// Waits until the group has dealt with everything. `alive`: somebody who has to be there for that.
     async fn is_settled(&self, alive: &Instance) {
-        while self.kafka.lag(self.group, self.topic) > 0 {
+        self.has_read(self.group, self.topic, alive).await;
+    }
+
+    /// The same of a topic that another group reads.
+    async fn has_read(&self, group: &str, topic: &str, alive: &Instance) {
+        until(async || {
             alive.get("/healthz").await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            self.kafka.lag(group, topic) == 0
+        })
+        .await;
     }
 
     /// How `audit` ends, and what it tells.
@@ -185,9 +191,7 @@ impl Instance {
     }
 
     async fn wait_for(&self, path: &str, text: &str) {
-        while !self.get(path).await.contains(text) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until(async || self.get(path).await.contains(text)).await;
     }
 }
 
@@ -375,9 +379,10 @@ async fn sessions_open_on_one_machine_are_made_whole_in_the_group_as_it_says() {
     for event in before {
         sender.send(event).await.unwrap();
     }
-    while setting.documents().values().filter(|(version, _)| version.is_none()).count() < 1000 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || {
+        setting.documents().values().filter(|(version, _)| version.is_none()).count() >= 1000
+    })
+    .await;
     tokio::task::block_in_place(|| alone.stop());
 
     let instance = setting.start(folder.path(), "a");
@@ -469,9 +474,7 @@ async fn an_audit_beside_a_group_at_work_finds_the_gaps_that_are_there() {
             elsewhere.produce("events", part);
         }
     });
-    while double.documents().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || !double.documents().is_empty()).await;
     let mut seen = std::collections::BTreeSet::new();
     while seen.len() < 5 {
         let told = setting.is_accounted_for().await;
@@ -657,6 +660,13 @@ async fn dying_at_each_point_of_a_cycle_changes_nothing() {
     }
 }
 
+/// Waits until something is so, which nobody tells: it is looked again and again.
+async fn until(is_so: impl AsyncFn() -> bool) {
+    while !is_so().await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Waits until a process that has a point to stop at is stopped there.
 #[cfg(debug_assertions)]
 fn is_stopped(instance: &Instance) {
@@ -703,9 +713,7 @@ async fn who_takes_over_between_two_marks_of_a_commit_waits_for_the_second() {
     assert_eq!(kafka.committed(group, "g", ("events", partition)), None);
     kafka.kill(keeps);
     signal(&dying, "-CONT");
-    while kafka.committed(group, "g", ("events", partition)).is_none() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(async || kafka.committed(group, "g", ("events", partition)).is_some()).await;
     dying.kill();
     kafka.signal(transactions, "-STOP");
     kafka.run(keeps);
@@ -713,8 +721,9 @@ async fn who_takes_over_between_two_marks_of_a_commit_waits_for_the_second() {
     let setting = Setting { kafka: &kafka, double: &double, group: "g", topic: "events" };
     let next = setting.start(&folder.path().join(takes_over), takes_over);
     next.wait_for("/readyz", "\"restoring\":[0").await;
-    // Whoever did not wait would have gone on by now.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Whoever did not wait would not be there any more to say how far it is.
+    let is_reading = || next.told.lock().unwrap().contains("reading the state of the partitions");
+    until(async || is_reading()).await;
     assert!(next.get("/readyz").await.contains("\"restoring\":[0"));
     assert!(kafka.open("g-state").contains(&partition));
     // Nothing is held yet, so nothing has to be given back first.
@@ -748,9 +757,7 @@ async fn a_transaction_that_took_too_long_is_made_again() {
     let instance = setting.start_with(&folder.path().join("a"), "a", &settings);
     tokio::task::block_in_place(|| is_stopped(&instance));
     assert!(!kafka.open("g-state").is_empty());
-    while !kafka.open("g-state").is_empty() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(async || kafka.open("g-state").is_empty()).await;
     signal(&instance, "-CONT");
     setting.is_settled(&instance).await;
     assert_same(&setting.documents(), &imported(&events));
@@ -793,9 +800,7 @@ async fn a_broker_that_dies_and_comes_back_costs_nothing() {
     };
     for _ in 0..2 {
         let seen = double.documents().len();
-        while double.documents().len() < (seen + 200).min(events.len() / 2) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until(async || double.documents().len() >= (seen + 200).min(events.len() / 2)).await;
         kafka.kill(0);
         kafka.run(0);
         kafka.is_ready(1);
@@ -840,9 +845,7 @@ async fn an_owner_that_was_stalled_saves_nothing_when_it_wakes() {
     let stalled = setting.start(&folder.path().join("a"), "a");
     holds(&stalled);
     kafka.produce("events", first);
-    while double.documents().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || !double.documents().is_empty()).await;
     signal(&stalled, "-STOP");
     let other = setting.start(&folder.path().join("b"), "b");
     let (second, last) = rest.split_at(2000);
@@ -916,9 +919,7 @@ async fn a_store_that_is_away_costs_no_membership_and_no_memory() {
         let lines = page.lines().filter(|line| line.starts_with("callscope_kafka_lag{"));
         lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).sum::<usize>()
     };
-    while lag().await != events.len() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(async || lag().await == events.len()).await;
     let memory =
         std::fs::read_to_string(format!("/proc/{}/status", instance.process.id())).unwrap();
     let resident = memory.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
@@ -984,9 +985,7 @@ async fn a_store_that_is_away_for_a_day_closes_no_session() {
     double.ill(&[], 0, "", "");
     setting.is_settled(&instance).await;
     let tomorrow = (now + Duration::from_secs(90_000)).format("%Y-%m-%dT").to_string();
-    while !instance.told.lock().unwrap().contains(&tomorrow) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(async || instance.told.lock().unwrap().contains(&tomorrow)).await;
     // Sessions are looked through once a second; those that had fallen silent would be written.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let expected = imported(&[part(0, 1), part(1, 2)[..1].to_vec()].concat());
@@ -1153,9 +1152,7 @@ async fn every_instance_shows_what_is_open_anywhere_and_one_counts_it() {
             .map(|json| json["num_sessions"].as_i64().unwrap())
             .collect::<Vec<_>>()
     };
-    while counted().len() < 5 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until(async || counted().len() >= 5).await;
     assert!(counted().iter().all(|count| *count == 40), "{:?}", counted());
 
     // Records that are keyed by something else are noticed, also where sessions have no name that is used once.
@@ -1243,10 +1240,7 @@ async fn records_with_wrong_keys_are_taken_over_by_session() {
     producer.flush(Duration::from_secs(60)).unwrap();
     let from = [("CALLSCOPE__KAFKA__REKEY_FROM", "unkeyed")];
     let instance = setting.start_with(&folder.path().join("a"), "a", &from);
-    while kafka.lag("g-rekey", "unkeyed") > 0 {
-        instance.get("/healthz").await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    setting.has_read("g-rekey", "unkeyed", &instance).await;
     setting.is_settled(&instance).await;
     assert_same(&setting.documents(), &imported(&events));
     assert!(instance.get("/readyz").await.contains("\"ready\":true"));
@@ -1293,9 +1287,7 @@ async fn a_topic_that_grew_is_taken_over_as_the_message_says() {
     let running = setting.start(&folder.path().join("a"), "a");
     holds(&running);
     kafka.produce("grown", before);
-    while double.documents().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(async || !double.documents().is_empty()).await;
     kafka.grow("grown", 6).await;
     let (during, after) = rest.split_at(2000);
     kafka.produce("grown", during);
@@ -1311,10 +1303,7 @@ async fn a_topic_that_grew_is_taken_over_as_the_message_says() {
     let setting = Setting { kafka: &kafka, double: &double, group: "h", topic: "new" };
     let from = [("CALLSCOPE__KAFKA__REKEY_FROM", "grown")];
     let instance = setting.start_with(&folder.path().join("b"), "a", &from);
-    while kafka.lag("h-rekey", "grown") > 0 {
-        instance.get("/healthz").await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    setting.has_read("h-rekey", "grown", &instance).await;
     setting.is_settled(&instance).await;
     assert_same(&setting.documents(), &imported(&events));
     assert!(instance.get("/readyz").await.contains("\"ready\":true"));
