@@ -45,6 +45,7 @@ pub mod intake;
 pub mod key;
 pub mod letters;
 mod message;
+pub mod passed;
 pub mod range;
 pub mod rekey;
 pub mod standing;

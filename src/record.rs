@@ -62,6 +62,12 @@ impl Positions {
         self.0.get(input).copied().unwrap_or(0)
     }
 
+    /// Whether `input` was ever seen.
+    #[must_use]
+    pub fn knows(&self, input: &Input) -> bool {
+        self.0.contains_key(input)
+    }
+
     /// Notes that everything of `input` before `next_offset` is dealt with. Never moves back.
     pub fn advance(&mut self, input: &Input, next_offset: u64) {
         if let Some(offset) = self.0.get_mut(input) {

@@ -3,6 +3,8 @@
 //! The group may be at work meanwhile. What a state says lies between what was committed before and after it was read; letters and
 //! documents are looked at last, and there are at least as many of them as the state has counted.
 
+use std::collections::BTreeMap;
+
 use tokio_util::sync::CancellationToken;
 
 use super::{kafka_failure, print, tell};
@@ -10,6 +12,7 @@ use crate::checkpoint::{Progress, Tally};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
 use crate::kafka::letters::Letters;
+use crate::kafka::passed::Passed;
 use crate::kafka::{intake, range, state};
 use crate::sessions::Limits;
 use crate::sink::StatusSender;
@@ -27,14 +30,15 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, Failure> {
         partitions.dedup();
         let limits = Limits::new(&config.sessions);
         let lanes = state::progress(&config.kafka, &limits, &partitions)?;
-        let committed = Committed { before, after: range::places(config)? };
+        let after = range::places(config)?;
+        let committed = Committed { behind: range::behind(config, &after)?, before, after };
         Ok((committed, lanes, Letters::read(&config.kafka)?))
     })
     .map_err(kafka_failure)?;
     let mut gaps = Vec::new();
     let mut sum = Tally::default();
-    for (partition, progress) in &lanes {
-        offsets(*partition, progress, &committed, &mut gaps)?;
+    for (partition, (progress, passed)) in &lanes {
+        offsets(*partition, (progress, passed), &committed, &mut gaps)?;
         if !progress.tally.balances() {
             gaps.push(format!(
                 "partition {partition}: outcomes do not add up: {:?}",
@@ -52,7 +56,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, Failure> {
         sum.documents, sum.stored, sum.existed, sum.older, sum.refused
     ))?;
     print(&format!(
-        "dead letters: {} counted, {} in topic {}; the others were tried again or discarded",
+        "dead letters: {} counted, {} in topic {}; the others are of the same documents, were tried again, or were removed",
         sum.dead + sum.refused,
         letters.iter().count(),
         config.kafka.dead_letters_topic()
@@ -73,19 +77,21 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, Failure> {
 struct Committed {
     before: Vec<range::Place>,
     after: Vec<range::Place>,
+    behind: BTreeMap<(String, i32), u64>,
 }
 
 /// Every offset below the committed one is a record with an outcome.
 fn offsets(
     partition: i32,
-    progress: &Progress,
+    (progress, passed): (&Progress, &Passed),
     committed: &Committed,
     gaps: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let mut passed = 0;
+    let mut offsets = 0;
     for place in committed.after.iter().filter(|place| place.partition == partition) {
-        let next = progress.positions.next(&intake::input(&place.topic, partition));
-        passed += next;
+        let input = intake::input(&place.topic, partition);
+        let next = progress.positions.next(&input);
+        offsets += next.saturating_sub(passed.began.next(&input));
         let is_same = |known: &&range::Place| {
             known.topic == place.topic && known.partition == place.partition
         };
@@ -96,7 +102,7 @@ fn offsets(
             place.topic,
             place.first,
             place.end,
-            place.end.saturating_sub(after)
+            committed.behind.get(&(place.topic.clone(), partition)).copied().unwrap_or(0)
         ))?;
         if next < before || next > after {
             let told = if before == after {
@@ -110,18 +116,29 @@ fn offsets(
             ));
         }
     }
-    let records = progress.tally.records;
-    if records != passed {
+    let (records, Passed { missed, empty, .. }) = (progress.tally.records, passed);
+    if *empty > 0 {
+        print(&format!(
+            "partition {partition}: {empty} offsets held no record, as after transactions of producers"
+        ))?;
+    }
+    if *missed > 0 {
         gaps.push(format!(
-            "partition {partition}: {passed} offsets were passed and {records} records have an outcome; the others were deleted before \
-             they were read (retention, compaction; see callscope_kafka_missed_total), or are markers of other producers' transactions"
+            "partition {partition}: {missed} records were deleted by the brokers before they were read; `callscope import --to kafka` of \
+             the CDR files of that time brings the events back"
+        ));
+    }
+    if records + missed + empty != offsets {
+        gaps.push(format!(
+            "partition {partition}: {offsets} offsets were passed, {records} records have an outcome, {missed} were deleted before, and \
+             {empty} offsets held none"
         ));
     }
     Ok(())
 }
 
-/// Every record that is an event has its document. A copy has that of the first one, so there may be fewer; and a cycle that was
-/// repeated after a crash found its own.
+/// Every record that is an event has its document. Of those that were there before, nobody knows how many are the same: a copy has
+/// that of the first one, another group has written the same, and a cycle that was repeated after a crash found its own.
 async fn documents(config: &Config, sum: &Tally, gaps: &mut Vec<String>) -> Result<(), Failure> {
     let (stop, status) = (CancellationToken::new(), StatusSender::default());
     let sink = ElasticsearchSink::new(&config.elasticsearch, stop, status)
@@ -136,6 +153,13 @@ async fn documents(config: &Config, sum: &Tally, gaps: &mut Vec<String>) -> Resu
     let events = sum.folded + sum.duplicate + sum.passed + sum.late;
     let least = events.saturating_sub(sum.existed + sum.refused);
     print(&format!("raw documents: {count} in {index}, of {events} events"))?;
+    if sum.existed > 0 {
+        print(&format!(
+            "of those, {} were there before (copies, a cycle that was repeated, another group); whether they still are is told by \
+             `callscope replay --into OTHER` and `callscope diff {index} OTHER`",
+            sum.existed
+        ))?;
+    }
     if count < least {
         gaps.push(format!(
             "{index} holds {count} raw documents, at least {least} were stored there: {} are gone, by retention or by somebody's hand; \

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use self::cycle::Cycle;
 use super::digest::{Digests, TICKS_MAX, Ticks};
 use super::intake::Intake;
+use super::passed::Passed;
 use super::standing::{Board, Part};
 use super::transaction::Transactions;
 use super::{KafkaError, topics};
@@ -57,10 +58,18 @@ pub struct Group<S> {
     threads: usize,
     /// Name of its transactions.
     name: String,
-    lanes: BTreeMap<i32, Lane<S>>,
+    lanes: BTreeMap<i32, Held<S>>,
     epoch: u64,
     shown: Instant,
     looked_through: Instant,
+}
+
+/// A lane whose partition is here.
+struct Held<S> {
+    lane: Lane<S>,
+    passed: Passed,
+    /// Whether it has never saved.
+    is_new: bool,
 }
 
 /// Why the clients are given up.
@@ -245,7 +254,7 @@ impl<S: Sink + Send + Sync> Group<S> {
         let metrics = Arc::clone(&self.outlet.metrics);
         let every = i64::try_from(self.config.stats.every.as_millis()).unwrap_or(0);
         let mut own = Vec::new();
-        for (partition, lane) in &mut self.lanes {
+        for (partition, Held { lane, .. }) in &mut self.lanes {
             let progress = &mut lane.progress;
             let sessions = &lane.folder.sessions;
             let live = sessions.live(progress.lane_clock);
@@ -260,7 +269,7 @@ impl<S: Sink + Send + Sync> Group<S> {
 
     fn renew_places(&mut self) {
         let Some(geoip) = self.databases.renewed() else { return };
-        for lane in self.lanes.values_mut() {
+        for Held { lane, .. } in self.lanes.values_mut() {
             lane.folder.set_geoip(Arc::clone(&geoip));
         }
         self.geoip = geoip;

@@ -1,6 +1,6 @@
 //! Everything in the topics as they are now, or a part of it, read in no group: nobody's offsets are touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -117,6 +117,56 @@ pub fn places(config: &Config) -> Result<Vec<Place>, KafkaError> {
         }
     }
     Ok(places)
+}
+
+/// By topic and partition, how far the group is behind: 0 where no record is left to read, since the offsets behind the last
+/// one are those of marks of its producers' transactions.
+///
+/// # Errors
+///
+/// If no broker answers.
+pub fn behind(
+    config: &Config,
+    places: &[Place],
+) -> Result<BTreeMap<(String, i32), u64>, KafkaError> {
+    let mut behind = BTreeMap::new();
+    for topic in &config.kafka.topics {
+        let away =
+            |error: ClientError| KafkaError::away(format!("cannot read topic {topic}: {error}"));
+        let reader = reader(&config.kafka, "read_committed")?;
+        let mut assignment = TopicPartitionList::new();
+        let mut open = BTreeMap::new();
+        for place in places.iter().filter(|place| place.topic == *topic) {
+            let next = place.committed.unwrap_or(0).max(place.first);
+            behind.insert((topic.clone(), place.partition), 0);
+            if next < place.end {
+                let offset = Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX));
+                assignment.add_partition_offset(topic, place.partition, offset).map_err(away)?;
+                open.insert(place.partition, place.end - next);
+            }
+        }
+        reader.assign(&assignment).map_err(away)?;
+        let mut silent = 0;
+        while !open.is_empty() {
+            match reader.poll(POLL) {
+                None if silent >= SILENT_MAX => return Err(away(ClientError::NoMessageReceived)),
+                None => silent += 1,
+                Some(Ok(message)) => {
+                    silent = 0;
+                    if let Some(left) = open.remove(&message.partition()) {
+                        behind.insert((topic.clone(), message.partition()), left);
+                        // One record is enough to know.
+                        let mut known = TopicPartitionList::new();
+                        known.add_partition(topic, message.partition());
+                        reader.pause(&known).map_err(away)?;
+                    }
+                }
+                Some(Err(ClientError::PartitionEOF(partition))) => _ = open.remove(&partition),
+                Some(Err(error)) => tracing::debug!(error = %error, "reading a topic"),
+            }
+        }
+    }
+    Ok(behind)
 }
 
 /// What the group has committed. Its coordinator may be about to change, or not be there yet.

@@ -1,11 +1,13 @@
 //! The state of a lane as records of a compacted topic, and reading it back.
 //!
-//! One record for every entity and one for the lane's progress, to the partition that has the lane's number. Keys: `e` and the
-//! entity's key as in [`sessions`](crate::sessions), or `p`. Values: the format's version (4 bytes, little-endian) and the
-//! entity or the [`Progress`] as `postcard`; a tombstone for what is forgotten. Kafka's own checksums guard them.
+//! To the partition that has the lane's number go one record for every entity, one for the lane's progress, and one, once, for
+//! its beginning: a state whose beginning is missing is not whole. Keys: `e` and the entity's key as in
+//! [`sessions`](crate::sessions), `p`, `b`. Values: the format's version (4 bytes, little-endian) and, as `postcard`, the entity
+//! or [`Progress`] and [`Passed`]; nothing more for the beginning; a tombstone for what is forgotten. Kafka's own checksums
+//! guard them.
 //!
 //! Rolling upgrades: versions of one format read each other's states. A version of another format refuses the partition and
-//! ends, saying so, and an instance that can read it takes the partition. `fixtures/state` holds a state of every format.
+//! ends, saying so, and an instance that can read it takes the partition. `fixtures/state` holds a state of the format.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -17,15 +19,21 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use super::passed::Passed;
 use super::topics::ANSWER_WITHIN;
 use super::{KafkaError, reader};
+use crate::checkpoint::Progress;
 use crate::checkpoint::persist::kill_point;
-use crate::checkpoint::{FORMAT, Progress};
 use crate::config::KafkaConfig;
 use crate::sessions::{Change, Keeping, Limits, Sessions};
 
+/// Version of everything stored in the topic. Raise it when an older binary could not read what this one writes, or this one
+/// not what an older one wrote; so whenever the checkpoint's is raised.
+const FORMAT: u32 = 3;
+
 const ENTITY: u8 = b'e';
 const PROGRESS: &[u8] = b"p";
+const BEGINNING: &[u8] = b"b";
 
 /// How often open transactions are asked about.
 const POLL: Duration = Duration::from_millis(50);
@@ -33,23 +41,25 @@ const POLL: Duration = Duration::from_millis(50);
 /// A record to be written: key, and value or tombstone.
 pub(super) type Saved = (Vec<u8>, Option<Vec<u8>>);
 
-/// The records of a cycle.
+/// The records of a cycle; `begins`: of the first one of a state.
 ///
 /// # Errors
 ///
 /// None that is known: encoding into memory does not fail.
 pub(super) fn records(
-    progress: &Progress,
+    begins: bool,
+    reached: (&Progress, &Passed),
     changes: Vec<Change>,
 ) -> Result<impl Iterator<Item = Saved>, postcard::Error> {
-    let progress = value(&postcard::to_stdvec(progress)?);
+    let reached = value(&postcard::to_stdvec(&reached)?);
+    let beginning = begins.then(|| (BEGINNING.to_vec(), Some(value(&[]))));
     let entities = changes.into_iter().map(|change| {
         let mut key = Vec::with_capacity(1 + change.key.len());
         key.push(ENTITY);
         key.extend_from_slice(&change.key);
         (key, change.value.map(|entity| value(&entity)))
     });
-    Ok(entities.chain([(PROGRESS.to_vec(), Some(progress))]))
+    Ok(beginning.into_iter().chain(entities).chain([(PROGRESS.to_vec(), Some(reached))]))
 }
 
 fn value(content: &[u8]) -> Vec<u8> {
@@ -62,7 +72,10 @@ fn value(content: &[u8]) -> Vec<u8> {
 /// What was known of a lane when it last saved.
 #[derive(Debug)]
 pub(super) struct Restored {
+    /// Whether it has never saved.
+    pub(super) is_new: bool,
     pub(super) progress: Progress,
+    pub(super) passed: Passed,
     pub(super) sessions: Sessions,
 }
 
@@ -94,9 +107,8 @@ pub(super) fn restore(
         kill_point("restore");
         let lane = decode(saved, limits).map_err(|error| {
             KafkaError::refused(format!(
-                "the state in partition {partition} of topic {topic} cannot be read: {error}; \
-                 use the version of callscope that wrote it, or stop all instances and start them with another kafka.group, \
-                 which reads the events anew"
+                "the state in partition {partition} of topic {topic} {error}; stop all instances, and start them with another \
+                 kafka.group, which reads the events anew and writes the same documents"
             ))
         })?;
         restored.insert(partition, lane);
@@ -104,7 +116,7 @@ pub(super) fn restore(
     Ok(Some(restored))
 }
 
-/// How far each lane is, as it has saved last.
+/// How far each lane is, as it has saved last, and what has become of the offsets up to there.
 ///
 /// # Errors
 ///
@@ -113,7 +125,7 @@ pub fn progress(
     config: &KafkaConfig,
     limits: &Limits,
     partitions: &[i32],
-) -> Result<BTreeMap<i32, Progress>, KafkaError> {
+) -> Result<BTreeMap<i32, (Progress, Passed)>, KafkaError> {
     struct Patient;
     impl Watching for Patient {
         fn has_read(&self) {}
@@ -122,29 +134,60 @@ pub fn progress(
         }
     }
     let restored = restore(config, limits, partitions, &Patient)?.unwrap_or_default();
-    Ok(restored.into_iter().map(|(lane, restored)| (lane, restored.progress)).collect())
+    let reached = |(lane, restored): (i32, Restored)| (lane, (restored.progress, restored.passed));
+    Ok(restored.into_iter().map(reached).collect())
 }
 
 /// Key to value of one partition; what was forgotten is in it no more.
 type State = HashMap<Vec<u8>, Vec<u8>>;
 
-fn decode(saved: State, limits: &Limits) -> anyhow::Result<Restored> {
+/// Why a state cannot be taken over; each says what it does or has.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error(
+        "has format {0}, and this version of callscope reads {FORMAT}: use the version that wrote it"
+    )]
+    Format(u32),
+    #[error(
+        "has no beginning any more: the topic was deleted and made anew while an instance was at work, or brokers have deleted what \
+         is old in it (cleanup.policy has to be compact)"
+    )]
+    NotWhole,
+    #[error("cannot be read: {0:#}")]
+    Unreadable(anyhow::Error),
+}
+
+fn decode(saved: State, limits: &Limits) -> Result<Restored, Unusable> {
     let mut sessions = Sessions::new(limits.clone(), Keeping::Lifetimes);
-    let mut progress = Progress::default();
+    let (mut has_beginning, mut reached) = (false, None);
+    let unreadable = |told: &'static str| Unusable::Unreadable(anyhow::anyhow!(told));
     for (key, value) in saved {
-        let (format, content) = value
-            .split_first_chunk::<4>()
-            .ok_or_else(|| anyhow::anyhow!("a record is too short"))?;
+        let (format, content) =
+            value.split_first_chunk::<4>().ok_or_else(|| unreadable("a record is too short"))?;
         let format = u32::from_le_bytes(*format);
-        anyhow::ensure!(format == FORMAT, "it has format {format}, this version reads {FORMAT}");
+        if format != FORMAT {
+            return Err(Unusable::Format(format));
+        }
         match key.split_first() {
-            Some((&ENTITY, key)) => sessions.restore_one(key, content)?,
-            _ if key == PROGRESS => progress = postcard::from_bytes(content)?,
-            _ => anyhow::bail!("a record has a key of an unknown kind"),
+            Some((&ENTITY, key)) => sessions
+                .restore_one(key, content)
+                .map_err(|error| Unusable::Unreadable(error.into()))?,
+            _ if key == PROGRESS => {
+                let read = postcard::from_bytes::<(Progress, Passed)>(content);
+                reached = Some(read.map_err(|error| Unusable::Unreadable(error.into()))?);
+            }
+            _ if key == BEGINNING => has_beginning = true,
+            _ => return Err(unreadable("a record has a key of an unknown kind")),
         }
     }
     sessions.restored();
-    Ok(Restored { progress, sessions })
+    let is_new = reached.is_none();
+    // Both came with the first cycle.
+    if has_beginning == is_new {
+        return Err(Unusable::NotWhole);
+    }
+    let (progress, passed) = reached.unwrap_or_default();
+    Ok(Restored { is_new, progress, passed, sessions })
 }
 
 fn read(
@@ -252,12 +295,19 @@ mod tests {
     fn progress_comes_back_and_what_is_strange_is_refused() {
         let mut progress = Progress { lane_clock: 7, ..Progress::default() };
         progress.positions.advance(&Input("kafka/t/3".into()), 12);
-        let saved: State = records(&progress, Vec::new())
-            .unwrap()
-            .filter_map(|(key, value)| Some((key, value?)))
-            .collect();
-        assert_eq!(decode(saved, &limits()).unwrap().progress, progress);
-        assert_eq!(decode(State::new(), &limits()).unwrap().progress, Progress::default());
+        let passed = Passed { missed: 3, ..Passed::default() };
+        let saved = |begins| -> State {
+            let records = records(begins, (&progress, &passed), Vec::new()).unwrap();
+            records.filter_map(|(key, value)| Some((key, value?))).collect()
+        };
+        let restored = decode(saved(true), &limits()).unwrap();
+        assert_eq!((restored.is_new, &restored.progress), (false, &progress));
+        assert_eq!(restored.passed, passed);
+        let restored = decode(State::new(), &limits()).unwrap();
+        assert_eq!((restored.is_new, restored.progress), (true, Progress::default()));
+        // Made anew after the first cycle.
+        let told = decode(saved(false), &limits()).unwrap_err().to_string();
+        assert!(told.contains("no beginning"), "{told}");
         for (key, value, told) in [
             (b"p".to_vec(), vec![9, 0, 0, 0, 1], "format 9"),
             (b"p".to_vec(), vec![1], "too short"),
@@ -296,7 +346,8 @@ mod tests {
         let mut folder = open_sessions();
         let progress = Progress { lane_clock: 7, ..Progress::default() };
         let changes = folder.sessions.changes().unwrap();
-        let written: BTreeMap<String, String> = records(&progress, changes)
+        let passed = Passed { empty: 5, ..Passed::default() };
+        let written: BTreeMap<String, String> = records(true, (&progress, &passed), changes)
             .unwrap()
             .map(|(key, value)| (STANDARD.encode(key), STANDARD.encode(value.unwrap())))
             .collect();
@@ -307,7 +358,7 @@ mod tests {
         let bytes = |text: &String| STANDARD.decode(text).unwrap();
         let saved = known.iter().map(|(key, value)| (bytes(key), bytes(value))).collect();
         let mut restored = decode(saved, &limits()).unwrap();
-        assert_eq!(restored.progress, progress);
+        assert_eq!((restored.progress, restored.passed), (progress, passed));
         let documents = |sessions: &mut Sessions| {
             let mut documents = Vec::new();
             sessions.finish();

@@ -84,7 +84,8 @@ async fn fits(
                 "topic {state} has {known} partitions and {read} has {partitions}. If partitions were added, records of one session \
                  stand in two of them now: stop all instances; make a new topic with as many partitions as are wanted; name it in \
                  kafka.topics, {read} in kafka.rekey_from, and give kafka.group another name, so that everything is read anew and put \
-                 together by session. If {read} is another topic than before, another kafka.group is enough"
+                 together by session. If {read} is another topic than before, or {state} was deleted (brokers make it anew by \
+                 themselves where auto.create.topics.enable is on), another kafka.group is enough"
             )))
         }
         Some(_) => is_compacted(config, &state).await,

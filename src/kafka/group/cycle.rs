@@ -7,7 +7,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::topic_partition_list::Offset;
 use tokio::sync::watch;
 
-use super::{Group, IDLE, wall};
+use super::{Group, Held, IDLE, wall};
 use crate::checkpoint::Tally;
 use crate::checkpoint::persist::kill_point;
 use crate::document::Document;
@@ -33,7 +33,7 @@ impl<S: Sink + Send + Sync> Group<S> {
     /// Time that was spent waiting counts where there was nothing to read.
     pub(super) fn pass(&mut self, intake: &Intake, elapsed: i64) {
         let wall = wall();
-        for (partition, lane) in &mut self.lanes {
+        for (partition, Held { lane, .. }) in &mut self.lanes {
             let is_behind = behind(intake, &self.config.kafka.topics, *partition, lane, &[]);
             if is_behind.is_empty() {
                 lane.behind.clear();
@@ -57,15 +57,20 @@ impl<S: Sink + Send + Sync> Group<S> {
         }
         let has_items = !taken.is_empty();
         let mut work = Vec::new();
-        for (partition, lane) in &mut self.lanes {
+        for (partition, held) in &mut self.lanes {
+            let lane = &mut held.lane;
             let items = taken.remove(partition).unwrap_or_default();
             let has_more = *partition == 0 && !due.is_empty();
             if items.is_empty() && !looks_through && !has_more {
                 continue;
             }
             let items = unread(lane, items);
-            let missed = missed(intake, &self.config.kafka.topics, *partition, lane, &items);
-            self.outlet.metrics.kafka.missed.inc_by(missed);
+            let missed = held.passed.missed;
+            let place = (self.config.kafka.topics.as_slice(), *partition);
+            held.passed.pass(place, &lane.progress.positions, &items, |topic| {
+                intake.bounds(topic, *partition).map(|bounds| bounds.start)
+            });
+            self.outlet.metrics.kafka.missed.inc_by(held.passed.missed - missed);
             lane.behind = behind(intake, &self.config.kafka.topics, *partition, lane, &items);
             work.push((*partition, lane, items));
         }
@@ -94,7 +99,7 @@ impl<S: Sink + Send + Sync> Group<S> {
             }
             batches = Vec::new();
             for partition in done.keys() {
-                if let Some(lane) = self.lanes.get_mut(partition) {
+                if let Some(Held { lane, .. }) = self.lanes.get_mut(partition) {
                     let rest = lane.rest();
                     if !rest.is_empty() {
                         batches.push((*partition, rest));
@@ -118,7 +123,7 @@ impl<S: Sink + Send + Sync> Group<S> {
 
     /// Says how far the lanes are.
     pub(super) fn dealt(&self, intake: &Intake) {
-        for (partition, lane) in &self.lanes {
+        for (partition, Held { lane, .. }) in &self.lanes {
             for topic in &self.config.kafka.topics {
                 let input = input(topic, *partition);
                 let next = lane.progress.positions.next(&input);
@@ -141,13 +146,15 @@ impl<S: Sink + Send + Sync> Group<S> {
         let mut saved: Vec<(i32, Saved)> = Vec::new();
         let mut refused = Vec::new();
         for (partition, batch) in done {
-            let Some(lane) = self.lanes.get_mut(partition) else { continue };
+            let Some(Held { lane, passed, is_new }) = self.lanes.get_mut(partition) else {
+                continue;
+            };
             lane.progress.tally.add(&batch.tally);
             let changes = lane.folder.sessions.changes()?;
             if changes.is_empty() && batch.tally == Tally::default() {
                 continue;
             }
-            let records = state::records(&lane.progress, changes)
+            let records = state::records(*is_new, (&lane.progress, passed), changes)
                 .map_err(|error| LaneError::State(error.into()))?;
             saved.extend(records.map(|record| (*partition, record)));
             refused.extend(batch.letters.iter().map(letters::encode));
@@ -190,7 +197,14 @@ impl<S: Sink + Send + Sync> Group<S> {
         let outcome = if committed.is_ok() { "saved" } else { "not_saved" };
         self.outlet.metrics.kafka.transaction(outcome);
         match committed {
-            Ok(()) => Ok(Cycle::Saved),
+            Ok(()) => {
+                for (partition, _) in &saved {
+                    if let Some(held) = self.lanes.get_mut(partition) {
+                        held.is_new = false;
+                    }
+                }
+                Ok(Cycle::Saved)
+            }
             Err(NotSaved::NotOurs(told)) => {
                 tracing::warn!(reason = told, "a cycle was not saved; it will be repeated");
                 Ok(Cycle::BrokenOff)
@@ -217,46 +231,6 @@ fn unread<S>(lane: &Lane<S>, mut items: Vec<Item>) -> Vec<Item> {
         record.position.offset >= lane.progress.positions.next(&record.position.input)
     });
     items
-}
-
-/// Records that the brokers have deleted before they were read. A step of one offset is the mark of a transaction, and asked
-/// is only where it is more.
-fn missed<S>(
-    intake: &Intake,
-    topics: &[String],
-    partition: i32,
-    lane: &Lane<S>,
-    items: &[Item],
-) -> u64 {
-    let mut missed = 0;
-    for topic in topics {
-        let known = input(topic, partition);
-        let next = lane.progress.positions.next(&known);
-        let found = items.iter().find_map(|item| {
-            let record = item.record();
-            (record.position.input == known).then_some(record.position.offset)
-        });
-        let Some(found) = found.filter(|found| next > 0 && *found > next + 1) else { continue };
-        let first = match intake.bounds(topic, partition) {
-            Ok(bounds) => bounds.start.min(found),
-            Err(error) => {
-                tracing::warn!(error = %error, topic, partition, "not known whether records were deleted");
-                continue;
-            }
-        };
-        if first > next {
-            missed += first - next;
-            tracing::error!(
-                topic,
-                partition,
-                from = next,
-                to = first,
-                "RECORDS WERE DELETED by the brokers before they were read: let the topic keep them for longer (retention.ms, \
-                 retention.bytes); `callscope import --to kafka` of the CDR files of that time brings the events back"
-            );
-        }
-    }
-    missed
 }
 
 /// Inputs that have more to read than `items`.

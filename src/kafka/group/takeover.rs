@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Group;
+use super::{Group, Held};
 use crate::kafka::KafkaError;
 use crate::kafka::intake::{Assignment, Intake, input};
 use crate::kafka::standing::Board;
@@ -63,8 +63,8 @@ impl<S: Sink + Send + Sync> Group<S> {
         let Some(read) = read.into_iter().collect::<Option<Vec<_>>>() else { return Ok(()) };
         for (partition, restored) in read.into_iter().flatten() {
             self.check(intake, partition, &restored, &committed)?;
-            let lane = self.lane(restored);
-            self.lanes.insert(partition, lane);
+            let held = self.held(intake, partition, restored)?;
+            self.lanes.insert(partition, held);
         }
         self.epoch = assignment.epoch;
         let held = assignment.partitions.clone();
@@ -127,17 +127,30 @@ impl<S: Sink + Send + Sync> Group<S> {
         Ok(())
     }
 
-    fn lane(&self, restored: Restored) -> Lane<S> {
-        Lane {
-            folder: Folder::resume(&self.config, Arc::clone(&self.geoip), restored.sessions),
+    fn held(
+        &self,
+        intake: &Intake,
+        partition: i32,
+        restored: Restored,
+    ) -> Result<Held<S>, KafkaError> {
+        let Restored { is_new, progress, mut passed, sessions } = restored;
+        for topic in &self.config.kafka.topics {
+            let known = input(topic, partition);
+            if !passed.began.knows(&known) {
+                passed.began.advance(&known, intake.bounds(topic, partition)?.start);
+            }
+        }
+        let lane = Lane {
+            folder: Folder::resume(&self.config, Arc::clone(&self.geoip), sessions),
             outlet: Arc::clone(&self.outlet),
             checkpoint: None,
-            progress: restored.progress,
+            progress,
             live: watch::Sender::default(),
             behind: BTreeSet::new(),
             stats_every: 0,
             takes_any_time: false,
-        }
+        };
+        Ok(Held { lane, passed, is_new })
     }
 }
 

@@ -1,0 +1,119 @@
+//! What has become of the offsets that a lane has passed: each is that of a record with an outcome, of a record that brokers have
+//! deleted before it was read, or of none.
+
+use serde::{Deserialize, Serialize};
+
+use super::KafkaError;
+use super::intake::input;
+use crate::lane::Item;
+use crate::record::Positions;
+
+/// Offsets that a lane has passed, those of records with an outcome left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Where it began to read each input.
+    pub began: Positions,
+    /// Records that brokers have deleted before they were read.
+    pub missed: u64,
+    /// Offsets without a record: of marks and of undone records of its producers' transactions.
+    pub empty: u64,
+}
+
+impl Passed {
+    /// Counts what lies between the offset to go on from and the end of `items`, all of them of one partition and read in their
+    /// order. `first`: gives the first offset of a topic that is still there.
+    pub(super) fn pass(
+        &mut self,
+        (topics, partition): (&[String], i32),
+        positions: &Positions,
+        items: &[Item],
+        first: impl Fn(&str) -> Result<u64, KafkaError>,
+    ) {
+        for topic in topics {
+            let known = input(topic, partition);
+            let next = positions.next(&known).max(self.began.next(&known));
+            let own = items.iter().map(Item::record).filter(|read| read.position.input == known);
+            let (mut found, mut end, mut count) = (None, next, 0);
+            for record in own {
+                found.get_or_insert(record.position.offset);
+                end = record.next_offset;
+                count += 1;
+            }
+            let without = (end - next).saturating_sub(count);
+            let Some(found) = found.filter(|_| without > 0) else { continue };
+            // A step of one offset is the mark of a transaction, and asked is only where it is more.
+            let missed =
+                if found > next + 1 { missed((topic, partition), next..found, &first) } else { 0 };
+            self.missed += missed;
+            self.empty += without - missed;
+        }
+    }
+}
+
+/// How many of the offsets between two records were deleted.
+fn missed(
+    (topic, partition): (&str, i32),
+    between: std::ops::Range<u64>,
+    first: impl Fn(&str) -> Result<u64, KafkaError>,
+) -> u64 {
+    let first = match first(topic) {
+        Ok(first) => first.clamp(between.start, between.end),
+        Err(error) => {
+            tracing::warn!(error = %error, topic, partition, "not known whether records were deleted");
+            return 0;
+        }
+    };
+    let missed = first - between.start;
+    if missed > 0 {
+        tracing::error!(
+            topic,
+            partition,
+            from = between.start,
+            to = first,
+            "RECORDS WERE DELETED by the brokers before they were read: let the topic keep them for longer (retention.ms, \
+             retention.bytes); `callscope import --to kafka` of the CDR files of that time brings the events back"
+        );
+    }
+    missed
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::record::{Position, Record};
+
+    fn items(offsets: &[u64]) -> Vec<Item> {
+        let record = |offset: &u64| Record {
+            position: Position { input: input("t", 3), offset: *offset },
+            next_offset: offset + 1,
+            source: "default".into(),
+            payload: Bytes::new(),
+        };
+        offsets.iter().map(record).map(Item::Record).collect()
+    }
+
+    /// Began at 10; read up to there before; offsets read now; the first one that is there: missed and empty.
+    #[test]
+    fn every_offset_is_counted_once() {
+        for (before, read, first, expected) in [
+            (0, &[10, 11, 12][..], 0, (0, 0)),
+            (0, &[14, 15], 14, (4, 0)),
+            (0, &[14, 15], 12, (2, 2)),
+            (0, &[14, 15], 3, (0, 4)),
+            (20, &[20, 22, 25], 10, (0, 3)),
+            (20, &[21, 22], 21, (0, 1)),
+            (20, &[30], 40, (10, 0)),
+            (20, &[], 40, (0, 0)),
+        ] {
+            let mut passed = Passed::default();
+            passed.began.advance(&input("t", 3), 10);
+            let mut positions = Positions::default();
+            positions.advance(&input("t", 3), before);
+            let topics = ["other".to_owned(), "t".to_owned()];
+            passed.pass((&topics, 3), &positions, &items(read), |_| Ok(first));
+            assert_eq!((passed.missed, passed.empty), expected, "{before} {read:?} {first}");
+        }
+    }
+}
