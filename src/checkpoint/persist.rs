@@ -222,7 +222,22 @@ pub(crate) fn kill_point(name: &str) {
     if is_reached(&STOP, "CALLSCOPE_STOP_POINT") {
         let _stopped =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+        // Any thread may be the one that takes the signal, and until it has, this one goes on.
+        while is_stop_pending() {
+            std::thread::yield_now();
+        }
     }
+}
+
+/// Whether no thread has taken the signal to stop yet; once one has, all stop at their next call of the system.
+#[cfg(debug_assertions)]
+fn is_stop_pending() -> bool {
+    const STOP: u64 = 1 << 18;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    pending
+        .and_then(|signals| u64::from_str_radix(signals.trim(), 16).ok())
+        .is_some_and(|signals| signals & STOP != 0)
 }
 
 /// Nothing: only tests have it.
