@@ -48,6 +48,7 @@ mod message;
 pub mod passed;
 pub mod range;
 pub mod rekey;
+mod seen;
 pub mod standing;
 pub mod state;
 pub mod topics;

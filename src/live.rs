@@ -33,21 +33,6 @@ pub struct Live {
     /// The same totals by source and cluster, for the gauges. Of each source at most [`CLUSTERS_MAX`] clusters and the rest.
     #[serde(skip)]
     pub shares: Vec<Share>,
-    /// All open sessions of the lane, and those that are kept and have a name of their own, for comparing it with other lanes; none
-    /// once pictures are merged.
-    #[serde(skip)]
-    pub open: Vec<Open>,
-}
-
-/// A session by which nothing can be told but that it is the same one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Open {
-    /// [`SessionName::hash64`](crate::sessions::state::SessionName::hash64).
-    pub hash: u64,
-    /// When it began, milliseconds since 1970; `None`: its name is never used twice.
-    pub since: Option<i64>,
-    /// The application's name for it.
-    pub session_id: Box<str>,
 }
 
 /// How many are open.

@@ -123,6 +123,19 @@ pub struct Sessions {
     unsaved: Vec<SessionKey>,
     /// Connections, streams and recordings of all.
     entities: usize,
+    /// Sessions that were begun since they were asked for; `None`: nobody will ask.
+    begun: Option<Vec<Name>>,
+}
+
+/// A session by which nothing can be told but that it is the same one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// [`SessionName::hash64`].
+    pub hash: u64,
+    /// When it began, milliseconds since 1970; `None`: its name is never used twice.
+    pub since: Option<i64>,
+    /// The application's name for it.
+    pub session_id: Box<str>,
 }
 
 impl Sessions {
@@ -138,6 +151,7 @@ impl Sessions {
             due: VecDeque::new(),
             unsaved: Vec::new(),
             entities: 0,
+            begun: None,
         }
     }
 
@@ -236,6 +250,11 @@ impl Sessions {
                 let closed = self.closed.remove(&name).unwrap_or_default();
                 let mut session = Session { closed, ..Session::default() };
                 session.head.session_id = session_id(event, name).into();
+                if let Some(begun) = &mut self.begun {
+                    let since = (!name.unique).then(|| merge::start_of(event));
+                    let session_id = session.head.session_id.clone();
+                    begun.push(Name { hash: name.hash64(), since, session_id });
+                }
                 self.open.insert(SessionKey::from(&name), session);
                 true
             }
@@ -281,6 +300,18 @@ impl Sessions {
     #[must_use]
     pub fn live(&self, clock: i64) -> Live {
         picture::live(self, clock)
+    }
+
+    /// Notes from now on what begins, for [`names`](Self::names).
+    pub fn note_names(&mut self) {
+        self.begun = Some(Vec::new());
+    }
+
+    /// The sessions that were here since this was asked last, to see whether any is elsewhere too. `clock`: the lane's.
+    pub fn names(&mut self, clock: i64) -> Vec<Name> {
+        let mut names = self.begun.as_mut().map(std::mem::take).unwrap_or_default();
+        names.extend(picture::names(self, clock));
+        names
     }
 
     /// All that is kept, for counts over time.

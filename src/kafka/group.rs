@@ -158,7 +158,8 @@ impl<S: Sink + Send + Sync> Group<S> {
             Err(KafkaError::Away(_)) if stops() => return Ok(Ended::Stopped),
             made => made?,
         };
-        let digests = Digests::new(&self.config.kafka, &self.name, known.partitions)?;
+        let split = self.board.metrics.kafka.split.clone();
+        let digests = Digests::new(&self.config.kafka, &self.name, known.partitions, split)?;
         let mut intake = Intake::start(&self.config, self.board.clone())?;
         let ended = self.work(&mut intake, (&transactions, digests)).await;
         self.drop_lanes();
@@ -183,7 +184,7 @@ impl<S: Sink + Send + Sync> Group<S> {
                 return Ok(Ended::Again(KafkaError::away("reading from Kafka has ended")));
             }
             let assignment = intake.assignment();
-            self.board.trouble(Part::Keys, digests.doubled());
+            self.board.trouble(Part::Keys, digests.split());
             if assignment.until.is_some() {
                 self.drop_lanes();
                 digests.forget();
@@ -256,9 +257,10 @@ impl<S: Sink + Send + Sync> Group<S> {
         let mut own = Vec::new();
         for (partition, Held { lane, .. }) in &mut self.lanes {
             let progress = &mut lane.progress;
-            let sessions = &lane.folder.sessions;
+            let sessions = &mut lane.folder.sessions;
             let live = sessions.live(progress.lane_clock);
-            digests.tell(*partition, &live, &ticks(sessions, progress, every));
+            let names = sessions.names(progress.lane_clock);
+            digests.tell(*partition, &live, names, &ticks(sessions, progress, every));
             own.push(live);
         }
         digests.read(|lane| self.lanes.contains_key(&lane));

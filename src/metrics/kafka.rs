@@ -33,6 +33,8 @@ pub struct KafkaMetrics {
     pub forwarded: Counter,
     /// `kafka_missed_total`: records that the brokers deleted before they were read.
     pub missed: Counter,
+    /// `kafka_split_sessions_total`: sessions that were seen in two partitions.
+    pub split: Counter,
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where metrics are declared")]
@@ -47,6 +49,7 @@ impl KafkaMetrics {
             transactions: Family::default(),
             forwarded: Counter::default(),
             missed: Counter::default(),
+            split: Counter::default(),
         };
         let Self {
             lag,
@@ -57,6 +60,7 @@ impl KafkaMetrics {
             transactions,
             forwarded,
             missed,
+            split,
         } = &metrics;
         registry.register("kafka_lag", "Records of a partition not yet dealt with", lag.clone());
         registry.register("kafka_partitions_held", "Partitions held", held.clone());
@@ -77,6 +81,11 @@ impl KafkaMetrics {
             "kafka_missed",
             "Records that the brokers deleted before they were read",
             missed.clone(),
+        );
+        registry.register(
+            "kafka_split_sessions",
+            "Sessions that were seen in two partitions",
+            split.clone(),
         );
         metrics
     }

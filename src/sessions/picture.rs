@@ -2,42 +2,23 @@
 
 use std::collections::BTreeSet;
 
+use super::Name;
 use super::Sessions;
 use super::incarnation::{self, Incarnation, Person};
 use super::state::{Session, SessionKey};
 use crate::json::prefix;
-use crate::live::{Live, LiveSession, Open, PEOPLE_MAX, SESSIONS_MAX, Totals};
+use crate::live::{Live, LiveSession, PEOPLE_MAX, SESSIONS_MAX, Totals};
 use crate::summary;
 
 pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
     let mut live = Live { at: clock, ..Live::default() };
     let mut open: Vec<(i64, &SessionKey, &Session)> = Vec::new();
     for (key, session) in &sessions.open {
-        let name = |since| Open {
-            hash: key.name().hash64(),
-            since,
-            session_id: session.head.session_id.clone(),
-        };
-        // A name of its own is in no other lane, whatever of the session is here.
-        if key.unique {
-            live.open.push(name(None));
-        }
-        if key.unique && session.ends() > 0 || !session.is_real() {
-            continue;
-        }
-        let is_open = |incarnation: &Incarnation<'_>| {
-            let silent_at = incarnation.quiet_since().saturating_add(sessions.limits.silent_after);
-            incarnation.end.is_none() && clock < silent_at
-        };
-        let incarnations = incarnation::cut(session, key);
-        let Some(current) = incarnations.last().filter(|last| is_open(last)) else { continue };
+        let Some(current) = current(sessions, key, session, clock) else { continue };
         let sources = session.head.sources.iter().enumerate();
         let told = sources.filter(|(place, _)| current.told_by.has(*place));
         let source = told.map(|(_, (name, _))| name.as_ref()).min().unwrap_or_default();
-        live.count(source, &key.cluster_id, count(current));
-        if !key.unique {
-            live.open.push(name(Some(began(current))));
-        }
+        live.count(source, &key.cluster_id, count(&current));
         open.push((current.newest, key, session));
     }
     open.sort_by_key(|(newest, key, _)| (std::cmp::Reverse(*newest), *key));
@@ -45,6 +26,34 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
     live.sessions =
         open.into_iter().filter_map(|(_, key, session)| picture(key, session)).collect();
     live
+}
+
+/// The incarnation that is open.
+fn current<'s>(
+    sessions: &Sessions,
+    key: &'s SessionKey,
+    session: &'s Session,
+    clock: i64,
+) -> Option<Incarnation<'s>> {
+    if key.unique && session.ends() > 0 || !session.is_real() {
+        return None;
+    }
+    let current = incarnation::cut(session, key).pop()?;
+    let silent_at = current.quiet_since().saturating_add(sessions.limits.silent_after);
+    (current.end.is_none() && clock < silent_at).then_some(current)
+}
+
+/// The sessions that are here, to see whether any is elsewhere too: of those with a name of their own all that are kept, of
+/// the others those that are open.
+pub(super) fn names(sessions: &Sessions, clock: i64) -> impl Iterator<Item = Name> {
+    sessions.open.iter().filter_map(move |(key, session)| {
+        let since = match key.unique {
+            true => None,
+            false => Some(began(&current(sessions, key, session, clock)?)),
+        };
+        let session_id = session.head.session_id.clone();
+        Some(Name { hash: key.name().hash64(), since, session_id })
+    })
 }
 
 /// The start, or the oldest thing that is known where it was missed.

@@ -220,7 +220,7 @@ fn a_session_that_fell_silent_does_not_end_the_next_one_of_its_name() {
 }
 
 #[test]
-fn all_that_is_open_can_be_compared_though_not_all_is_shown() {
+fn all_that_was_here_can_be_compared_though_not_all_is_shown() {
     let mut served = Served::new(config());
     for number in 0..600 {
         let id = format!("s{number}");
@@ -228,15 +228,28 @@ fn all_that_is_open_can_be_compared_though_not_all_is_shown() {
         served.cycle(&story.created().joined(1, "con_A").lines());
     }
     served.cycle(&ended("ended", START).lines());
-    let live = served.lane.as_ref().unwrap().folder.sessions.live(START + HOUR);
+    let sessions = &mut served.lane.as_mut().unwrap().folder.sessions;
+    let live = sessions.live(START + HOUR);
+    assert_eq!((live.sessions.len(), live.totals.sessions), (500, 600));
     // What has ended and has a name of its own is compared for as long as it is kept: its end may be all that came here.
-    assert_eq!((live.sessions.len(), live.open.len(), live.totals.sessions), (500, 601, 600));
-    let hashes: BTreeSet<u64> = live.open.iter().map(|open| open.hash).collect();
-    assert_eq!(hashes.len(), 601);
-    let used_again = live.open.iter().filter(|open| open.since == Some(START));
-    assert_eq!(used_again.count(), 300);
-    let names: BTreeSet<&str> = live.open.iter().map(|open| &*open.session_id).collect();
-    assert!(names.contains("ended") && names.contains("s599"));
+    let names = sessions.names(START + HOUR);
+    let hashes: BTreeSet<u64> = names.iter().map(|name| name.hash).collect();
+    assert_eq!((names.len(), hashes.len()), (601, 601));
+    assert_eq!(names.iter().filter(|name| name.since == Some(START)).count(), 300);
+    let ids: BTreeSet<&str> = names.iter().map(|name| &*name.session_id).collect();
+    assert!(ids.contains("ended") && ids.contains("s599"));
+
+    // And what came and went since.
+    sessions.note_names();
+    let later = START + 100 * HOUR;
+    served.cycle(&ended("short", later).lines());
+    served.cycle(&ended("room", later + 90 * DAY).lines());
+    served.until(later + 90 * DAY + HOUR);
+    let sessions = &mut served.lane.as_mut().unwrap().folder.sessions;
+    for expected in [true, false] {
+        let names = sessions.names(later + 90 * DAY + HOUR);
+        assert_eq!(names.iter().any(|name| &*name.session_id == "short"), expected);
+    }
 }
 
 #[test]

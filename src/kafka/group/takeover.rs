@@ -133,7 +133,8 @@ impl<S: Sink + Send + Sync> Group<S> {
         partition: i32,
         restored: Restored,
     ) -> Result<Held<S>, KafkaError> {
-        let Restored { is_new, progress, mut passed, sessions } = restored;
+        let Restored { is_new, progress, mut passed, mut sessions } = restored;
+        sessions.note_names();
         for topic in &self.config.kafka.topics {
             let known = input(topic, partition);
             if !passed.began.knows(&known) {
