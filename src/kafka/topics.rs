@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -28,10 +31,11 @@ pub struct Topics {
 ///
 /// # Errors
 ///
-/// If one is missing, counts differ, the state is not compacted, or no broker answers.
+/// If one is missing, counts differ, one that is read is compacted or the state is not, or no broker answers.
 pub async fn look(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let counts = counts(config).await?;
     let partitions = read(config, &counts)?;
+    are_kept(config).await?;
     fits(config, &counts, partitions).await?;
     Ok(Topics { partitions })
 }
@@ -40,11 +44,12 @@ pub async fn look(config: &KafkaConfig) -> Result<Topics, KafkaError> {
 ///
 /// # Errors
 ///
-/// If a topic is missing that somebody else has to make, counts differ, the state is not compacted, topics may not be made, or
-/// no broker answers.
+/// If a topic is missing that somebody else has to make, counts differ, one that is read is compacted or the state is not,
+/// topics may not be made, or no broker answers.
 pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let counts = counts(config).await?;
     let partitions = read(config, &counts)?;
+    are_kept(config).await?;
     fits(config, &counts, partitions).await?;
     let large = RECORD_BYTES_MAX.to_string();
     let state: &[(&str, &str)] = &[
@@ -95,16 +100,7 @@ async fn fits(
 
 /// Brokers that delete what is old would delete sessions that are open.
 async fn is_compacted(config: &KafkaConfig, state: &str) -> Result<(), KafkaError> {
-    let admin = admin(config)?;
-    let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
-    let asked = [ResourceSpecifier::Topic(state)];
-    let described = admin.describe_configs(&asked, &options).await.map_err(|error| {
-        KafkaError::away(format!("cannot read the settings of topic {state}: {error}"))
-    })?;
-    let known = described.into_iter().find_map(Result::ok);
-    let policy = known.and_then(|known| known.get("cleanup.policy")?.value.clone());
-    // rdkafka gives no settings where the brokers give an error.
-    let Some(policy) = policy else {
+    let Some(policy) = policies(config, &[state]).await?.remove(state) else {
         tracing::warn!(
             topic = state,
             "the account may not read the settings of this topic (it needs DescribeConfigs); see yourself that its \
@@ -112,14 +108,52 @@ async fn is_compacted(config: &KafkaConfig, state: &str) -> Result<(), KafkaErro
         );
         return Ok(());
     };
-    let policies: Vec<&str> = policy.split(',').map(str::trim).collect();
-    if policies.contains(&"compact") && !policies.contains(&"delete") {
+    if policy == "compact" {
         return Ok(());
     }
     Err(KafkaError::refused(format!(
         "topic {state} has cleanup.policy {policy:?}, so the brokers delete sessions that are open; let them keep the last of each: \
          `kafka-configs.sh --alter --entity-type topics --entity-name {state} --add-config cleanup.policy=compact`"
     )))
+}
+
+/// Brokers that keep the last record of each key would delete all others of a session.
+async fn are_kept(config: &KafkaConfig) -> Result<(), KafkaError> {
+    let topics: Vec<&str> =
+        config.topics.iter().chain(&config.rekey_from).map(String::as_str).collect();
+    let policies = policies(config, &topics).await?;
+    let found = policies.iter().find(|(_, policy)| policy.contains("compact"));
+    let Some((topic, policy)) = found else { return Ok(()) };
+    Err(KafkaError::refused(format!(
+        "topic {topic} has cleanup.policy {policy:?}, so the brokers delete all records of a key but the last; let them keep each for a \
+         time: `kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete`"
+    )))
+}
+
+/// `cleanup.policy` of those of `topics` whose settings the account may read.
+async fn policies(
+    config: &KafkaConfig,
+    topics: &[&str],
+) -> Result<BTreeMap<String, String>, KafkaError> {
+    let admin = admin(config)?;
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
+    let asked: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let described = admin.describe_configs(&asked, &options).await.map_err(|error| {
+        KafkaError::away(format!(
+            "cannot read the settings of topic {}: {error}",
+            topics.join(", ")
+        ))
+    })?;
+    // rdkafka gives no settings where the brokers give an error.
+    let known = described.into_iter().filter_map(Result::ok);
+    let policies = known.filter_map(|known| {
+        let policy = known.get("cleanup.policy")?.value.clone()?;
+        match known.specifier {
+            OwnedResourceSpecifier::Topic(topic) => Some((topic, policy)),
+            _ => None,
+        }
+    });
+    Ok(policies.collect())
 }
 
 /// Partitions of the topics that are read.
