@@ -12,7 +12,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
-use rdkafka::statistics::Statistics;
+use rdkafka::statistics::{Partition, Statistics};
 use rdkafka::topic_partition_list::Offset;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,20 @@ struct Context(Arc<Listener>);
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         self.0.look_at_brokers(&statistics);
+        for (name, topic) in &statistics.topics {
+            let is_here =
+                |known: &&Partition| known.fetch_state == "active" && known.ls_offset >= 0;
+            for partition in topic.partitions.values().filter(is_here) {
+                // Behind the last record there may be marks of its producer's transactions.
+                let is_read = partition.next_offset >= partition.ls_offset
+                    && partition.fetchq_cnt == 0
+                    && partition.app_offset <= partition.committed_offset;
+                let next = partition.committed_offset.max(partition.lo_offset);
+                let left = u64::try_from(partition.ls_offset.saturating_sub(next)).unwrap_or(0);
+                let lag = if is_read { 0 } else { left };
+                self.0.board.metrics.kafka.rekey_lag(name, partition.partition, lag);
+            }
+        }
     }
 
     fn error(&self, error: ClientError, reason: &str) {
@@ -58,6 +72,12 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(_) = rebalance {
+            self.0.board.metrics.kafka.forget_rekeyed();
+        }
+    }
+
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(_) => self.0.tell(None),
@@ -115,7 +135,10 @@ impl Rekeyer {
             if offsets.is_empty() {
                 continue;
             }
-            for (place, reason) in self.sender.send(&records)? {
+            let refused = self.sender.send(&records)?;
+            let sent = records.len().saturating_sub(refused.len());
+            self.listener.board.metrics.kafka.rekeyed.inc_by(u64::try_from(sent).unwrap_or(0));
+            for (place, reason) in refused {
                 letters.extend(records.get(place).map(|record| letter(record, reason)));
             }
             if !letters.is_empty()

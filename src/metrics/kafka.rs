@@ -31,6 +31,9 @@ pub struct KafkaMetrics {
     transactions: Family<ByOutcome, Counter>,
     /// `kafka_forwarded_total`: records that went from this machine's inputs to the topic.
     pub forwarded: Counter,
+    /// `kafka_rekeyed_total`: records that went from `kafka.rekey_from` to the topic.
+    pub rekeyed: Counter,
+    rekey_lag: Family<ByPartition, Gauge>,
     /// `kafka_missed_total`: records that the brokers deleted before they were read.
     pub missed: Counter,
     /// `kafka_split_sessions_total`: sessions that were seen in two partitions.
@@ -48,6 +51,8 @@ impl KafkaMetrics {
             restore_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
             transactions: Family::default(),
             forwarded: Counter::default(),
+            rekeyed: Counter::default(),
+            rekey_lag: Family::default(),
             missed: Counter::default(),
             split: Counter::default(),
         };
@@ -59,6 +64,8 @@ impl KafkaMetrics {
             restore_seconds,
             transactions,
             forwarded,
+            rekeyed,
+            rekey_lag,
             missed,
             split,
         } = &metrics;
@@ -77,6 +84,12 @@ impl KafkaMetrics {
         );
         registry.register("kafka_transactions", "Transactions by outcome", transactions.clone());
         registry.register("kafka_forwarded", "Records forwarded to the topic", forwarded.clone());
+        registry.register("kafka_rekeyed", "Records taken over by session", rekeyed.clone());
+        registry.register(
+            "kafka_rekey_lag",
+            "Records of a partition not yet taken over by session",
+            rekey_lag.clone(),
+        );
         registry.register(
             "kafka_missed",
             "Records that the brokers deleted before they were read",
@@ -94,6 +107,17 @@ impl KafkaMetrics {
     pub fn lag(&self, topic: &str, partition: i32, lag: u64) {
         let place = ByPartition { topic: topic.to_owned(), partition };
         self.lag.get_or_create(&place).set(i64::try_from(lag).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how many records of a partition of `kafka.rekey_from` are not taken over.
+    pub fn rekey_lag(&self, topic: &str, partition: i32, lag: u64) {
+        let place = ByPartition { topic: topic.to_owned(), partition };
+        self.rekey_lag.get_or_create(&place).set(i64::try_from(lag).unwrap_or(i64::MAX));
+    }
+
+    /// Tells nothing of those that are others' now.
+    pub fn forget_rekeyed(&self) {
+        self.rekey_lag.clear();
     }
 
     /// Tells nothing of partitions that are others' now.
