@@ -3,16 +3,16 @@
 //! Its positions are saved once the brokers have acknowledged, so a crash sends some records again, which the fold ignores.
 //! What the brokers refuse for good, a record larger than they take, is a dead letter in the data directory.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
 use rdkafka::error::KafkaError as ClientError;
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio_util::sync::CancellationToken;
 
+use super::deliveries::Deliveries;
 use super::standing::{Board, Part};
 use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, SOURCE_HEADER, client, key, unusable};
@@ -30,6 +30,7 @@ use crate::sink::SinkError;
 const POLL: Duration = Duration::from_millis(10);
 /// How often is looked for something to forward.
 const IDLE: Duration = Duration::from_secs(1);
+
 /// First and longest delay before records are sent again.
 const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -41,26 +42,6 @@ pub struct Sender {
     /// Told why nothing can be sent at this moment, and whose trouble that is.
     board: (Board, Part),
     stop: CancellationToken,
-}
-
-/// Places of records that did not arrive, and why.
-#[derive(Default)]
-struct Deliveries(Mutex<Vec<(usize, ClientError)>>);
-
-impl ClientContext for Deliveries {
-    fn error(&self, error: ClientError, reason: &str) {
-        tracing::debug!(error = %error, reason, "client of Kafka");
-    }
-}
-
-impl ProducerContext<NoCustomPartitioner> for Deliveries {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, place: usize) {
-        if let Err((error, _)) = result {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push((place, error.clone()));
-        }
-    }
 }
 
 impl Sender {
@@ -95,10 +76,11 @@ impl Sender {
         let mut delay = DELAY.0;
         let mut is_in_trouble = false;
         loop {
+            let mut failed = Vec::new();
             for place in std::mem::take(&mut open) {
                 let Some(record) = records.get(place) else { continue };
                 if let Err(error) = self.hand_over(record, place)? {
-                    self.deliveries().push((place, error));
+                    failed.push((place, error));
                 }
             }
             while self.producer.in_flight_count() > 0 {
@@ -107,8 +89,10 @@ impl Sender {
                 }
                 self.producer.poll(POLL);
             }
+            let heard = self.producer.context().take().into_iter();
+            failed.extend(heard.map(|failed| (failed.place, failed.error)));
             let mut reason = None;
-            for (place, error) in self.deliveries().drain(..) {
+            for (place, error) in failed {
                 match error.rdkafka_error_code() {
                     Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => {
                         refused
@@ -188,10 +172,6 @@ impl Sender {
             self.producer.poll(POLL * 5);
         }
         Ok(())
-    }
-
-    fn deliveries(&self) -> std::sync::MutexGuard<'_, Vec<(usize, ClientError)>> {
-        self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

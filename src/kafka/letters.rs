@@ -10,18 +10,17 @@
 //! | `id`, `version`, `index_time`, `elastic_type` | of a document |
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::deliveries::Deliveries;
 use super::topics::ANSWER_WITHIN;
 use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, Reader, client, reader};
@@ -284,7 +283,7 @@ fn send<'a>(
         .create_with_context(Deliveries::default())
         .map_err(|error| (count, error))?;
     for (sent, (key, value, headers)) in records.enumerate() {
-        let mut record = BaseRecord::<[u8], [u8]>::to(&topic).key(key);
+        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&topic, sent).key(key);
         (record.payload, record.headers) = (value, headers);
         while let Err((error, again)) = producer.send(record) {
             if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
@@ -297,29 +296,9 @@ fn send<'a>(
     producer
         .flush(ANSWER_WITHIN * 2)
         .map_err(|error| (producer.in_flight_count().unsigned_abs() as usize, error))?;
-    let failed = producer.context().0.lock().unwrap_or_else(PoisonError::into_inner);
-    failed.clone().map_or(Ok(()), Err)
-}
-
-/// How many deliveries failed, and why the first did.
-#[derive(Default)]
-struct Deliveries(Mutex<Option<(usize, ClientError)>>);
-
-impl ClientContext for Deliveries {
-    fn error(&self, error: ClientError, reason: &str) {
-        tracing::debug!(error = %error, reason, "client of Kafka");
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert_with(|| (0, error.clone())).0 += 1;
-        }
-    }
+    let failed = producer.context().take();
+    let count = failed.len();
+    failed.into_iter().next().map_or(Ok(()), |first| Err((count, first.error)))
 }
 
 #[cfg(test)]

@@ -6,18 +6,18 @@
 //! of that size, whoever sends it; *fatal*, the producer is of no use any more, because somebody else has its name or because
 //! of what it cannot tell.
 
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError as ClientError;
-use rdkafka::message::{DeliveryResult, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, NoCustomPartitioner, Producer, ProducerContext};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use super::deliveries::{Deliveries, Failed};
 use super::standing::{Board, Part};
 use super::{KafkaError, client, unusable};
 use crate::checkpoint::persist::kill_point;
@@ -70,28 +70,6 @@ pub(super) struct Sent<'a> {
 pub(super) struct Transactions {
     producer: Arc<BaseProducer<Deliveries>>,
     board: Board,
-}
-
-/// Notes the first delivery that failed: the topic, and why.
-#[derive(Default)]
-struct Deliveries(Mutex<Option<(String, ClientError)>>);
-
-impl ClientContext for Deliveries {
-    fn error(&self, error: ClientError, reason: &str) {
-        // What matters of it comes back from the call.
-        tracing::debug!(error = %error, reason, "client of Kafka");
-    }
-}
-
-impl ProducerContext<NoCustomPartitioner> for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = result {
-            let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
-        }
-    }
 }
 
 /// What to do about an error.
@@ -212,7 +190,7 @@ impl Transactions {
                 break Err(reason);
             }
             // A call can fail for a record that did not arrive, before that is told.
-            if let Some((topic, error)) = self.failed_delivery()
+            if let Some(Failed { topic, error, .. }) = self.failed_delivery()
                 && let Case::NotSaved(reason @ NotSaved::TooLarge(_)) = judge_record(&topic, &error)
             {
                 break Err(reason);
@@ -233,7 +211,7 @@ impl Transactions {
         metadata: &Arc<ConsumerGroupMetadata>,
         until: &Until<'_>,
     ) -> Result<(), Case> {
-        self.deliveries().take();
+        self.first_failed();
         self.call(until.is_over, || judged(self.producer.begin_transaction()))?;
         for sent in records {
             self.send(sent)?;
@@ -248,7 +226,7 @@ impl Transactions {
                 return Err(Case::NotSaved(NotSaved::Over));
             }
         }
-        if let Some((topic, error)) = self.deliveries().take() {
+        if let Some(Failed { topic, error, .. }) = self.first_failed() {
             return Err(judge_record(&topic, &error));
         }
         kill_point("before-commit");
@@ -260,7 +238,8 @@ impl Transactions {
     }
 
     fn send(&self, sent: Sent<'_>) -> Result<(), Case> {
-        let mut record = BaseRecord::<[u8], [u8]>::to(sent.topic).key(sent.key);
+        let mut record =
+            BaseRecord::<[u8], [u8], usize>::with_opaque_to(sent.topic, 0).key(sent.key);
         record.partition = sent.partition;
         record.payload = sent.value;
         record.headers = sent.headers;
@@ -277,12 +256,17 @@ impl Transactions {
     }
 
     /// The first record that did not arrive, once nothing is under way any more.
-    fn failed_delivery(&self) -> Option<(String, ClientError)> {
+    fn failed_delivery(&self) -> Option<Failed> {
         let begun = Instant::now();
         while self.producer.in_flight_count() > 0 && begun.elapsed() < CALL {
             self.look_at_deliveries();
         }
-        self.deliveries().take()
+        self.first_failed()
+    }
+
+    /// The first record that was heard not to have arrived, if there is any since this was asked last.
+    fn first_failed(&self) -> Option<Failed> {
+        self.producer.context().take().into_iter().next()
     }
 
     /// Waits for deliveries a little while.
@@ -351,10 +335,6 @@ impl Transactions {
             ) => Err(NotSaved::Broken(told)),
             Err(Case::NotSaved(reason)) => Err(reason),
         }
-    }
-
-    fn deliveries(&self) -> std::sync::MutexGuard<'_, Option<(String, ClientError)>> {
-        self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
