@@ -38,6 +38,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::config::{KafkaConfig, Mechanism};
 
+mod delays;
 mod deliveries;
 mod digest;
 pub mod forward;

@@ -12,6 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio_util::sync::CancellationToken;
 
+use super::delays::Delays;
 use super::deliveries::Deliveries;
 use super::standing::{Board, Part};
 use super::transaction::RECORD_BYTES_MAX;
@@ -30,9 +31,6 @@ use crate::sink::SinkError;
 const POLL: Duration = Duration::from_millis(10);
 /// How often is looked for something to forward.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// First and longest delay before records are sent again.
-const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Sends records to the first topic, and knows of each whether it arrived.
 pub struct Sender {
@@ -73,7 +71,7 @@ impl Sender {
     pub fn send(&mut self, records: &[Record]) -> Result<Vec<(usize, String)>, SinkError> {
         let mut refused = Vec::new();
         let mut open: Vec<usize> = (0..records.len()).collect();
-        let mut delay = DELAY.0;
+        let mut delays = Delays::new();
         let mut is_in_trouble = false;
         loop {
             let mut failed = Vec::new();
@@ -126,8 +124,7 @@ impl Sender {
                     self.topic
                 )),
             );
-            self.rest(delay)?;
-            delay = (delay * 2).min(DELAY.1);
+            self.rest(delays.grown())?;
         }
     }
 

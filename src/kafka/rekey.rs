@@ -16,6 +16,7 @@ use rdkafka::statistics::{Partition, Statistics};
 use rdkafka::topic_partition_list::Offset;
 use tokio_util::sync::CancellationToken;
 
+use super::delays::Delays;
 use super::forward::Sender;
 use super::letters;
 use super::message::Items;
@@ -31,8 +32,6 @@ use crate::sink::SinkError;
 /// How long records are gathered at most before they are sent on.
 const GATHER: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(100);
-/// First and longest delay before the group is joined anew.
-const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// Takes records of other topics to the first one.
 pub struct Rekeyer {
@@ -108,21 +107,16 @@ impl Rekeyer {
     ///
     /// If the settings do not make a client.
     pub async fn run(mut self) -> Result<(), LaneError> {
-        let mut delay = DELAY.0;
+        let mut delays = Delays::new();
         loop {
-            let begun = Instant::now();
             match self.once() {
                 Ok(()) | Err(LaneError::Sink(SinkError::Stopped)) => return Ok(()),
                 // It was told already.
                 Err(LaneError::Kafka(KafkaError::Away(_) | KafkaError::Fenced(_))) => {}
                 Err(error) => return Err(error),
             }
-            if begun.elapsed() > DELAY.1 {
-                delay = DELAY.0;
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(delay) => delay = (delay * 2).min(DELAY.1),
+            if !delays.wait(&self.stop).await {
+                return Ok(());
             }
         }
     }
