@@ -202,6 +202,15 @@ impl DeadLetters {
         })
     }
 
+    /// Whether there is a letter kept under `key`.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn has(&self, key: &str) -> Result<bool, DeadLetterError> {
+        self.guard(|database| Ok(database.begin_read()?.open_table(LETTERS)?.get(key)?.is_some()))
+    }
+
     /// The letter kept under `key`.
     ///
     /// # Errors
@@ -301,7 +310,9 @@ mod tests {
         let first = letters.list("", 1).unwrap();
         assert_eq!(first, [document("a", Some(3), "newer")]);
         assert_eq!(letters.list(&first[0].key(), 10).unwrap().len(), 1);
+        assert!(letters.has("document/a").unwrap() && !letters.has("no such").unwrap());
         assert_eq!(letters.remove(&["document/a".into(), "no such".into()]).unwrap(), 1);
+        assert!(!letters.has("document/a").unwrap());
         assert_eq!(letters.count(), 1);
     }
 

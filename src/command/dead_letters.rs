@@ -30,12 +30,12 @@ pub(super) async fn run(config: Config, command: DeadLettersCommand) -> Result<E
         DeadLettersCommand::List => list(&letters),
         DeadLettersCommand::Show { key } => show(&letters, &key),
         DeadLettersCommand::Retry { keys, all } => {
-            keys.iter().try_for_each(|key| letters.known(key).map(drop))?;
+            letters.hold(&keys)?;
             retry(&config, &mut letters, (!all).then_some(keys)).await
         }
         DeadLettersCommand::Discard { keys, all } => {
             let keys = chosen(&letters, keys, all)?;
-            keys.iter().try_for_each(|key| letters.known(key).map(drop))?;
+            letters.hold(&keys)?;
             let removed = letters.remove(&keys)?;
             print(&format!("{removed} discarded"))?;
             Ok(ExitCode::Ok)
@@ -109,6 +109,18 @@ impl Letters {
         Ok(rest.take(PAGE).map(line).collect())
     }
 
+    /// Whether there is a letter under each key that somebody has named. None of them is read.
+    fn hold(&self, keys: &[String]) -> Result<(), Failure> {
+        for key in keys {
+            let is_own = self.own.as_ref().map_or(Ok(false), |own| own.has(key));
+            let is_own = is_own.map_err(Failure::with(ExitCode::Internal))?;
+            if !is_own && !self.group.as_ref().is_some_and(|group| group.has(key)) {
+                return Err(unknown(key));
+            }
+        }
+        Ok(())
+    }
+
     /// The letter kept under `key`, which somebody has named.
     fn known(&self, key: &str) -> Result<Letter, Failure> {
         let own = match &self.own {
@@ -120,12 +132,7 @@ impl Letters {
             (None, Some(group)) => group.get(key).map_err(kafka_failure)?,
             (None, None) => None,
         };
-        known.ok_or_else(|| {
-            let error = anyhow::anyhow!(
-                "there is no dead letter {key}; `callscope dead-letters list` shows them"
-            );
-            Failure::new(ExitCode::Usage, error)
-        })
+        known.ok_or_else(|| unknown(key))
     }
 
     fn remove(&mut self, keys: &[String]) -> Result<usize, Failure> {
@@ -139,6 +146,12 @@ impl Letters {
         };
         Ok(own + group)
     }
+}
+
+fn unknown(key: &str) -> Failure {
+    let error =
+        anyhow::anyhow!("there is no dead letter {key}; `callscope dead-letters list` shows them");
+    Failure::new(ExitCode::Usage, error)
 }
 
 /// A place among the letters.
@@ -380,5 +393,40 @@ impl Retry<'_> {
             }
         };
         Ok(self.sink.insert(sink))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+
+    use super::*;
+
+    #[test]
+    fn whether_there_are_letters_is_known_without_reading_them_again() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config;
+        config.data_dir = folder.path().to_owned();
+        config.kafka.brokers = vec![cluster.bootstrap_servers()];
+        cluster.create_topic(&config.kafka.dead_letters_topic(), 1, 1).unwrap();
+        let letter = |position: &str| {
+            let (source, body) = ("default".to_owned(), b"garbage".to_vec());
+            let content = Content::Record { position: position.to_owned(), source, body };
+            DeadLetter { at: 1, reason: "no event".to_owned(), content }
+        };
+        let (own, group) = (letter("journal/x@1"), letter("kafka/events/0@1"));
+        let file = DeadLetters::open(&config.dead_letters_file()).unwrap();
+        file.put(std::slice::from_ref(&own)).unwrap();
+        drop(file);
+        letters::put(&config.kafka, std::slice::from_ref(&group)).unwrap();
+        let letters = Letters::open(&config).unwrap();
+        // Nothing can be read from here on.
+        drop(cluster);
+        letters.hold(&[own.key(), group.key()]).unwrap();
+        let unknown = letters.hold(&[group.key(), "record/x".to_owned()]).unwrap_err();
+        assert_eq!(unknown.code, ExitCode::Usage);
+        assert!(unknown.error.to_string().contains("no dead letter record/x"), "{unknown:?}");
     }
 }

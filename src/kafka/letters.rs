@@ -189,6 +189,12 @@ impl Letters {
         self.letters.iter()
     }
 
+    /// Whether there was a letter kept under `key`.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.letters.contains_key(key)
+    }
+
     /// The letter kept under `key`, read anew. `None`: there is none, or it was replaced meanwhile.
     ///
     /// # Errors
@@ -252,7 +258,7 @@ impl Letters {
 /// # Errors
 ///
 /// If the brokers do not acknowledge; some may be written then, and writing them again changes nothing.
-pub(super) fn put(config: &KafkaConfig, letters: &[DeadLetter]) -> Result<(), KafkaError> {
+pub(crate) fn put(config: &KafkaConfig, letters: &[DeadLetter]) -> Result<(), KafkaError> {
     let encoded: Vec<_> = letters.iter().map(encode).collect();
     let records = encoded.iter().map(|(key, value, headers)| {
         (key.as_slice(), Some(value.as_slice()), Some(headers.clone()))
