@@ -42,7 +42,7 @@ pub enum Command {
     ///
     /// Into another index it shows what the settings of today make of the events; `callscope diff` compares the two. Into the
     /// live one it writes whatever is missing there. What is open is then left to the group; so it is where only a part is
-    /// replayed. `platformStats` are written only of everything, into another index.
+    /// replayed. `platformStats` are written only of everything, into another index. A part that holds no record ends with 2.
     #[command(
         after_help = "Example: callscope replay --from 2026-11-01T00:00:00Z --into openvidu-again"
     )]
@@ -150,7 +150,7 @@ pub enum ExitCode {
     Ok,
     /// 1: callscope itself failed.
     Internal,
-    /// 2: the command line is wrong.
+    /// 2: the command line is wrong, or what it names is not there.
     Usage,
     /// 3: settings, or the files they name, are wrong.
     Misconfigured,

@@ -308,3 +308,17 @@ fn all_dead_letters_are_tried_again_however_many_there_are() {
     assert_eq!((code, output.as_str()), (0, "501 tried again, 0 refused\n"), "{told}");
     assert_eq!(run(folder.path(), &["dead-letters", "list"]).1, "");
 }
+
+#[test]
+fn a_replay_that_ends_before_it_begins_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for from in ["2026-11-02T00:00:00Z", "2026-11-01T00:00:00Z"] {
+        let (to, into) = ("2026-11-01T00:00:00Z", "again");
+        let (code, _, told) =
+            run(folder.path(), &["replay", "--from", from, "--to", to, "--into", into]);
+        assert!(
+            code == 2 && told.contains(&format!("--from {from} is not before --to {to}")),
+            "{told}"
+        );
+    }
+}
