@@ -209,7 +209,14 @@ const FETCH_AGAIN_MS: &str = "10";
 
 /// A reader; `isolation`: `read_committed` or `read_uncommitted`. The end of a partition is told.
 fn reader(config: &KafkaConfig, isolation: &str) -> Result<Reader, KafkaError> {
-    client(config)
+    let reading = reading(config, isolation);
+    reading.create_with_context(Quiet::default()).map_err(|error| unusable(&error))
+}
+
+/// What a reader is made with.
+fn reading(config: &KafkaConfig, isolation: &str) -> Client {
+    let mut client = client(config);
+    client
         .set("group.id", &config.group)
         .set("isolation.level", isolation)
         .set("enable.auto.commit", "false")
@@ -218,9 +225,8 @@ fn reader(config: &KafkaConfig, isolation: &str) -> Result<Reader, KafkaError> {
         .set("auto.offset.reset", "earliest")
         .set("fetch.wait.max.ms", "20")
         .set("queued.max.messages.kbytes", "16384")
-        .set("fetch.queue.backoff.ms", FETCH_AGAIN_MS)
-        .create_with_context(Quiet::default())
-        .map_err(|error| unusable(&error))
+        .set("fetch.queue.backoff.ms", FETCH_AGAIN_MS);
+    client
 }
 
 /// A client could not be made: a property that librdkafka does not take, or a library without TLS.

@@ -69,7 +69,7 @@ pub struct Metrics {
     queue_oldest: Gauge,
     /// Arrival of the oldest record that is not dealt with, milliseconds since 1970; 0: there is none.
     waits_since: AtomicI64,
-    /// `dead_letters`: letters kept.
+    /// `dead_letters`: letters kept on this machine; those of a group are in `kafka_dead_letters`.
     pub dead_letters: Gauge,
     /// `cycle_seconds`: time from a batch to its checkpoint.
     pub cycle_seconds: Histogram,
@@ -149,7 +149,7 @@ impl Metrics {
                 Counter::default()
             ),
             waits_since: AtomicI64::new(0),
-            dead_letters: declare!(r, "dead_letters", "Dead letters kept", Gauge::default()),
+            dead_letters: declare!(r, "dead_letters", "Dead letters kept here", Gauge::default()),
             cycle_seconds: declare!(
                 r,
                 "cycle_seconds",

@@ -24,6 +24,7 @@ use crate::journal::lock::DataDirLock;
 use crate::journal::{self, Bounds, Journal};
 use crate::kafka::forward::Forwarder;
 use crate::kafka::group::Group;
+use crate::kafka::letters::count::Counter;
 use crate::kafka::rekey::Rekeyer;
 use crate::kafka::standing::Board;
 use crate::lane::databases::Databases;
@@ -170,7 +171,8 @@ impl Open<'_> {
         Ok(Work { name: "lane", future: Box::pin(running.run(self.config.sink.setup)) })
     }
 
-    /// An instance of a group: one thread forwards the inputs, another takes the group's lanes forward.
+    /// An instance of a group: one thread forwards the inputs, another takes the group's lanes forward, a third
+    /// counts its letters.
     fn in_group(self, live: watch::Sender<Arc<Live>>, board: Board) -> Result<Vec<Work>, Failure> {
         let misconfigured = ExitCode::Misconfigured;
         let Kept { checkpoint, mut progress, dead_letters, .. } = self.kept;
@@ -206,6 +208,8 @@ impl Open<'_> {
             let made = Rekeyer::new(self.config, board.clone(), self.stop.clone());
             Some(made.map_err(Failure::with(misconfigured))?)
         };
+        let counter =
+            Counter::new(&self.config.kafka, Arc::clone(&self.metrics), self.stop.clone());
         let group =
             Group::new(self.config.clone(), Arc::clone(&outlet), geoip, live, board, self.stop);
         let setup = self.config.sink.setup;
@@ -218,6 +222,7 @@ impl Open<'_> {
         let mut work = vec![
             Work { name: "group", future: Box::pin(group) },
             Work { name: "forwarder", future: Box::pin(forwarder.run()) },
+            Work { name: "letters", future: Box::pin(counter.run()) },
         ];
         work.extend(
             rekeyer.map(|rekeyer| Work { name: "rekeyer", future: Box::pin(rekeyer.run()) }),

@@ -18,7 +18,7 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::Offset;
-use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 
 use super::deliveries::Deliveries;
 use super::topics::ANSWER_WITHIN;
@@ -26,6 +26,8 @@ use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, Reader, client, reader};
 use crate::config::KafkaConfig;
 use crate::dead_letters::{Content, DeadLetter};
+
+pub mod count;
 
 /// How much of a record a letter holds. A topic takes no more than 1 MB by default: a record of that size and the headers are
 /// more than that.
@@ -121,6 +123,32 @@ pub struct Known {
     place: (i32, i64),
 }
 
+fn unread(topic: &str, error: &ClientError) -> KafkaError {
+    KafkaError::away(format!(
+        "cannot read the dead letters in topic {topic}: {error}; see that the brokers answer, that the account has Read on the topic, \
+         and try again"
+    ))
+}
+
+/// Lets `reader` begin with the first letter. Gives the partitions; none: the topic is not there.
+fn assign(reader: &Reader, topic: &str) -> Result<BTreeSet<i32>, ClientError> {
+    let metadata = reader.fetch_metadata(Some(topic), ANSWER_WITHIN)?;
+    let missing = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    let refused = metadata.topics().iter().find_map(|found| found.error());
+    if let Some(error) = refused.filter(|error| *error != missing) {
+        return Err(ClientError::MetadataFetch(error.into()));
+    }
+    let partitions = metadata.topics().iter().flat_map(|found| found.partitions());
+    let partitions: BTreeSet<i32> =
+        partitions.map(rdkafka::metadata::MetadataPartition::id).collect();
+    let mut assignment = TopicPartitionList::new();
+    for partition in &partitions {
+        assignment.add_partition_offset(topic, *partition, Offset::Beginning)?;
+    }
+    reader.assign(&assignment)?;
+    Ok(partitions)
+}
+
 /// All letters of a group, as they were when they were read.
 pub struct Letters {
     topic: String,
@@ -142,27 +170,12 @@ impl Letters {
             reader: reader(config, "read_committed")?,
             letters: BTreeMap::new(),
         };
-        letters.read_all().map_err(|error| letters.unread(&error))?;
+        letters.read_all().map_err(|error| unread(&letters.topic, &error))?;
         Ok(letters)
     }
 
-    fn unread(&self, error: &ClientError) -> KafkaError {
-        KafkaError::away(format!(
-            "cannot read the dead letters in topic {}: {error}; see that the brokers answer, and try again",
-            self.topic
-        ))
-    }
-
     fn read_all(&mut self) -> Result<(), ClientError> {
-        let metadata = self.reader.fetch_metadata(Some(&self.topic), ANSWER_WITHIN)?;
-        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-        let mut open: BTreeSet<i32> =
-            partitions.map(rdkafka::metadata::MetadataPartition::id).collect();
-        let mut assignment = TopicPartitionList::new();
-        for partition in &open {
-            assignment.add_partition_offset(&self.topic, *partition, Offset::Beginning)?;
-        }
-        self.reader.assign(&assignment)?;
+        let mut open = assign(&self.reader, &self.topic)?;
         while !open.is_empty() {
             match self.reader.poll(ANSWER_WITHIN) {
                 None => return Err(ClientError::NoMessageReceived),
@@ -202,7 +215,9 @@ impl Letters {
     /// If the brokers do not answer.
     pub fn get(&self, key: &str) -> Result<Option<Letter>, KafkaError> {
         match self.letters.get(key) {
-            Some(known) => self.read_one(key, known.place).map_err(|error| self.unread(&error)),
+            Some(known) => {
+                self.read_one(key, known.place).map_err(|error| unread(&self.topic, &error))
+            }
             None => Ok(None),
         }
     }
@@ -310,6 +325,7 @@ fn send<'a>(
 #[cfg(test)]
 mod tests {
     use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
     use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
 
     use super::*;
@@ -336,5 +352,22 @@ mod tests {
         assert_eq!(letters.iter().count(), 2);
         assert_eq!(letters.remove(&keys).unwrap(), 2);
         assert_eq!(letters.iter().count(), 0);
+    }
+
+    #[test]
+    fn an_account_that_may_not_read_the_letters_is_not_told_that_there_are_none() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config.kafka;
+        config.brokers = vec![cluster.bootstrap_servers()];
+        let topic = config.dead_letters_topic();
+        let missing = Error::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+        cluster.topic_error(&topic, missing).unwrap();
+        assert_eq!(Letters::read(&config).unwrap().iter().count(), 0);
+        let refused = Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        cluster.topic_error(&topic, refused).unwrap();
+        let told = Letters::read(&config).map(drop).unwrap_err().to_string();
+        assert!(told.contains(&topic) && told.contains("Read on the topic"), "{told}");
+        // Brokers name no partition of such a topic, other than this cluster: there is nothing whose reading could fail.
+        assert!(told.contains("Meta data fetch error"), "{told}");
     }
 }

@@ -34,6 +34,8 @@ pub struct KafkaMetrics {
     /// `kafka_rekeyed_total`: records that went from `kafka.rekey_from` to the topic.
     pub rekeyed: Counter,
     rekey_lag: Family<ByPartition, Gauge>,
+    /// `kafka_dead_letters`: letters of the group, the same at every instance.
+    pub dead_letters: Gauge,
     /// `kafka_missed_total`: records that the brokers deleted before they were read.
     pub missed: Counter,
     /// `kafka_split_sessions_total`: sessions that were seen in two partitions.
@@ -53,6 +55,7 @@ impl KafkaMetrics {
             forwarded: Counter::default(),
             rekeyed: Counter::default(),
             rekey_lag: Family::default(),
+            dead_letters: Gauge::default(),
             missed: Counter::default(),
             split: Counter::default(),
         };
@@ -66,6 +69,7 @@ impl KafkaMetrics {
             forwarded,
             rekeyed,
             rekey_lag,
+            dead_letters,
             missed,
             split,
         } = &metrics;
@@ -89,6 +93,11 @@ impl KafkaMetrics {
             "kafka_rekey_lag",
             "Records of a partition not yet taken over by session",
             rekey_lag.clone(),
+        );
+        registry.register(
+            "kafka_dead_letters",
+            "Dead letters of the group, the same at every instance",
+            dead_letters.clone(),
         );
         registry.register(
             "kafka_missed",

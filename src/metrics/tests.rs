@@ -69,6 +69,8 @@ const PROMISED: &[(&str, &str, &[&str])] = &[
     ("queue_depth", "gauge", &[]),
     ("queue_oldest_seconds", "gauge", &[]),
     ("spool_bytes", "gauge", &[]),
+    ("dead_letters", "gauge", &[]),
+    ("kafka_dead_letters", "gauge", &[]),
     ("es_bulk_seconds", "histogram", &["outcome"]),
     ("http_requests", "counter", &["path", "code"]),
     ("http_request_seconds", "histogram", &["path", "code"]),
