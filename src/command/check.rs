@@ -47,7 +47,8 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
         Err(error) => lines.push(format!("data_dir: {}", chain(error))),
     }
     let can_listen = check_http(config, lines).await;
-    let kafka = if config.kafka.is_set() { check_kafka(config, lines).await } else { Ok(()) };
+    let kafka =
+        if config.kafka.is_set() { check_kafka(config, lines).await } else { Ok(ExitCode::Ok) };
     let sink = match config.sink.kind {
         SinkKind::Elasticsearch => check_elasticsearch(config, lines).await,
         SinkKind::Embedded => {
@@ -59,7 +60,11 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
             Ok(ExitCode::Ok)
         }
     };
-    let sink = kafka.and(sink);
+    let sink = match kafka {
+        Ok(ExitCode::Ok) => sink,
+        Ok(code) => sink.map(|_| code),
+        Err(failure) => Err(failure),
+    };
     if can_be_used.is_ok() && can_listen {
         return sink;
     }
@@ -122,21 +127,31 @@ async fn check_http(config: &Config, lines: &mut Vec<String>) -> bool {
     }
 }
 
-async fn check_kafka(config: &Config, lines: &mut Vec<String>) -> Result<(), Failure> {
+/// Ends with [`ExitCode::Misconfigured`] or [`ExitCode::Unreachable`] if `serve` could not make a topic of its own.
+async fn check_kafka(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Failure> {
     let kafka = &config.kafka;
     let topics = topics::look(kafka).await.map_err(kafka_failure)?;
-    let counts = topics::counts(kafka).await.map_err(kafka_failure)?;
+    let own = topics::try_own(kafka, topics.partitions).await.map_err(kafka_failure)?;
     lines.push(format!(
         "kafka: {} with {} partitions, read as group {}",
         kafka.topics.join(", "),
         topics.partitions,
         kafka.group
     ));
-    for topic in [kafka.state_topic(), kafka.dead_letters_topic(), kafka.digests_topic()] {
-        let state = if counts.contains_key(&topic) { "there" } else { "missing; `serve` makes it" };
+    let mut code = ExitCode::Ok;
+    for (topic, made) in own {
+        let state = match made {
+            None => "there".to_owned(),
+            Some(Ok(())) => "missing; `serve` makes it".to_owned(),
+            Some(Err(error)) => {
+                let told = format!("missing; {error}");
+                code = kafka_failure(error).code;
+                told
+            }
+        };
         lines.push(format!("kafka: topic {topic}: {state}"));
     }
-    Ok(())
+    Ok(code)
 }
 
 async fn check_elasticsearch(
@@ -213,6 +228,9 @@ fn place(event: &Event<'_>, count: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+
     use super::*;
     use crate::dead_letters::{Content, DeadLetter, DeadLetters};
 
@@ -333,6 +351,27 @@ mod tests {
             config.http.allow_without_secret = true;
         };
         assert_eq!(checked(&config(folder.path(), allowed)).await.0, ExitCode::Ok);
+    }
+
+    /// This cluster makes no topics for anybody. What real brokers answer is in `tests/kafka.rs`.
+    #[tokio::test]
+    async fn brokers_are_asked_whether_they_would_make_what_is_missing() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        cluster.create_topic("events", 4, 1).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), |config| {
+            config.kafka.brokers = vec![cluster.bootstrap_servers()];
+            config.kafka.topics = vec!["events".to_owned()];
+            config.sink.kind = SinkKind::Stdout;
+        });
+        let (code, told) = checked(&config).await;
+        assert_eq!(code, ExitCode::Unreachable, "{told}");
+        for topic in ["state", "dead-letters", "digests"] {
+            let topic = format!("callscope-{topic}");
+            let expected = format!("kafka: topic {topic}: missing; cannot make topic {topic}");
+            assert!(told.contains(&expected), "{told}");
+        }
+        assert!(told.contains("sink: standard output"), "{told}");
     }
 
     #[tokio::test]

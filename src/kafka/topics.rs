@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
@@ -51,28 +52,61 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let partitions = read(config, &counts)?;
     are_kept(config).await?;
     fits(config, &counts, partitions).await?;
-    let large = RECORD_BYTES_MAX.to_string();
-    let state: &[(&str, &str)] = &[
-        ("max.message.bytes", &large),
-        ("cleanup.policy", "compact"),
-        ("min.cleanable.dirty.ratio", "0.1"),
-        ("segment.ms", "3600000"),
-        ("segment.bytes", "67108864"),
-        ("delete.retention.ms", "86400000"),
-    ];
-    // Documents cannot be cut.
-    let dead: &[(&str, &str)] = &[("max.message.bytes", &large), ("cleanup.policy", "compact")];
-    let digests: &[(&str, &str)] = &[("cleanup.policy", "compact"), ("segment.ms", "600000")];
-    for (topic, partitions, properties) in [
-        (config.state_topic(), partitions, state),
-        (config.dead_letters_topic(), 1, dead),
-        (config.digests_topic(), 1, digests),
-    ] {
-        if !counts.contains_key(&topic) {
-            make(config, &topic, partitions, properties).await?;
+    for topic in own(config, partitions) {
+        if !counts.contains_key(&topic.name) {
+            make(config, &topic, false).await?;
         }
     }
     Ok(Topics { partitions })
+}
+
+/// The topics of callscope's own by name, and of each that is missing whether [`prepare`] could make it: the brokers are asked,
+/// and make nothing. `partitions`: of every topic that is read.
+///
+/// # Errors
+///
+/// If no broker answers. Of a topic: as [`prepare`] would fail.
+pub async fn try_own(
+    config: &KafkaConfig,
+    partitions: i32,
+) -> Result<Vec<(String, Option<Result<(), KafkaError>>)>, KafkaError> {
+    let counts = counts(config).await?;
+    let tried = own(config, partitions).into_iter().map(async |topic| {
+        let made = match counts.contains_key(&topic.name) {
+            true => None,
+            false => Some(make(config, &topic, true).await),
+        };
+        (topic.name, made)
+    });
+    Ok(join_all(tried).await)
+}
+
+/// A topic of callscope's own.
+struct Own {
+    name: String,
+    partitions: i32,
+    properties: Vec<(&'static str, String)>,
+}
+
+fn own(config: &KafkaConfig, partitions: i32) -> [Own; 3] {
+    let large = || RECORD_BYTES_MAX.to_string();
+    let state = vec![
+        ("max.message.bytes", large()),
+        ("cleanup.policy", "compact".to_owned()),
+        ("min.cleanable.dirty.ratio", "0.1".to_owned()),
+        ("segment.ms", "3600000".to_owned()),
+        ("segment.bytes", "67108864".to_owned()),
+        ("delete.retention.ms", "86400000".to_owned()),
+    ];
+    // Documents cannot be cut.
+    let dead = vec![("max.message.bytes", large()), ("cleanup.policy", "compact".to_owned())];
+    let digests =
+        vec![("cleanup.policy", "compact".to_owned()), ("segment.ms", "600000".to_owned())];
+    [
+        Own { name: config.state_topic(), partitions, properties: state },
+        Own { name: config.dead_letters_topic(), partitions: 1, properties: dead },
+        Own { name: config.digests_topic(), partitions: 1, properties: digests },
+    ]
 }
 
 /// Whether the state, if there is one, is of as many partitions, and whether the brokers keep it.
@@ -231,20 +265,20 @@ fn admin(config: &KafkaConfig) -> Result<AdminClient<Quiet>, KafkaError> {
     client(config).create_with_context(Quiet::default()).map_err(|error| unusable(&error))
 }
 
-async fn make(
-    config: &KafkaConfig,
-    name: &str,
-    partitions: i32,
-    properties: &[(&str, &str)],
-) -> Result<(), KafkaError> {
+/// Makes a topic. `is_trial`: the brokers only say whether they would.
+async fn make(config: &KafkaConfig, topic: &Own, is_trial: bool) -> Result<(), KafkaError> {
+    let Own { name, partitions, properties } = topic;
     let admin = admin(config)?;
     // -1: the brokers' default.
     let replicas = if config.replicas == 0 { -1 } else { i32::from(config.replicas) };
-    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+    let mut topic = NewTopic::new(name, *partitions, TopicReplication::Fixed(replicas));
     for (name, value) in properties {
         topic = topic.set(name, value);
     }
-    let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN));
+    let options = AdminOptions::new()
+        .operation_timeout(Some(ANSWER_WITHIN))
+        .request_timeout(is_trial.then_some(ANSWER_WITHIN))
+        .validate_only(is_trial);
     let made = admin
         .create_topics([&topic], &options)
         .await
@@ -252,7 +286,9 @@ async fn make(
     match made.into_iter().next() {
         // Another instance was quicker.
         Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) | None => {
-            tracing::info!(topic = name, partitions, "topic is there");
+            if !is_trial {
+                tracing::info!(topic = name, partitions, "topic is there");
+            }
             Ok(())
         }
         Some(Err((_, code))) => {
