@@ -376,3 +376,62 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::config::SinkKind;
+    use crate::dead_letters::{Content, DeadLetter};
+    use crate::kafka::letters;
+
+    async fn metrics(address: std::net::SocketAddr) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn letters_of_the_group_are_told_though_this_machine_has_none() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config;
+        config.data_dir = folder.path().to_owned();
+        config.http.listen = "127.0.0.1:0".parse().unwrap();
+        config.sink.kind = SinkKind::Stdout;
+        config.kafka.brokers = vec![cluster.bootstrap_servers()];
+        config.kafka.topics = vec!["events".to_owned()];
+        let (state, digests) = (config.kafka.state_topic(), config.kafka.digests_topic());
+        for topic in ["events", &state, &digests, &config.kafka.dead_letters_topic()] {
+            cluster.create_topic(topic, 1, 1).unwrap();
+        }
+        let (position, source) = ("kafka/events/0@1".to_owned(), "default".to_owned());
+        let content = Content::Record { position, source, body: b"garbage".to_vec() };
+        let letter = DeadLetter { at: 1, reason: "no event".to_owned(), content };
+        letters::put(&config.kafka, &[letter]).unwrap();
+        let beside: Beside = Box::new(|address, stop| {
+            tokio::spawn(async move {
+                let _stops = stop.drop_guard();
+                let counts = async {
+                    loop {
+                        let told = metrics(address).await;
+                        if told.contains("callscope_kafka_dead_letters 1\n") {
+                            break told;
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                };
+                let told = tokio::time::timeout(Duration::from_secs(30), counts).await.unwrap();
+                assert!(told.contains("callscope_dead_letters 0\n"), "{told}");
+            })
+        });
+        assert_eq!(run(config, Some(beside)).await.unwrap(), ExitCode::Ok);
+    }
+}
