@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::cycle::Cycle;
+use super::delays::Delays;
 use super::digest::{Digests, TICKS_MAX, Ticks};
 use super::intake::Intake;
 use super::passed::Passed;
@@ -39,8 +40,6 @@ const BYTES_MAX: usize = 4 * lane::cycle::BYTES_MAX;
 const IDLE: Duration = Duration::from_secs(1);
 /// How often the open sessions are shown anew at most.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
-/// First and longest delay before Kafka is tried again.
-const DELAY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// How often an instance may be fenced within a time before it counts as running twice.
 const FENCED_MAX: usize = 3;
@@ -117,10 +116,9 @@ impl<S: Sink + Send + Sync> Group<S> {
     ///
     /// If it cannot go on; nothing that was committed is lost.
     pub async fn run(mut self) -> Result<(), LaneError> {
-        let mut delay = DELAY.0;
+        let mut delays = Delays::new();
         let mut fenced: Vec<Instant> = Vec::new();
         loop {
-            let begun = Instant::now();
             let ended = match self.once().await {
                 Ok(Ended::Stopped) => return Ok(()),
                 Ok(Ended::Again(error)) | Err(LaneError::Kafka(error @ KafkaError::Away(_))) => {
@@ -139,12 +137,8 @@ impl<S: Sink + Send + Sync> Group<S> {
                 Err(error) => return Err(error),
             };
             self.board.trouble(Part::Joining, Some(ended.to_string()));
-            if begun.elapsed() > DELAY.1 {
-                delay = DELAY.0;
-            }
-            tokio::select! {
-                () = self.stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(delay) => delay = (delay * 2).min(DELAY.1),
+            if !delays.wait(&self.stop).await {
+                return Ok(());
             }
         }
     }
