@@ -228,9 +228,6 @@ fn place(event: &Event<'_>, count: i32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::mocking::MockCluster;
-    use rdkafka::producer::DefaultProducerContext;
-
     use super::*;
     use crate::dead_letters::{Content, DeadLetter, DeadLetters};
 
@@ -351,27 +348,6 @@ mod tests {
             config.http.allow_without_secret = true;
         };
         assert_eq!(checked(&config(folder.path(), allowed)).await.0, ExitCode::Ok);
-    }
-
-    /// This cluster makes no topics for anybody. What real brokers answer is in `tests/kafka.rs`.
-    #[tokio::test]
-    async fn brokers_are_asked_whether_they_would_make_what_is_missing() {
-        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
-        cluster.create_topic("events", 4, 1).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path(), |config| {
-            config.kafka.brokers = vec![cluster.bootstrap_servers()];
-            config.kafka.topics = vec!["events".to_owned()];
-            config.sink.kind = SinkKind::Stdout;
-        });
-        let (code, told) = checked(&config).await;
-        assert_eq!(code, ExitCode::Unreachable, "{told}");
-        for topic in ["state", "dead-letters", "digests"] {
-            let topic = format!("callscope-{topic}");
-            let expected = format!("kafka: topic {topic}: missing; cannot make topic {topic}");
-            assert!(told.contains(&expected), "{told}");
-        }
-        assert!(told.contains("sink: standard output"), "{told}");
     }
 
     #[tokio::test]
