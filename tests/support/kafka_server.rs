@@ -193,7 +193,7 @@ impl Kafka {
 
     /// Has the topics made in which the brokers keep offsets and transactions.
     pub fn coordinate(&self) {
-        let asking: BaseProducer = self.client().set("transactional.id", "none").create().unwrap();
+        let asking = self.producer(&[("transactional.id", "none")]);
         asking.init_transactions(Duration::from_secs(60)).unwrap();
         let asking: BaseConsumer = self.client().set("group.id", "none").create().unwrap();
         let mut asked = TopicPartitionList::new();
@@ -201,16 +201,34 @@ impl Kafka {
         asking.committed_offsets(asked, Duration::from_secs(60)).unwrap();
     }
 
+    pub fn producer(&self, settings: &[(&str, &str)]) -> BaseProducer {
+        let mut client = self.client();
+        for (name, value) in settings {
+            client.set(*name, *value);
+        }
+        client.create().unwrap()
+    }
+
+    /// Sends events of one session in a transaction, whose mark then stands behind them.
+    pub fn produce_in_transaction(&self, topic: &str, events: &[String]) {
+        let producer = self.producer(&[("transactional.id", "other")]);
+        producer.init_transactions(Duration::from_secs(60)).unwrap();
+        producer.begin_transaction().unwrap();
+        for event in events {
+            let record = BaseRecord::to(topic).key("s").payload(event);
+            producer.send(record).map_err(|(error, _)| error).unwrap();
+        }
+        producer.commit_transaction(Duration::from_secs(60)).unwrap();
+    }
+
     /// Sends events, keyed by session as another producer would.
     pub fn produce(&self, topic: &str, events: &[String]) {
-        let producer: BaseProducer = self
-            .client()
-            .set("enable.idempotence", "true")
-            .set("partitioner", "murmur2_random")
-            .set("compression.type", "lz4")
-            .set("linger.ms", "5")
-            .create()
-            .unwrap();
+        let producer = self.producer(&[
+            ("enable.idempotence", "true"),
+            ("partitioner", "murmur2_random"),
+            ("compression.type", "lz4"),
+            ("linger.ms", "5"),
+        ]);
         for event in events {
             let json: serde_json::Value = serde_json::from_str(event).unwrap();
             let mut record = BaseRecord::to(topic).payload(event);
@@ -447,7 +465,7 @@ impl Kafka {
 
     /// Writes one record.
     pub fn put(&self, topic: &str, partition: i32, key: &[u8], value: &[u8]) {
-        let producer: BaseProducer = self.client().create().unwrap();
+        let producer = self.producer(&[]);
         let record = BaseRecord::to(topic).partition(partition).key(key).payload(value);
         producer.send(record).map_err(|(error, _)| error).unwrap();
         producer.flush(ANSWER_WITHIN).unwrap();
