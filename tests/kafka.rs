@@ -202,15 +202,19 @@ async fn an_audit_beside_a_group_at_work_finds_the_gaps_that_are_there() {
     let gaps = told.lines().filter(|line| line.contains(": the group has committed ")).count();
     assert!((1..=4).contains(&gaps), "{told}");
 
-    // Markers of another producer's transactions stand where records are counted.
-    let group = group.beside("h", "marked");
-    group.kafka.topic("marked", 1).await;
-    group.kafka.produce_in_transaction("marked", &records[..1]);
-    group.produce(&records);
-    group.deals_with_all().await;
-    let told = group.audit(&[], 6);
-    let count = records.len() + 1;
-    let gap = format!("gap: partition 0: {} offsets were passed and {count} records", count + 1);
+    // Records that are counted and were never there.
+    let mut state = group.kafka.last("g-state");
+    state.retain(|(_, key, _)| key == b"p");
+    let other = group.beside("h", "others");
+    other.kafka.topic("others", 4).await;
+    other.produce(&records);
+    other.deals_with_all().await;
+    let (partition, key, _) =
+        other.kafka.last("h-state").into_iter().find(|(_, key, _)| key == b"p").unwrap();
+    let (_, _, value) = state.iter().find(|(known, ..)| *known == partition).unwrap();
+    other.kafka.put("h-state", partition, &key, value);
+    let told = other.audit(&[], 6);
+    let gap = format!("gap: partition {partition}: 0 offsets were passed, ");
     assert!(told.contains(&gap), "{told}");
 }
 
@@ -652,6 +656,7 @@ async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
     assert!(told_by(&["show", &cut], 0).contains(&told));
     assert!(told_by(&["discard", &empty], 0).contains("1 discarded"));
     assert_eq!(told_by(&["list"], 0).lines().count(), 3);
+    instance.wait_for("/metrics", "callscope_kafka_dead_letters 3\n").await;
     // What is tried again comes back as what it is, in another place; what is not whole stays.
     let tried = told_by(&["retry", "--all"], 5);
     assert!(tried.contains(&told) && tried.contains("2 tried again, 1 refused"), "{tried}");
@@ -707,7 +712,7 @@ async fn every_instance_shows_what_is_open_anywhere_and_one_counts_it() {
     group.is_settled(&first).await;
     for instance in [&first, &second] {
         instance.wait_for("/api/sessions?limit=1", "\"sessions\":40").await;
-        instance.shows("/readyz", "\"ready\":true").await;
+        instance.wait_for("/readyz", "\"ready\":true").await;
     }
     let counted = || {
         let documents = group.double.documents().into_values().map(|(_, _, json)| json);
@@ -763,6 +768,68 @@ async fn records_that_brokers_delete_too_early_are_counted_and_marks_are_none() 
     assert!(instance.has_told("RECORDS WERE DELETED"));
     assert_same(&group.documents(), &imported(&[read, last].concat()));
     instance.stop();
+    let told = group.audit(&[], 6);
+    let gap = format!("gap: partition 0: {} records were deleted by the brokers", deleted.len());
+    assert!(told.contains(&gap) && told.matches("gap:").count() == 1, "{told}");
+    assert!(told.contains(" 0 behind\n"), "{told}");
+
+    // Who comes later begins with what is there, and is no worse for it.
+    group.kafka.produce_in_transaction("events", read);
+    let later = group.beside("h", "events");
+    let instance = later.serve("b");
+    until(async || {
+        let metrics = instance.get("/metrics").await;
+        let is_settled = "callscope_kafka_lag{topic=\"events\",partition=\"0\"} 0\n";
+        metrics.contains("callscope_kafka_missed_total 0\n") && metrics.contains(is_settled)
+    })
+    .await;
+    instance.stop();
+    let told = later.is_accounted_for();
+    assert!(told.contains("partition 0: 1 offsets held no record"), "{told}");
+    assert!(told.contains(&format!("records: {} = ", last.len() + read.len())), "{told}");
+}
+
+/// History in which nothing is open any more, and of which a session is forgotten as soon as it has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_with_wrong_keys_are_noticed_though_all_of_it_is_long_over() {
+    let group = Group::start("spread", 4).await;
+    let producer = group.kafka.producer(&[]);
+    for (event, partition) in load(9, 3000).iter().zip((0..4).cycle()) {
+        let record = BaseRecord::<(), str>::to("events").partition(partition).payload(event);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+    let instance = group.serve_with("a", &[("CALLSCOPE__SESSIONS__KEEP", "1s")]);
+    instance.wait_for("/readyz", "records are not keyed by sessionId").await;
+    group.is_settled(&instance).await;
+    instance.shows("/readyz", "\"ready\":false").await;
+    assert!(!instance.get("/metrics").await.contains("callscope_kafka_split_sessions_total 0\n"));
+    instance.stop();
+}
+
+/// What changes from then on would be taken for the whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_was_made_anew_beside_an_instance_is_taken_for_no_state() {
+    let group = Group::start("anew", 2).await;
+    let events = load(20, 900);
+    let (before, after) = events.split_at(600);
+    group.produce(before);
+    let instance = group.serve("a");
+    group.is_settled(&instance).await;
+    group.kafka.delete("g-state").await;
+    let made =
+        "kafka-topics.sh --create --topic g-state --partitions 2 --config cleanup.policy=compact";
+    group.kafka.make(made).await;
+    group.produce(after);
+    group.is_settled(&instance).await;
+    instance.stop();
+    let told = group.refused("serve", &[]);
+    assert!(told.contains("no beginning") && told.contains("another kafka.group"), "{told}");
+    // As it says.
+    let again = group.beside("h", "events");
+    let instance = again.serve("a");
+    again.has_folded(&events, &instance).await;
+    instance.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -779,6 +846,13 @@ async fn records_with_wrong_keys_are_taken_over_by_session() {
     producer.flush(Duration::from_secs(60)).unwrap();
     let instance = group.serve_with("a", &[("CALLSCOPE__KAFKA__REKEY_FROM", "unkeyed")]);
     group.beside("g-rekey", "unkeyed").is_settled(&instance).await;
+    let taken_over = format!("callscope_kafka_rekeyed_total {}\n", events.len());
+    instance.shows("/metrics", &taken_over).await;
+    for partition in 0..3 {
+        let lag =
+            format!("callscope_kafka_rekey_lag{{topic=\"unkeyed\",partition=\"{partition}\"}} 0\n");
+        instance.wait_for("/metrics", &lag).await;
+    }
     group.has_folded(&events, &instance).await;
     instance.shows("/readyz", "\"ready\":true").await;
     let (told, _) = group.dead_letters(&["list"], 0);
@@ -850,6 +924,13 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
     four.kafka.topic("l-state", 4).await;
     let told = refused("four", "l");
     assert!(told.contains("topic l-state has cleanup.policy \"delete\""), "{told}");
+
+    // Brokers that would delete all events of a session but the last.
+    let made =
+        "kafka-topics.sh --create --topic last --partitions 4 --config cleanup.policy=compact";
+    four.kafka.make(made).await;
+    let told = refused("last", "m");
+    assert!(told.contains("topic last has cleanup.policy \"compact\""), "{told}");
 
     // Partitions that were added while nobody ran.
     four.produce(&load(11, 300));
@@ -942,6 +1023,13 @@ async fn an_account_is_told_which_right_it_lacks() {
     assert!(told.contains("no topic events") && told.contains("Describe"), "{told}");
 
     allow("--operation Read --topic events");
+    let check = |code: i32| run(group.command("check").arg("check").envs(settings), code).0;
+    let told = check(3);
+    for topic in ["g-state", "g-dead-letters", "g-digests"] {
+        let begin = format!("kafka: topic {topic}: missing; cannot make topic {topic}: ");
+        let line = told.lines().find(|line| line.starts_with(&begin));
+        assert!(line.is_some_and(|line| line.contains("the account needs Create")), "{told}");
+    }
     let told = refused();
     assert!(told.contains("cannot make topic g-state") && told.contains("yourself"), "{told}");
 
@@ -953,6 +1041,12 @@ async fn an_account_is_told_which_right_it_lacks() {
     let told = refused();
     assert!(told.contains("cannot make topic g-dead-letters"), "{told}");
     allow("--operation Create --topic g- --resource-pattern-type prefixed");
+    for _ in 0..2 {
+        // Asking makes none.
+        let told = check(0);
+        assert!(told.contains("topic g-state: there"), "{told}");
+        assert!(told.contains("topic g-dead-letters: missing; `serve` makes it"), "{told}");
+    }
     let told = refused();
     assert!(told.contains("transactional ids that begin with \"g\""), "{told}");
     allow("--operation Write --transactional-id g --resource-pattern-type prefixed");
