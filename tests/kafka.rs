@@ -794,8 +794,14 @@ async fn records_that_brokers_delete_too_early_are_counted_and_marks_are_none() 
 async fn records_with_wrong_keys_are_noticed_though_all_of_it_is_long_over() {
     let group = Group::start("spread", 4).await;
     let producer = group.kafka.producer(&[]);
-    for (event, partition) in load(9, 3000).iter().zip((0..4).cycle()) {
-        let record = BaseRecord::<(), str>::to("events").partition(partition).payload(event);
+    let mut placed: Vec<(String, i32)> = load(9, 3000).into_iter().zip((0..4).cycle()).collect();
+    // A year later somebody is in each partition, whose own records are all in it.
+    for partition in 0..4 {
+        let later = open_session(partition.into(), 1_750_000_000_000);
+        placed.extend(later.map(|event| (event.to_string(), partition)));
+    }
+    for (event, partition) in &placed {
+        let record = BaseRecord::<(), str>::to("events").partition(*partition).payload(event);
         producer.send(record).map_err(|(error, _)| error).unwrap();
     }
     producer.flush(Duration::from_secs(60)).unwrap();
