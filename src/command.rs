@@ -208,7 +208,9 @@ fn sink_failure(error: SinkError) -> Failure {
 /// How the process ends when Kafka cannot be used.
 fn kafka_failure(error: KafkaError) -> Failure {
     let code = match error {
-        KafkaError::Refused(_) | KafkaError::Fenced(_) => ExitCode::Misconfigured,
+        KafkaError::Refused(_) | KafkaError::Fenced(_) | KafkaError::Unfit(_) => {
+            ExitCode::Misconfigured
+        }
         KafkaError::Away(_) => ExitCode::Unreachable,
     };
     Failure::new(code, error)

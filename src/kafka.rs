@@ -27,6 +27,7 @@
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -71,6 +72,9 @@ pub enum KafkaError {
     /// The group takes this instance for another one of its name: one that runs twice, or its own self of before a failure.
     #[error("{0}")]
     Fenced(Arc<str>),
+    /// The group gives this instance what does not fit together: members with other settings, or what it is about to give anew.
+    #[error("{0}")]
+    Unfit(Arc<str>),
 }
 
 impl KafkaError {
@@ -115,6 +119,9 @@ impl Deref for Client {
     }
 }
 
+/// How long a broker may take to answer. The default is 60 s, for which one that hangs looks well.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+
 /// What all clients are made with. Names of properties: librdkafka's `CONFIGURATION.md`.
 fn client(config: &KafkaConfig) -> Client {
     let mut client = Client { properties: ClientConfig::new(), given: BTreeSet::new() };
@@ -135,6 +142,7 @@ fn client(config: &KafkaConfig) -> Client {
         )
         // The default goes up to 10 s, in which nobody notices that the brokers are back.
         .set("reconnect.backoff.max.ms", "2000")
+        .set("socket.timeout.ms", ANSWERS_WITHIN.as_millis().to_string())
         .set("topic.metadata.refresh.interval.ms", "5000");
     let is_named = !config.username.is_empty();
     let protocol = match (config.tls, is_named) {

@@ -813,6 +813,66 @@ async fn records_with_wrong_keys_are_noticed_though_all_of_it_is_long_over() {
     instance.stop();
 }
 
+/// A lane is a partition number over all topics: of members that read different ones each would have a part of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_other_topics_than_the_group_ends_and_says_so() {
+    let group = Group::start("mixed", 4).await;
+    group.kafka.topic("more", 4).await;
+    let events = load(21, 900);
+    let (first, second) = events.split_at(600);
+    group.produce(first);
+    let instance = group.serve("a");
+    group.is_settled(&instance).await;
+    let both = group.beside("g", "events,more");
+    let told = both.serve("b").ended_with(3);
+    assert!(told.contains("members read different topics"), "{told}");
+    group.has_folded(first, &instance).await;
+    instance.stop();
+    // As it says.
+    group.kafka.produce("more", second);
+    let again = both.serve("b");
+    group.beside("g", "more").is_settled(&again).await;
+    assert_same(&group.documents(), &imported(&events));
+    again.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_vanish_beside_an_instance_are_told_of_or_made_anew() {
+    let group = Group::start("vanish", 1).await;
+    let events = load(22, 600);
+    group.produce(&events);
+    let instance = group.serve("a");
+    group.has_folded(&events, &instance).await;
+    // One of its own, of which nothing is lost but what was in it.
+    group.kafka.delete("g-dead-letters").await;
+    group.kafka.put("events", 0, b"key", b"garbage");
+    group.is_settled(&instance).await;
+    let (told, _) = group.dead_letters(&["list"], 0);
+    assert!(told.starts_with("record/kafka/events/0@") && told.lines().count() == 1, "{told}");
+    // The one that is read: its first records stand before what was dealt with.
+    group.kafka.delete("events").await;
+    group.kafka.topic("events", 1).await;
+    group.produce(&load(23, 50));
+    let told = instance.ended_with(3);
+    assert!(told.contains("made anew") && told.contains("another kafka.group"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_that_hang_are_told_of() {
+    let group = Group::start("hang", 1).await;
+    let instance = group.serve("a");
+    instance.holds();
+    instance.wait_for("/readyz", "\"ready\":true").await;
+    group.kafka.signal(0, "-STOP");
+    instance.wait_for("/readyz", "\"ready\":false").await;
+    group.kafka.signal(0, "-CONT");
+    instance.wait_for("/readyz", "\"ready\":true").await;
+    let events = load(24, 300);
+    group.produce(&events);
+    group.has_folded(&events, &instance).await;
+    instance.stop();
+}
+
 /// What changes from then on would be taken for the whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_that_was_made_anew_beside_an_instance_is_taken_for_no_state() {
@@ -1043,7 +1103,7 @@ async fn an_account_is_told_which_right_it_lacks() {
     for part in told.split('`').filter(|part| part.starts_with("kafka-topics.sh")) {
         group.kafka.make(part).await;
     }
-    allow("--operation Read --operation Write --topic g- --resource-pattern-type prefixed");
+    allow("--operation Read --topic g- --resource-pattern-type prefixed");
     let told = refused();
     assert!(told.contains("cannot make topic g-dead-letters"), "{told}");
     allow("--operation Create --topic g- --resource-pattern-type prefixed");
@@ -1053,6 +1113,10 @@ async fn an_account_is_told_which_right_it_lacks() {
         assert!(told.contains("topic g-state: there"), "{told}");
         assert!(told.contains("topic g-dead-letters: missing; `serve` makes it"), "{told}");
     }
+    let told = refused();
+    assert!(told.contains("topic g-state may not be written"), "{told}");
+    assert!(told.contains("needs Read and Write on it"), "{told}");
+    allow("--operation Write --topic g- --resource-pattern-type prefixed");
     let told = refused();
     assert!(told.contains("transactional ids that begin with \"g\""), "{told}");
     allow("--operation Write --transactional-id g --resource-pattern-type prefixed");

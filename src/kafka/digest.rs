@@ -11,16 +11,17 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use prometheus_client::metrics::counter::Counter;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::Offset;
 use serde::{Deserialize, Serialize};
 
+use super::deliveries::Deliveries;
 use super::seen::Seen;
-use super::{KafkaError, Quiet, Reader, client, reader, unusable};
+use super::standing::{Board, Part};
+use super::{KafkaError, Reader, client, reader, unusable};
 use crate::config::KafkaConfig;
 use crate::document::Document;
 use crate::lane::stats::{self, Counted};
@@ -185,7 +186,10 @@ pub(super) struct Digests {
     topic: String,
     instance: String,
     partitions: i32,
-    producer: BaseProducer<Quiet>,
+    producer: BaseProducer<Deliveries>,
+    /// Whether something was sent since a delivery has failed last.
+    has_sent: bool,
+    board: Board,
     reader: Reader,
     known: BTreeMap<i32, Digest>,
     told: HashMap<i32, Instant>,
@@ -199,7 +203,7 @@ pub(super) struct Digests {
 }
 
 impl Digests {
-    /// Nothing is known yet; `split` counts sessions that are in two lanes.
+    /// Nothing is known yet. `board` is told why the others cannot be told.
     ///
     /// # Errors
     ///
@@ -208,14 +212,14 @@ impl Digests {
         config: &KafkaConfig,
         instance: &str,
         partitions: i32,
-        split: Counter,
+        board: Board,
     ) -> Result<Self, KafkaError> {
         let topic = config.digests_topic();
         let producer = client(config)
             .set("linger.ms", "5")
             .set("compression.type", "lz4")
             .set("message.timeout.ms", "10000")
-            .create_with_context(Quiet::default())
+            .create_with_context(Deliveries::default())
             .map_err(|error| unusable(&error))?;
         let reader = reader(config, "read_committed")?;
         let mut all = TopicPartitionList::new();
@@ -234,13 +238,16 @@ impl Digests {
             written: 0,
             names: HashMap::new(),
             untold: BTreeSet::new(),
-            seen: Seen::new(split),
+            seen: Seen::new(board.metrics.kafka.split.clone()),
+            has_sent: false,
+            board,
         })
     }
 
     /// Tells what a lane of this instance has open, and keeps it for [`merged`](Self::merged). `names`: those that were here
     /// since this was called last.
     pub(super) fn tell(&mut self, lane: i32, live: &Live, names: Vec<Name>, ticks: &Ticks) {
+        self.look_at_deliveries();
         let mut digest = Digest::of(&self.instance, live, self.known.get(&lane), ticks);
         names.iter().for_each(|name| self.seen.note(name, lane, digest.at));
         let untold = self.names.entry(lane).or_default();
@@ -269,12 +276,32 @@ impl Digests {
             Sent::WithoutNames => {}
         }
         let key = lane.to_string();
-        // One that is lost is told anew before long.
-        let record = BaseRecord::<str, [u8]>::to(&self.topic).key(&key).payload(&json);
+        // One that is lost is told anew before long, but for the names of what has ended since.
+        let record =
+            BaseRecord::<str, [u8], usize>::with_opaque_to(&self.topic, 0).key(&key).payload(&json);
         if let Err((error, _)) = self.producer.send(record) {
             tracing::debug!(error = %error, lane, "digest not sent");
         }
+        self.has_sent = true;
+    }
+
+    /// Tells whether the others hear what is told.
+    fn look_at_deliveries(&mut self) {
         self.producer.poll(Duration::ZERO);
+        if let Some(failed) = self.producer.context().take().into_iter().next() {
+            self.has_sent = false;
+            let topic = &self.topic;
+            self.board.trouble(
+                Part::Telling,
+                Some(format!(
+                    "the other instances cannot be told what is open here: {}; see that topic {topic} is there, and that the account has \
+                     Write on it",
+                    failed.error
+                )),
+            );
+        } else if self.has_sent && self.producer.in_flight_count() == 0 {
+            self.board.trouble(Part::Telling, None);
+        }
     }
 
     /// Forgets lanes that this instance has no more.

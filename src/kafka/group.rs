@@ -118,10 +118,20 @@ impl<S: Sink + Send + Sync> Group<S> {
     pub async fn run(mut self) -> Result<(), LaneError> {
         let mut delays = Delays::new();
         let mut fenced: Vec<Instant> = Vec::new();
+        let mut unfit_since = None;
         loop {
             let ended = match self.once().await {
                 Ok(Ended::Stopped) => return Ok(()),
                 Ok(Ended::Again(error)) | Err(LaneError::Kafka(error @ KafkaError::Away(_))) => {
+                    unfit_since = None;
+                    error
+                }
+                // Who has gone without a word is a member until its session is over.
+                Err(LaneError::Kafka(error @ KafkaError::Unfit(_))) => {
+                    let since = unfit_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > 2 * self.config.kafka.session_timeout {
+                        return Err(error.into());
+                    }
                     error
                 }
                 // When the group's coordinator fails, an instance can be fenced by itself. Two processes of one name fence each
@@ -152,8 +162,8 @@ impl<S: Sink + Send + Sync> Group<S> {
             Err(KafkaError::Away(_)) if stops() => return Ok(Ended::Stopped),
             made => made?,
         };
-        let split = self.board.metrics.kafka.split.clone();
-        let digests = Digests::new(&self.config.kafka, &self.name, known.partitions, split)?;
+        let board = self.board.clone();
+        let digests = Digests::new(&self.config.kafka, &self.name, known.partitions, board)?;
         let mut intake = Intake::start(&self.config, self.board.clone())?;
         let ended = self.work(&mut intake, (&transactions, digests)).await;
         self.drop_lanes();
@@ -187,6 +197,9 @@ impl<S: Sink + Send + Sync> Group<S> {
                 // Lanes of an assignment that is over are others' by now, even if their last cycle was still saved.
                 self.drop_lanes();
                 digests.forget();
+                if let Some(told) = assignment.unfit {
+                    return Err(KafkaError::Unfit(told.into()).into());
+                }
                 if assignment.partitions.is_empty() {
                     self.epoch = assignment.epoch;
                 } else {

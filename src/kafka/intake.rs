@@ -30,7 +30,7 @@ use super::{FETCH_AGAIN_MS, KafkaError, client, unusable};
 use crate::checkpoint::persist::kill_point;
 use crate::config::{Config, KafkaConfig};
 use crate::lane::Item;
-use crate::record::Input;
+use crate::record::{Input, Record};
 
 /// How long one poll waits for a record.
 const POLL: Duration = Duration::from_millis(100);
@@ -50,6 +50,8 @@ pub(super) struct Assignment {
     pub(super) partitions: BTreeSet<i32>,
     /// Since they are taken away: until when they have to be let go of.
     pub(super) until: Option<Instant>,
+    /// Why nothing of it can be taken over.
+    pub(super) unfit: Option<String>,
 }
 
 /// What the thread, the callbacks and the worker share.
@@ -62,6 +64,7 @@ struct Shared {
     filled: Notify,
     listener: Listener,
     drain_after: Duration,
+    topics: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +84,34 @@ struct Queue {
     items: VecDeque<Item>,
     bytes: usize,
     is_paused: bool,
+}
+
+impl Queues {
+    /// Notes that a record was read. One that stands before what was read already is none of the same partition: that place is
+    /// given instead.
+    fn reads(&mut self, record: &Record) -> Result<(), u64> {
+        let input = &record.position.input;
+        let read = self.read.get_mut(input);
+        let known = read.as_deref().max(self.dealt.get(input)).copied().unwrap_or(0);
+        if record.position.offset < known {
+            return Err(known);
+        }
+        match read {
+            Some(next) => *next = record.next_offset,
+            None => _ = self.read.insert(input.clone(), record.next_offset),
+        }
+        Ok(())
+    }
+}
+
+/// The brokers know the offset no more to go on from, and the client begins anew.
+fn went_back(message: &BorrowedMessage<'_>, known: u64) -> KafkaError {
+    let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+    KafkaError::refused(format!(
+        "partition {partition} of {topic} goes on with offset {offset}, and this group has dealt with it up to {known}: the topic was made \
+         anew, or brokers have lost records of it; stop all instances, and start them with another kafka.group, which reads what is \
+         there and leaves what was written as it is"
+    ))
 }
 
 /// Callbacks of the client.
@@ -128,15 +159,30 @@ impl ConsumerContext for Context {
 
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(partitions) = rebalance {
-            let partitions =
-                partitions.elements().iter().map(|element| element.partition()).collect();
-            self.0.assign(partitions);
+            let mut assigned: BTreeMap<i32, BTreeSet<String>> = BTreeMap::new();
+            for element in partitions.elements() {
+                assigned.entry(element.partition()).or_default().insert(element.topic().to_owned());
+            }
+            self.0.assign(assigned);
         }
     }
 }
 
 impl Shared {
-    fn assign(&self, partitions: BTreeSet<i32>) {
+    /// Takes what was assigned, by partition number the topics. A lane is a number over all topics, wherever a member of the
+    /// group reads others, it is torn.
+    fn assign(&self, assigned: BTreeMap<i32, BTreeSet<String>>) {
+        let torn = assigned.iter().find_map(|(lane, topics)| {
+            let missing = self.topics.iter().find(|topic| !topics.contains(*topic))?;
+            Some((lane, missing))
+        });
+        let unfit = torn.map(|(lane, missing)| {
+            format!(
+                "the group gave partition {lane} of another topic to this instance, and that of {missing} to another one: its members read \
+                 different topics; stop all of them, and start them with the same kafka.topics"
+            )
+        });
+        let partitions: BTreeSet<i32> = assigned.into_keys().collect();
         let epoch = self.assignment.borrow().epoch + 1;
         {
             let mut queues = lock(&self.queues);
@@ -148,13 +194,16 @@ impl Shared {
         // Whatever kept it from that is over.
         self.listener.tell(None);
         self.listener.board.trouble(Part::Joining, None);
+        self.listener.board.change(|standing| standing.is_member = true);
         tracing::info!(epoch, partitions = ?partitions, "partitions assigned");
-        self.assignment.send_replace(Assignment { epoch, partitions, until: None });
+        self.assignment.send_replace(Assignment { epoch, partitions, until: None, unfit });
     }
 
     /// Gives everything back once the worker has let go of it. `is_lost`: it belongs to others already.
     fn revoke(&self, is_lost: bool) {
-        let Assignment { epoch, partitions, .. } = self.assignment.borrow().clone();
+        let Assignment { epoch, partitions, unfit, .. } = self.assignment.borrow().clone();
+        // Until something is assigned again, nothing is done here.
+        self.listener.board.change(|standing| standing.is_member = false);
         if partitions.is_empty() {
             return;
         }
@@ -162,7 +211,7 @@ impl Shared {
         let budget = if is_lost { Duration::ZERO } else { self.drain_after };
         let until = Some(Instant::now() + budget);
         tracing::info!(epoch, is_lost, partitions = ?partitions, "partitions taken away");
-        self.assignment.send_replace(Assignment { epoch, partitions, until });
+        self.assignment.send_replace(Assignment { epoch, partitions, until, unfit });
         let released = lock(&self.released);
         let deadline = Instant::now() + budget + GRACE;
         loop {
@@ -247,6 +296,7 @@ impl Intake {
             filled: Notify::new(),
             listener: Listener::new(board, Part::Reading, "kafka.topics"),
             drain_after: kafka.drain_after,
+            topics: kafka.topics.clone(),
         });
         let consumer = consumer(kafka, Arc::clone(&shared))?;
         let topics: Vec<&str> = kafka.topics.iter().map(String::as_str).collect();
@@ -465,7 +515,7 @@ impl Reading {
                 None => {}
                 Some(Ok(message)) => {
                     self.shared.listener.tell(None);
-                    self.push(&message);
+                    self.push(&message)?;
                 }
                 Some(Err(ClientError::MessageConsumptionFatal(code))) => {
                     return Err(self.shared.listener.ended(code));
@@ -480,26 +530,29 @@ impl Reading {
         Ok(())
     }
 
-    fn push(&mut self, message: &BorrowedMessage<'_>) {
+    fn push(&mut self, message: &BorrowedMessage<'_>) -> Result<(), KafkaError> {
         let partition = message.partition();
         let item = self.items.item(message);
         let bytes = size(&item);
-        let read = (item.record().position.input.clone(), item.record().next_offset);
         let is_full = {
             let mut queues = lock(&self.shared.queues);
             let bound = self.queue_bytes / queues.lanes.len().max(1);
-            let Some(queue) = queues.lanes.get_mut(&partition) else { return };
+            if !queues.lanes.contains_key(&partition) {
+                return Ok(());
+            }
+            queues.reads(item.record()).map_err(|known| went_back(message, known))?;
+            let Some(queue) = queues.lanes.get_mut(&partition) else { return Ok(()) };
             queue.items.push_back(item);
             queue.bytes += bytes;
             let is_full = queue.bytes > bound && !queue.is_paused;
             queue.is_paused |= is_full;
-            queues.read.insert(read.0, read.1);
             is_full
         };
         self.shared.filled.notify_one();
         if is_full {
             self.set(&[partition], true);
         }
+        Ok(())
     }
 
     /// Goes on reading where there is room again.

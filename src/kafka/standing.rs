@@ -27,11 +27,15 @@ pub enum Part {
     Forwarding,
     /// What takes records of other topics to the first one.
     Rekeying,
+    /// What tells the other instances what is open here.
+    Telling,
 }
 
 /// How an instance stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
+    /// Whether the group has given it what it is to do, be that nothing.
+    pub(super) is_member: bool,
     troubles: BTreeMap<Part, String>,
     /// Partitions held, their state being here.
     pub(super) held: BTreeSet<i32>,
@@ -45,7 +49,9 @@ impl Standing {
     /// Why this instance deals with nothing at this moment, or with what is wrong.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
-        let mut reasons: Vec<String> = self.troubles.values().cloned().collect();
+        let joining = (!self.is_member).then(|| "joining the group".to_owned());
+        let mut reasons: Vec<String> = joining.into_iter().collect();
+        reasons.extend(self.troubles.values().cloned());
         if !self.restoring.is_empty() {
             reasons.push(format!(
                 "reading the state of {} partitions, {} records so far",
@@ -78,9 +84,7 @@ impl Board {
     /// Of an instance that is in no group yet.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        let mut standing = Standing::default();
-        standing.troubles.insert(Part::Joining, "joining the group".to_owned());
-        Self { standing: watch::Sender::new(standing), metrics }
+        Self { standing: watch::Sender::default(), metrics }
     }
 
     /// For who shows it.

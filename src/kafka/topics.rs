@@ -9,8 +9,11 @@ use rdkafka::admin::{
     TopicReplication,
 };
 use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::deliveries::Deliveries;
 use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, Quiet, client, reader, unusable};
 use crate::config::KafkaConfig;
@@ -46,7 +49,7 @@ pub async fn look(config: &KafkaConfig) -> Result<Topics, KafkaError> {
 /// # Errors
 ///
 /// If a topic is missing that somebody else has to make, counts differ, one that is read is compacted or the state is not,
-/// topics may not be made, or no broker answers.
+/// topics may not be made or written, or no broker answers.
 pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let counts = counts(config).await?;
     let partitions = read(config, &counts)?;
@@ -57,7 +60,40 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
             make(config, &topic, false).await?;
         }
     }
+    let own = own(config, partitions).map(|topic| topic.name);
+    let config = config.clone();
+    let written = tokio::task::spawn_blocking(move || may_write(&config, &own));
+    written
+        .await
+        .map_err(|error| KafkaError::away(format!("writing to Kafka failed: {error}")))??;
     Ok(Topics { partitions })
+}
+
+/// Writes a tombstone of a key that nobody uses to each of `topics`: within a transaction the brokers do not tell which right is
+/// missing.
+fn may_write(config: &KafkaConfig, topics: &[String]) -> Result<(), KafkaError> {
+    const NOBODY: &[u8] = b"?";
+    let producer: BaseProducer<Deliveries> = client(config)
+        .set("message.timeout.ms", ANSWER_WITHIN.as_millis().to_string())
+        .create_with_context(Deliveries::default())
+        .map_err(|error| unusable(&error))?;
+    let away = |topic: &str, error: &ClientError| match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => KafkaError::refused(format!(
+            "topic {topic} may not be written: {error}; the account needs Read and Write on it"
+        )),
+        _ => KafkaError::away(format!("topic {topic} cannot be written: {error}")),
+    };
+    for (place, topic) in topics.iter().enumerate() {
+        let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, place);
+        let sent = producer.send(record.key(NOBODY).partition(0));
+        sent.map_err(|(error, _)| away(topic, &error))?;
+    }
+    // What is not delivered within its time has failed.
+    let _flushed = producer.flush(ANSWER_WITHIN * 2);
+    match producer.context().take().into_iter().min_by_key(|failed| failed.place) {
+        Some(failed) => Err(away(&failed.topic, &failed.error)),
+        None => Ok(()),
+    }
 }
 
 /// The topics of callscope's own by name, and of each that is missing whether [`prepare`] could make it: the brokers are asked,

@@ -2,8 +2,8 @@
 //!
 //! One producer belongs to the thread that commits. What it is told falls into five cases, and no other:
 //! *retriable*, the call is made again; *abortable*, the transaction is undone and made anew with the same content;
-//! *not ours*, the group has given the partitions to others, and nothing is to be saved; *too large*, a topic takes no record
-//! of that size, whoever sends it; *fatal*, the producer is of no use any more, because somebody else has its name or because
+//! *not ours*, the group has given the partitions to others, and nothing is to be saved; *refused*, a topic takes no record,
+//! whoever sends it; *fatal*, the producer is of no use any more, because somebody else has its name or because
 //! of what it cannot tell.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::deliveries::{Deliveries, Failed};
 use super::standing::{Board, Part};
-use super::{KafkaError, client, unusable};
+use super::{ANSWERS_WITHIN, KafkaError, client, unusable};
 use crate::checkpoint::persist::kill_point;
 use crate::config::KafkaConfig;
 
@@ -42,10 +42,21 @@ pub(super) enum NotSaved {
     Fenced(String),
     /// Another producer has to be made.
     Broken(String),
-    /// This topic takes no record of that size.
-    TooLarge(String),
+    /// A topic takes no record, whoever sends it.
+    Refused(String, Refusal),
     /// Whoever wanted it does so no more.
     Over,
+}
+
+/// Why a topic takes no record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It is too large.
+    Size,
+    /// The account may not write.
+    Right,
+    /// There is no such topic any more.
+    Gone,
 }
 
 /// How long it is tried.
@@ -105,10 +116,15 @@ fn judge(error: &ClientError) -> Case {
 
 /// What to do about a record that did not arrive.
 fn judge_record(topic: &str, error: &ClientError) -> Case {
-    match error.rdkafka_error_code() {
-        Some(Code::MessageSizeTooLarge) => Case::NotSaved(NotSaved::TooLarge(topic.to_owned())),
-        _ => judge(error),
-    }
+    let refusal = match error.rdkafka_error_code() {
+        Some(Code::MessageSizeTooLarge) => Refusal::Size,
+        Some(Code::TopicAuthorizationFailed) => Refusal::Right,
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
+            Refusal::Gone
+        }
+        _ => return judge(error),
+    };
+    Case::NotSaved(NotSaved::Refused(topic.to_owned(), refusal))
 }
 
 fn judged(answer: Result<(), ClientError>) -> Result<(), Case> {
@@ -128,10 +144,13 @@ impl Transactions {
         board: Board,
         is_over: &dyn Fn() -> bool,
     ) -> Result<Self, KafkaError> {
-        let timeout_ms = config.transaction_timeout.as_millis().to_string();
+        let timeout = config.transaction_timeout;
+        // librdkafka wants to hear of a broker that hangs before the transaction is over.
+        let answers_within = ANSWERS_WITHIN.min(timeout);
         let producer: BaseProducer<Deliveries> = client(config)
             .set("transactional.id", name)
-            .set("transaction.timeout.ms", &timeout_ms)
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
+            .set("socket.timeout.ms", answers_within.as_millis().to_string())
             .set("message.max.bytes", RECORD_BYTES_MAX.to_string())
             .set("linger.ms", "2")
             .set("compression.type", "lz4")
@@ -180,7 +199,7 @@ impl Transactions {
             let told = match self.attempt(records(), offsets, &metadata, &until) {
                 Ok(()) => break Ok(()),
                 Err(Case::NotSaved(
-                    reason @ (NotSaved::Fenced(_) | NotSaved::Broken(_) | NotSaved::TooLarge(_)),
+                    reason @ (NotSaved::Fenced(_) | NotSaved::Broken(_) | NotSaved::Refused(..)),
                 )) => break Err(reason),
                 Err(Case::NotSaved(reason)) => break self.abort(&until).and(Err(reason)),
                 Err(Case::Abort(told) | Case::Again(told)) => told,
@@ -191,7 +210,7 @@ impl Transactions {
             }
             // A call can fail for a record that did not arrive, before that is told.
             if let Some(Failed { topic, error, .. }) = self.failed_delivery()
-                && let Case::NotSaved(reason @ NotSaved::TooLarge(_)) = judge_record(&topic, &error)
+                && let Case::NotSaved(reason @ NotSaved::Refused(..)) = judge_record(&topic, &error)
             {
                 break Err(reason);
             }
@@ -466,6 +485,6 @@ mod tests {
         let bench = Bench::new();
         let error = Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
         let told = bench.commit(&[(Api::Produce, &[error])]);
-        assert_eq!(told, Err(NotSaved::TooLarge("state".to_owned())));
+        assert_eq!(told, Err(NotSaved::Refused("state".to_owned(), Refusal::Size)));
     }
 }

@@ -259,6 +259,8 @@ impl Instance {
     /// Waits until it has told that it holds partitions.
     pub fn holds(&self) {
         while !self.has_told("state of the partitions is here") {
+            let is_over = self.listener.as_ref().is_none_or(JoinHandle::is_finished);
+            assert!(!is_over, "serve ended:\n{}", self.told());
             std::thread::yield_now();
         }
     }

@@ -13,7 +13,7 @@ use crate::checkpoint::persist::kill_point;
 use crate::document::Document;
 use crate::kafka::intake::{Assignment, Intake, input};
 use crate::kafka::state::{self, Saved};
-use crate::kafka::transaction::{NotSaved, RECORD_BYTES_MAX, Sent, Transactions};
+use crate::kafka::transaction::{NotSaved, RECORD_BYTES_MAX, Refusal, Sent, Transactions};
 use crate::kafka::{KafkaError, letters};
 use crate::lane::outlet::Batch;
 use crate::lane::{Item, Lane, LaneError};
@@ -214,13 +214,24 @@ impl<S: Sink + Send + Sync> Group<S> {
                 tracing::warn!(reason = told, "a cycle was not saved; it will be repeated");
                 Ok(Cycle::ProducerGone)
             }
-            Err(NotSaved::TooLarge(topic)) => Err(KafkaError::refused(format!(
-                "topic {topic} refuses a record for its size; let it take more: `kafka-configs.sh --alter --entity-type topics \
-                 --entity-name {topic} --add-config max.message.bytes={RECORD_BYTES_MAX}`"
-            ))
-            .into()),
+            Err(NotSaved::Refused(topic, refusal)) => Err(not_taken(&topic, refusal).into()),
             Err(NotSaved::Over) => Ok(Cycle::BrokenOff),
         }
+    }
+}
+
+/// A topic of callscope's own takes no record.
+fn not_taken(topic: &str, refusal: Refusal) -> KafkaError {
+    match refusal {
+        Refusal::Size => KafkaError::refused(format!(
+            "topic {topic} refuses a record for its size; let it take more: `kafka-configs.sh --alter --entity-type topics \
+             --entity-name {topic} --add-config max.message.bytes={RECORD_BYTES_MAX}`"
+        )),
+        Refusal::Right => KafkaError::refused(format!(
+            "topic {topic} may not be written: the account needs Write on it"
+        )),
+        // Whoever joins anew makes it, or finds out what is lost with it.
+        Refusal::Gone => KafkaError::away(format!("topic {topic} was deleted")),
     }
 }
 
