@@ -1,7 +1,8 @@
 //! The forwarder: what came by webhook and CDR file goes to the first topic, keyed by session.
 //!
 //! Its positions are saved once the brokers have acknowledged, so a crash sends some records again, which the fold ignores.
-//! What the brokers refuse for good, a record larger than they take, is a dead letter in the data directory.
+//! What the brokers refuse for good, a record larger than they take, is a dead letter in the data directory. They measure whole
+//! batches, so a record counts as too large only if it is refused alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,31 +71,27 @@ impl Sender {
     /// do not make a client any more.
     pub fn send(&mut self, records: &[Record]) -> Result<Vec<(usize, String)>, SinkError> {
         let mut refused = Vec::new();
-        let mut open: Vec<usize> = (0..records.len()).collect();
+        // What is sent together; the last comes next.
+        let mut groups: Vec<Vec<usize>> = vec![(0..records.len()).collect()];
         let mut delays = Delays::new();
         let mut is_in_trouble = false;
-        loop {
-            let mut failed = Vec::new();
-            for place in std::mem::take(&mut open) {
-                let Some(record) = records.get(place) else { continue };
-                if let Err(error) = self.hand_over(record, place)? {
-                    failed.push((place, error));
-                }
-            }
-            while self.producer.in_flight_count() > 0 {
-                if self.stop.is_cancelled() {
-                    return Err(SinkError::Stopped);
-                }
-                self.producer.poll(POLL);
-            }
-            let heard = self.producer.context().take().into_iter();
-            failed.extend(heard.map(|failed| (failed.place, failed.error)));
+        while let Some(group) = groups.pop() {
+            let is_alone = group.len() == 1;
+            let (mut open, mut too_large) = (Vec::new(), Vec::new());
             let mut reason = None;
-            for (place, error) in failed {
+            for (place, error) in self.deliver(records, group)? {
                 match error.rdkafka_error_code() {
-                    Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => {
+                    Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) if is_alone => {
                         refused
                             .push((place, format!("Kafka takes no record of this size: {error}")));
+                    }
+                    Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => {
+                        too_large.push(place);
+                    }
+                    Some(Code::TopicAuthorizationFailed) => {
+                        let topic = &self.topic;
+                        reason = Some(format!("{error}; the account needs Write on topic {topic}"));
+                        open.push(place);
                     }
                     _ => {
                         reason = Some(error.to_string());
@@ -102,6 +99,10 @@ impl Sender {
                     }
                 }
             }
+            // It is the batch that was, and perhaps no record of it.
+            too_large.sort_unstable();
+            let rest = too_large.split_off(too_large.len() / 2);
+            groups.extend([rest, too_large].into_iter().filter(|half| !half.is_empty()));
             // Such a producer sends nothing any more, whatever the brokers say.
             if let Some((code, told)) = self.producer.client().fatal_error() {
                 reason = Some(format!("{told} ({code})"));
@@ -110,11 +111,13 @@ impl Sender {
             }
             let (board, part) = &self.board;
             let Some(reason) = reason else {
-                if is_in_trouble {
+                if std::mem::take(&mut is_in_trouble) {
                     board.trouble(*part, None);
                 }
-                return Ok(refused);
+                continue;
             };
+            // Though it be empty: the trouble is over when one went well.
+            groups.push(open);
             is_in_trouble = true;
             let brokers = self.config.brokers.join(", ");
             board.trouble(
@@ -126,6 +129,31 @@ impl Sender {
             );
             self.rest(delays.grown())?;
         }
+        Ok(refused)
+    }
+
+    /// Sends the records of these places, and gives those that did not arrive.
+    fn deliver(
+        &self,
+        records: &[Record],
+        places: Vec<usize>,
+    ) -> Result<Vec<(usize, ClientError)>, SinkError> {
+        let mut failed = Vec::new();
+        for place in places {
+            let Some(record) = records.get(place) else { continue };
+            if let Err(error) = self.hand_over(record, place)? {
+                failed.push((place, error));
+            }
+        }
+        while self.producer.in_flight_count() > 0 {
+            if self.stop.is_cancelled() {
+                return Err(SinkError::Stopped);
+            }
+            self.producer.poll(POLL);
+        }
+        let heard = self.producer.context().take().into_iter();
+        failed.extend(heard.map(|failed| (failed.place, failed.error)));
+        Ok(failed)
     }
 
     /// Gives a record to the client. The inner error: it takes it not.
@@ -286,14 +314,18 @@ impl Forwarder {
 mod tests {
     use rdkafka::consumer::{BaseConsumer, Consumer};
     use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
     use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
 
     use super::*;
     use crate::record::{Input, Position};
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_producer_that_can_send_nothing_any_more_is_made_anew() {
-        let cluster = MockCluster::new(1).unwrap();
+    const WITHIN: Duration = Duration::from_secs(20);
+
+    /// Sends records of this number to brokers that answer with these errors first, and waits until the board shows a reason that
+    /// says `told`. Gives what is refused, and how many records the topic has then.
+    async fn sent(count: u64, errors: &[Error], told: Option<&str>) -> (Vec<(usize, String)>, i64) {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
         cluster.create_topic("events", 1, 1).unwrap();
         let mut config = Config::load(None, std::iter::empty()).unwrap().config.kafka;
         config.brokers = vec![cluster.bootstrap_servers()];
@@ -309,17 +341,42 @@ mod tests {
             source: "default".into(),
             payload: "{}".into(),
         };
-        let records: Vec<Record> = (0..3).map(record).collect();
-        let fatal = Error::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
-        cluster.request_errors(Api::Produce, &[fatal]);
+        let records: Vec<Record> = (0..count).map(record).collect();
+        cluster.request_errors(Api::Produce, errors);
         let sending = tokio::task::spawn_blocking(move || sender.send(&records));
-        let told = |reasons: &[String]| reasons.join("\n").contains("ProduceRequest for events");
-        watched.wait_for(|standing| told(&standing.reasons())).await.unwrap();
-        let within = Duration::from_secs(20);
-        let sent = tokio::time::timeout(within, sending).await.unwrap().unwrap();
-        assert_eq!(sent.unwrap(), []);
+        if let Some(told) = told {
+            let is_told = |reasons: &[String]| reasons.join("\n").contains(told);
+            let waited = watched.wait_for(|standing| is_told(&standing.reasons()));
+            assert!(tokio::time::timeout(WITHIN, waited).await.is_ok(), "nobody told {told:?}");
+        }
+        let refused = tokio::time::timeout(WITHIN, sending).await.unwrap().unwrap().unwrap();
         assert_eq!(watched.borrow().reasons(), ["joining the group"]);
         let reader: BaseConsumer = client(&config).set("group.id", "g").create().unwrap();
-        assert_eq!(reader.fetch_watermarks("events", 0, within).unwrap().1, 3);
+        (refused, reader.fetch_watermarks("events", 0, WITHIN).unwrap().1)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_producer_that_can_send_nothing_any_more_is_made_anew() {
+        let fatal = Error::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        assert_eq!(sent(3, &[fatal], Some("ProduceRequest for events")).await, (vec![], 3));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_account_that_may_not_write_is_told_which_right_it_needs() {
+        let denied = Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        let told = Some("the account needs Write on topic events");
+        assert_eq!(sent(3, &[denied], told).await, (vec![], 3));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn only_a_record_that_is_refused_alone_is_too_large() {
+        let too_large = Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+        assert_eq!(sent(3, &[too_large], None).await, (vec![], 3));
+        let (refused, stored) = sent(3, &[too_large, too_large], None).await;
+        assert_eq!((refused.len(), stored), (1, 2), "{refused:?}");
+        assert!(
+            refused[0].0 == 0 && refused[0].1.contains("no record of this size"),
+            "{refused:?}"
+        );
     }
 }
