@@ -481,6 +481,26 @@ fn every_rule_says_what_is_wrong() {
              is never old enough to be deleted",
         ),
         (
+            "[kafka]\ntopics = [\"x\", \"y\", \"x\"]",
+            "kafka.topics = [\"x\", \"y\", \"x\"] (callscope.toml): must not hold the same topic twice",
+        ),
+        (
+            "[kafka]\nrekey_from = [\"x\", \"x\"]",
+            "kafka.rekey_from = [\"x\", \"x\"] (callscope.toml): must not hold the same topic twice",
+        ),
+        (
+            "[kafka]\ntopics = [\"x\"]\nrekey_from = [\"x\"]",
+            "kafka.rekey_from = [\"x\"] (callscope.toml): must not hold one of kafka.topics: its records would be taken over again and again",
+        ),
+        (
+            "[kafka]\ngroup = \"a/b\"",
+            "kafka.group = \"a/b\" (callscope.toml): must be a name that topics can begin with: a-z, A-Z, 0-9, . _ -",
+        ),
+        (
+            "[kafka]\ndrain_after = \"499ms\"",
+            "kafka.drain_after = \"499ms\" (callscope.toml): must be at least \"500ms\" and at most half of kafka.session_timeout",
+        ),
+        (
             "[kafka]\nproperties = [\"linger.ms\"]",
             "kafka.properties (callscope.toml): must hold texts such as \"name=value\"",
         ),
@@ -515,6 +535,7 @@ fn what_the_rules_allow_is_taken() {
         "[files]\nsource = \"other\"\n[sources.other]",
         "[sources.default]\nsecrets = [\"12345678\", \"23456789\"]",
         "[sessions]\nkeep = \"0s\"",
+        "[kafka]\ndrain_after = \"500ms\"\nsession_timeout = \"1s\"",
         "[kafka]\nproperties = [\"linger.ms=50\", \"ssl.key.location=/k=1\"]",
     ] {
         assert_eq!(problems(file, &[]), Vec::<String>::new(), "{file}");

@@ -1,5 +1,6 @@
 //! Settings: rules that types cannot say, all checked without touching the world.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -185,6 +186,11 @@ impl Violations {
         let rekeyed = &kafka.rekey_from;
         let message = "must hold names of topics: a-z, A-Z, 0-9, . _ -, at most 200 characters";
         self.check("kafka.rekey_from", rekeyed.iter().all(|topic| is_topic(topic)), message);
+        for (key, topics) in [("kafka.topics", &kafka.topics), ("kafka.rekey_from", rekeyed)] {
+            let mut known = BTreeSet::new();
+            let are_distinct = topics.iter().all(|topic| known.insert(topic));
+            self.check(key, are_distinct, "must not hold the same topic twice");
+        }
         let message =
             "must not hold one of kafka.topics: its records would be taken over again and again";
         let are_others = rekeyed.iter().all(|topic| !kafka.topics.contains(topic));
@@ -198,7 +204,7 @@ impl Violations {
             let range = Duration::from_secs(1)..=Duration::from_secs(900);
             self.check(key, range.contains(&span), "must be from \"1s\" to \"15m\"");
         }
-        let message = "must be at least \"1s\" and at most half of kafka.session_timeout";
+        let message = "must be at least \"500ms\" and at most half of kafka.session_timeout";
         let drains = Duration::from_millis(500)..=kafka.session_timeout / 2;
         self.check("kafka.drain_after", drains.contains(&kafka.drain_after), message);
         let message = "is set without kafka.username";
