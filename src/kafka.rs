@@ -169,6 +169,10 @@ fn client(config: &KafkaConfig) -> Client {
     client
 }
 
+/// Where to look when no broker answers.
+const SEE_BROKERS: &str =
+    "see kafka.brokers, and that the brokers are reachable under the names they give themselves";
+
 /// What a client tells of itself is kept for who asks why it gets no answer.
 #[derive(Default)]
 struct Quiet(Mutex<Option<(Code, String)>>);
@@ -195,7 +199,7 @@ impl Quiet {
                 format!("{reason}; see kafka.username, .password and .mechanism")
             }
             Code::SSL => format!("{reason}; see kafka.tls and kafka.ca"),
-            _ => reason.clone(),
+            _ => format!("{reason}; {SEE_BROKERS}"),
         })
     }
 }
@@ -251,6 +255,21 @@ fn unusable(error: &ClientError) -> KafkaError {
 mod tests {
     use super::*;
     use crate::config::Config;
+
+    #[test]
+    fn why_nobody_answers_comes_with_where_to_look() {
+        for (code, advice) in [
+            (Code::BrokerTransportFailure, "see kafka.brokers, and"),
+            (Code::SaslAuthenticationFailed, "see kafka.username"),
+            (Code::SSL, "see kafka.tls"),
+        ] {
+            let quiet = Quiet::default();
+            quiet.error(ClientError::Global(code), "refused");
+            quiet.error(ClientError::Global(Code::AllBrokersDown), "all are down");
+            let told = quiet.reason().unwrap();
+            assert!(told.starts_with(&format!("refused; {advice}")), "{told}");
+        }
+    }
 
     #[test]
     fn what_the_settings_hold_stands() {

@@ -13,7 +13,7 @@ use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
 use crate::kafka::letters::Letters;
 use crate::kafka::passed::Passed;
-use crate::kafka::{intake, range, state};
+use crate::kafka::{intake, range, state, topics};
 use crate::sessions::Limits;
 use crate::sink::StatusSender;
 use crate::sink::elasticsearch::ElasticsearchSink;
@@ -23,6 +23,7 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, Failure> {
         let error = anyhow::anyhow!("there is no Kafka in the settings; set kafka.brokers");
         return Err(Failure::new(ExitCode::Misconfigured, error));
     }
+    topics::has_state(&config.kafka).await.map_err(kafka_failure)?;
     let (committed, lanes, letters) = tokio::task::block_in_place(|| {
         let before = range::places(config)?;
         let mut partitions: Vec<i32> = before.iter().map(|place| place.partition).collect();

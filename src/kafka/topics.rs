@@ -15,7 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::deliveries::Deliveries;
 use super::transaction::RECORD_BYTES_MAX;
-use super::{KafkaError, Quiet, client, reader, unusable};
+use super::{KafkaError, Quiet, SEE_BROKERS, client, reader, unusable};
 use crate::config::KafkaConfig;
 
 /// How long one question to the brokers may take.
@@ -31,7 +31,7 @@ pub struct Topics {
     pub partitions: i32,
 }
 
-/// Looks at the topics that are read, and at the state if there is one.
+/// Looks at the topics that are read, those that are taken over included, and at the state if there is one.
 ///
 /// # Errors
 ///
@@ -237,6 +237,19 @@ fn read(config: &KafkaConfig, counts: &BTreeMap<String, i32>) -> Result<i32, Kaf
     if !missing.is_empty() {
         return Err(self::missing(&missing.join(", ")));
     }
+    let missing: Vec<&str> = config
+        .rekey_from
+        .iter()
+        .filter(|topic| !counts.contains_key(*topic))
+        .map(String::as_str)
+        .collect();
+    if !missing.is_empty() {
+        return Err(KafkaError::refused(format!(
+            "there is no topic {} to take records over from, or the account may not see it (it needs Describe and Read); see \
+             kafka.rekey_from, and leave out what is taken over and gone",
+            missing.join(", ")
+        )));
+    }
     let known: Vec<(&String, i32)> =
         config.topics.iter().filter_map(|topic| Some((topic, *counts.get(topic)?))).collect();
     let first = known.first().map_or(0, |(_, count)| *count);
@@ -261,6 +274,23 @@ pub(super) fn missing(topic: &str) -> KafkaError {
     ))
 }
 
+/// Whether the group has a state, which its first instance makes.
+///
+/// # Errors
+///
+/// If it has none, or no broker answers.
+pub async fn has_state(config: &KafkaConfig) -> Result<(), KafkaError> {
+    let state = config.state_topic();
+    if counts(config).await?.contains_key(&state) {
+        return Ok(());
+    }
+    Err(KafkaError::refused(format!(
+        "group {} has no state yet: no instance of it has ever run, or the account may not see topic {state} (it needs Describe and \
+         Read); see kafka.group",
+        config.group
+    )))
+}
+
 /// Partitions of every topic.
 ///
 /// # Errors
@@ -277,9 +307,7 @@ pub async fn counts(config: &KafkaConfig) -> Result<BTreeMap<String, i32>, Kafka
                 let _nothing = asking.poll(LISTEN);
                 asking.context().reason()
             });
-            let reason = heard.unwrap_or_else(|| {
-                format!("{error}; see kafka.brokers, and that the brokers are reachable under the names they give themselves")
-            });
+            let reason = heard.unwrap_or_else(|| format!("{error}; {SEE_BROKERS}"));
             KafkaError::away(format!("no answer from Kafka at {brokers}: {reason}"))
         })
     });
@@ -360,7 +388,39 @@ fn not_made(name: &str, code: RDKafkaErrorCode, advice: &str) -> KafkaError {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+
     use super::*;
+    use crate::config::Config;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_missing_is_told_by_name_and_setting() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        for topic in ["events", "old"] {
+            cluster.create_topic(topic, 2, 1).unwrap();
+        }
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config.kafka;
+        config.brokers = vec![cluster.bootstrap_servers()];
+        config.topics = vec!["events".to_owned()];
+        config.group = "g".to_owned();
+        config.rekey_from = vec!["old".to_owned(), "odl".to_owned()];
+        for told in [look(&config).await.unwrap_err(), prepare(&config).await.unwrap_err()] {
+            let is_refused = matches!(told, KafkaError::Refused(_));
+            let told = told.to_string();
+            assert!(is_refused && told.contains("no topic odl "), "{told}");
+            assert!(told.contains("kafka.rekey_from"), "{told}");
+        }
+        let told = has_state(&config).await.unwrap_err();
+        assert!(matches!(told, KafkaError::Refused(_)), "{told}");
+        let told = told.to_string();
+        assert!(
+            told.contains("group g has no state yet") && told.contains("kafka.group"),
+            "{told}"
+        );
+        cluster.create_topic("g-state", 2, 1).unwrap();
+        has_state(&config).await.unwrap();
+    }
 
     #[test]
     fn what_passes_by_itself_is_no_reason_to_end() {
