@@ -10,7 +10,7 @@
 //! ends, saying so, and an instance that can read it takes the partition. `fixtures/state` holds a state of the format.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
@@ -21,7 +21,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::passed::Passed;
 use super::topics::ANSWER_WITHIN;
-use super::{KafkaError, reader};
+use super::{KafkaError, Reader, reader};
 use crate::checkpoint::Progress;
 use crate::checkpoint::persist::kill_point;
 use crate::config::KafkaConfig;
@@ -37,6 +37,9 @@ const BEGINNING: &[u8] = b"b";
 
 /// How often open transactions are asked about.
 const POLL: Duration = Duration::from_millis(50);
+
+/// How long a command waits while nothing of a state can be read.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A record to be written: key, and value or tombstone.
 pub(super) type Saved = (Vec<u8>, Option<Vec<u8>>);
@@ -85,6 +88,25 @@ pub(super) trait Watching: Sync {
     fn has_read(&self);
     /// Whether nobody wants the state any more.
     fn is_over(&self) -> bool;
+    /// How long it is waited while nothing is read; `None`: for as long as the brokers are away.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Somebody who wants the state once, and has no group to be kept in meanwhile.
+struct Patient(Duration);
+
+impl Watching for Patient {
+    fn has_read(&self) {}
+
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(self.0)
+    }
 }
 
 /// Reads the state of `partitions`, each to the end of what is committed. `None`: nobody wants it any more.
@@ -126,14 +148,7 @@ pub fn progress(
     limits: &Limits,
     partitions: &[i32],
 ) -> Result<BTreeMap<i32, (Progress, Passed)>, KafkaError> {
-    struct Patient;
-    impl Watching for Patient {
-        fn has_read(&self) {}
-        fn is_over(&self) -> bool {
-            false
-        }
-    }
-    let restored = restore(config, limits, partitions, &Patient)?.unwrap_or_default();
+    let restored = restore(config, limits, partitions, &Patient(PATIENCE))?.unwrap_or_default();
     let reached = |(lane, restored): (i32, Restored)| (lane, (restored.progress, restored.passed));
     Ok(restored.into_iter().map(reached).collect())
 }
@@ -210,10 +225,20 @@ fn read(
     }
     // With this isolation the brokers tell as the end where the first open transaction begins.
     let committed = reader(config, "read_committed")?;
+    let begun = Instant::now();
     for (partition, end) in &ends {
         loop {
             if watching.is_over() {
                 return Ok(None);
+            }
+            // The brokers end what takes longer than that.
+            let patience =
+                watching.patience().map(|patience| patience + config.transaction_timeout);
+            if patience.is_some_and(|patience| begun.elapsed() > patience) {
+                return Err(KafkaError::away(format!(
+                    "a transaction is open in partition {partition} of topic {topic} for longer than kafka.transaction_timeout; see \
+                     whether all brokers are there"
+                )));
             }
             let (_, stable) = committed
                 .fetch_watermarks(topic, *partition, ANSWER_WITHIN)
@@ -232,19 +257,40 @@ fn read(
             .map_err(|error| away(&error))?;
     }
     committed.assign(&assignment).map_err(|error| away(&error))?;
+    gather(&committed, topic, partitions, watching)
+}
+
+/// What `reader` gives of each partition up to its end.
+fn gather(
+    reader: &Reader,
+    topic: &str,
+    partitions: &[i32],
+    watching: &impl Watching,
+) -> Result<Option<BTreeMap<i32, State>>, KafkaError> {
     let mut states: BTreeMap<i32, State> =
         partitions.iter().map(|partition| (*partition, State::new())).collect();
     let mut open: std::collections::BTreeSet<i32> = partitions.iter().copied().collect();
-    let mut polled = 0_u32;
+    let (mut polled, mut read) = (0_u32, Instant::now());
     while !open.is_empty() {
         polled = polled.wrapping_add(1);
         if polled % 1024 == 1 && watching.is_over() {
             return Ok(None);
         }
-        match committed.poll(POLL) {
+        if polled % 1024 == 1
+            && let Some(patience) = watching.patience()
+            && read.elapsed() > patience
+        {
+            return Err(KafkaError::away(format!(
+                "nothing was read of the state in topic {topic} for {} s: brokers have gone away meanwhile; try again when they are \
+                 back",
+                patience.as_secs()
+            )));
+        }
+        match reader.poll(POLL) {
             // Nothing comes: time to look up.
             None => polled = 0,
             Some(Ok(message)) => {
+                read = Instant::now();
                 let (Some(key), Some(state)) =
                     (message.key(), states.get_mut(&message.partition()))
                 else {
@@ -257,7 +303,10 @@ fn read(
                 }
             }
             // Everything up to the ends above is stable, so the first end that is met lies behind them.
-            Some(Err(ClientError::PartitionEOF(partition))) => _ = open.remove(&partition),
+            Some(Err(ClientError::PartitionEOF(partition))) => {
+                open.remove(&partition);
+                read = Instant::now();
+            }
             Some(Err(error))
                 if error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed) =>
             {
@@ -266,7 +315,10 @@ fn read(
                 )));
             }
             // Brokers come and go.
-            Some(Err(error)) => tracing::debug!(error = %error, "reading the state"),
+            Some(Err(error)) => {
+                tracing::debug!(error = %error, "reading the state");
+                polled = 0;
+            }
         }
     }
     Ok(Some(states))
@@ -317,6 +369,18 @@ mod tests {
             let error = decode(State::from([(key, value)]), &limits()).unwrap_err();
             assert!(error.to_string().contains(told), "{error:#}");
         }
+    }
+
+    #[test]
+    fn a_command_does_not_wait_for_brokers_for_ever() {
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config.kafka;
+        config.brokers = vec!["127.0.0.1:1".to_owned()];
+        let reader = reader(&config, "read_committed").unwrap();
+        let patient = Patient(Duration::from_millis(100));
+        let told = gather(&reader, "g-state", &[0], &patient).unwrap_err();
+        assert!(matches!(told, KafkaError::Away(_)), "{told}");
+        let told = told.to_string();
+        assert!(told.contains("nothing was read of the state in topic g-state"), "{told}");
     }
 
     fn fixture(name: &str) -> String {
