@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::super::{kafka_failure, stop_on_signal, tell};
+use super::super::{kafka_failure, sink_failure, stop_on_signal, tell};
 use super::{Bar, in_order};
 use crate::checkpoint::Tally;
 use crate::cli::{ExitCode, Failure};
@@ -89,13 +89,21 @@ pub(super) async fn run(
         begun.elapsed().as_secs_f64()
     ));
     match (ended, broken) {
-        (Err(_), _) => Err(Failure::new(
-            ExitCode::Internal,
-            anyhow::anyhow!("stopped before everything was sent; importing again is safe"),
-        )),
+        (Err(error), _) => Err(failure(error)),
         (Ok(()), Some(error)) => Err(Failure::new(ExitCode::DataRejected, error)),
         (Ok(()), None) if refused > 0 => Ok(ExitCode::DataRejected),
         (Ok(()), None) => Ok(ExitCode::Ok),
+    }
+}
+
+/// How the process ends when not everything was sent.
+fn failure(error: SinkError) -> Failure {
+    match error {
+        SinkError::Stopped => Failure::new(
+            ExitCode::Internal,
+            anyhow::anyhow!("stopped before everything was sent; importing again is safe"),
+        ),
+        error => sink_failure(error),
     }
 }
 
@@ -120,4 +128,19 @@ fn send(sender: &mut Sender, items: Vec<Item>, counts: &mut Sent) -> Result<(), 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_settings_is_told() {
+        let wrong = failure(SinkError::Misconfigured(anyhow::anyhow!("see the section [kafka]")));
+        assert_eq!(wrong.code, ExitCode::Misconfigured);
+        assert_eq!(wrong.error.to_string(), "see the section [kafka]");
+        let stopped = failure(SinkError::Stopped);
+        assert_eq!(stopped.code, ExitCode::Internal);
+        assert!(stopped.error.to_string().contains("importing again is safe"));
+    }
 }
