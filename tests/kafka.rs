@@ -349,7 +349,7 @@ async fn who_takes_over_between_two_marks_of_a_commit_waits_for_the_second() {
     group.kafka.coordinate();
     let offsets = group.kafka.coordinator("__consumer_offsets", "g");
     let names =
-        [("a", "g-a"), ("b", "g-b"), ("c", "g-c"), ("d", "g-d"), ("e", "g-e"), ("f", "g-f")];
+        [("a", "g/a"), ("b", "g/b"), ("c", "g/c"), ("d", "g/d"), ("e", "g/e"), ("f", "g/f")];
     let led =
         names.map(|(name, full)| (name, group.kafka.coordinator("__transaction_state", full)));
     // One broker keeps the offsets, one the state, and one the transactions of an instance that dies.
@@ -687,6 +687,84 @@ async fn what_kafka_does_not_take_of_a_webhook_stays_on_the_machine() {
     assert!(tried.contains("1 tried again, 1 refused"), "{tried}");
 }
 
+/// Brokers measure batches, which are larger than a record.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_of_small_batches_takes_everything_but_what_is_larger_than_one() {
+    let group = Group::on(Kafka::start("small", 1), "g", "small").await;
+    let made =
+        "kafka-topics.sh --create --topic small --partitions 2 --config max.message.bytes=20000";
+    group.kafka.make(made).await;
+    let signal = |number: usize, bytes: usize| {
+        let data = base64::engine::general_purpose::STANDARD
+            .encode(&noise(300 * 1000)[number * 1000..][..bytes]);
+        let session = format!("s{number}");
+        json!({"event":"signalSent","sessionId":session,"timestamp":1_700_000_000_000_i64,"from":"x","type":"x","data":data})
+            .to_string()
+    };
+    let mut events: Vec<String> = (0..300).map(|number| signal(number, 900)).collect();
+    let told = group.import("a", &events);
+    assert!(told.contains("300 sent, 0 skipped, 0 refused"), "{told}");
+    // One that is too large costs its neighbours nothing.
+    events.insert(150, signal(0, 30_000));
+    let file = group.folder.path().join("cdr.log");
+    std::fs::write(&file, events.join("\n")).unwrap();
+    let told = run(group.command("a").args(["import", "--to", "kafka"]).arg(&file), 5).1;
+    assert!(told.contains("300 sent, 0 skipped, 1 refused"), "{told}");
+    let partitions = (0..2).map(|partition| group.kafka.records_of("small", partition).len());
+    assert_eq!(partitions.sum::<usize>(), 600);
+}
+
+/// Names of two groups and their instances may join to the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_do_not_fence_each_other_whatever_their_names() {
+    let group = Group::on(Kafka::start("names", 1), "rf", "events").await;
+    group.kafka.topic("events", 2).await;
+    let other = group.beside("rf-a", "events").with_other_store().await;
+    let instances = [group.serve("a-b"), other.serve("b")];
+    instances.iter().for_each(Instance::holds);
+    let events = load(23, 300);
+    group.produce(&events);
+    for (group, instance) in [&group, &other].into_iter().zip(instances) {
+        group.has_folded(&events, &instance).await;
+        assert!(!instance.has_told("trying again"), "{}", instance.told());
+        instance.stop();
+    }
+}
+
+/// `README.md` says how others key their events.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_line_of_the_readme_keys_events_as_callscope_does() {
+    let group = Group::start("readme", 12).await;
+    let here = env!("CARGO_MANIFEST_DIR");
+    let readme = std::fs::read_to_string(format!("{here}/README.md")).unwrap();
+    let line = readme.lines().find_map(|line| line.strip_prefix("jq -r '")).unwrap();
+    let (program, _) = line.split_once('\'').unwrap();
+    let file = group.folder.path().join("events.jsonl");
+    let mut samples: Vec<_> = std::fs::read_dir(format!("{here}/fixtures/samples"))
+        .unwrap()
+        .map(|found| found.unwrap().path())
+        .collect();
+    samples.sort();
+    let compact = Command::new("jq").args(["-c", "."]).args(&samples).output().unwrap();
+    std::fs::write(&file, &compact.stdout).unwrap();
+    let keyed = run(Command::new("jq").args(["-r", program]).arg(&file), 0).0;
+    let keys: Vec<&str> = keyed.lines().map(|line| line.split_once('\t').unwrap().0).collect();
+    // Some samples are documents and templates.
+    let told = group.command("a").args(["check", "--events"]).arg(&file).output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert_eq!([told.lines().count(), keys.len()], [samples.len(); 2], "{told}");
+    let mut with_key = 0;
+    for ((line, key), sample) in told.lines().zip(keys).zip(samples) {
+        if line.contains(", no key, ") {
+            assert_eq!(key, "", "{}", sample.display());
+        } else if let Some((_, place)) = line.split_once(", key ") {
+            assert_eq!(place.split_once(", partition ").unwrap().0, key, "{}", sample.display());
+            with_key += 1;
+        }
+    }
+    assert!(with_key > 50, "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_instance_shows_what_is_open_anywhere_and_one_counts_it() {
     let group = Group::start("view", 4).await;
@@ -985,6 +1063,16 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
     assert!(told.contains("four has 4 partitions, six has 6 partitions"), "{told}");
     let told = refused("nowhere", "g");
     assert!(told.contains("there is no topic nowhere"), "{told}");
+    // Of two that are to be taken over one is there.
+    for verb in ["check", "serve"] {
+        let told = four.refused(verb, &[("CALLSCOPE__KAFKA__REKEY_FROM", "six,sicks")]);
+        assert!(told.contains("no topic sicks") && told.contains("kafka.rekey_from"), "{told}");
+    }
+    let told = four.beside("never", "four").audit(&[], 3);
+    assert!(
+        told.contains("group never has no state yet") && told.contains("kafka.group"),
+        "{told}"
+    );
 
     // Brokers that would delete what is old.
     four.kafka.topic("l-state", 4).await;
@@ -1125,6 +1213,9 @@ async fn an_account_is_told_which_right_it_lacks() {
     assert!(instance.has_told("it needs DescribeConfigs"));
     allow("--operation Read --group g --resource-pattern-type prefixed");
     let events = load(17, 600);
+    instance.post(&events[..1]).await;
+    instance.wait_for("/readyz", "the account needs Write on topic events").await;
+    allow("--operation Write --topic events");
     group.produce(&events);
     group.has_folded(&events, &instance).await;
     instance.stop();

@@ -94,7 +94,7 @@ impl<S: Sink + Send + Sync> Group<S> {
             id => id.to_owned(),
         };
         Self {
-            name: format!("{}-{own}", kafka.group),
+            name: format!("{}/{own}", kafka.group),
             config,
             outlet,
             databases: Databases::new(files),

@@ -476,7 +476,8 @@ impl Kafka {
         self.records_of(topic, 0)
     }
 
-    fn records_of(&self, topic: &str, partition: i32) -> Vec<Stored> {
+    /// Everything in a partition.
+    pub fn records_of(&self, topic: &str, partition: i32) -> Vec<Stored> {
         let reader: BaseConsumer = self
             .client()
             .set("group.id", "reader")
