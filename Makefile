@@ -20,10 +20,10 @@ test: ready lint ## Everything: format, lints, docs, all tests
 	$(CARGO) test --locked --test real_servers -- --test-threads 1
 	$(CARGO) test --locked --test kafka -- --test-threads 1
 
-ready: # The JDK and Maven are asked for before anything that takes long
+ready: # The JDK, Maven and jq are asked for before anything that takes long
 	tests/servers/server.sh ready
 
-test-quick: lint ## The same without real servers: no JDK and Maven needed
+test-quick: lint ## The same without real servers: no JDK, Maven and jq needed
 	$(CARGO) test --locked
 
 lint: ## Format, clippy and rustdoc, warnings denied

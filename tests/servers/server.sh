@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real search server for tests.
-#   server.sh ready                       whether this machine can run them: a JDK 21 or newer, Maven, curl
+#   server.sh ready                       whether this machine has what tests with real servers need: a JDK 21 or newer, Maven, curl, jq
 #   server.sh fetch elasticsearch|opensearch
 #   server.sh run   elasticsearch|opensearch FOLDER [PORT]
 #       runs it in the foreground with its data in FOLDER. Once it answers, its address is printed and held by FOLDER/url;
@@ -22,8 +22,8 @@ jdk() { # the folder of a whole JDK that is new enough
 }
 
 ready() {
-  command -v mvn > /dev/null && command -v curl > /dev/null && jdk > /dev/null && return 0
-  echo "tests with real servers need a JDK 21 or newer, Maven and curl; run \`make test-quick\` for all other tests" >&2
+  command -v mvn > /dev/null && command -v curl > /dev/null && command -v jq > /dev/null && jdk > /dev/null && return 0
+  echo "tests with real servers need a JDK 21 or newer, Maven, curl and jq; run \`make test-quick\` for all other tests" >&2
   return 1
 }
 
