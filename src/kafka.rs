@@ -39,6 +39,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::config::{KafkaConfig, Mechanism};
 
+mod anchor;
 mod delays;
 mod deliveries;
 mod digest;

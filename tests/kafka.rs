@@ -933,6 +933,18 @@ async fn topics_that_vanish_beside_an_instance_are_told_of_or_made_anew() {
     group.produce(&load(23, 50));
     let told = instance.ended_with(3);
     assert!(told.contains("made anew") && told.contains("another kafka.group"), "{told}");
+
+    // However long it is before somebody looks.
+    let other = group.beside("h", "others");
+    other.kafka.topic("others", 1).await;
+    other.produce(&load(24, 50));
+    let instance = other.serve("b");
+    other.is_settled(&instance).await;
+    group.kafka.delete("others").await;
+    group.kafka.topic("others", 1).await;
+    other.produce(&load(25, 900));
+    let told = instance.ended_with(3);
+    assert!(told.contains("made anew") && told.contains("another kafka.group"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

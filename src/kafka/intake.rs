@@ -23,6 +23,7 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::anchor::{Anchors, Newest};
 use super::message::Items;
 use super::standing::{Board, Listener, Part};
 use super::topics::ANSWER_WITHIN;
@@ -73,10 +74,19 @@ struct Queues {
     lanes: BTreeMap<i32, Queue>,
     /// The end of each partition as last told, by topic and partition.
     ends: HashMap<Input, i64>,
-    /// Behind the last record of each that was read.
-    read: HashMap<Input, u64>,
+    /// What was read of each.
+    read: HashMap<Input, Read>,
     /// How far each is dealt with, and that is saved.
     dealt: HashMap<Input, u64>,
+}
+
+/// The last record of a partition that was read.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    /// Behind it.
+    next: u64,
+    /// Its time, milliseconds since 1970, if it has one.
+    time: Option<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -89,16 +99,18 @@ struct Queue {
 impl Queues {
     /// Notes that a record was read. One that stands before what was read already is none of the same partition: that place is
     /// given instead.
-    fn reads(&mut self, record: &Record) -> Result<(), u64> {
+    fn reads(&mut self, record: &Record, time: Option<i64>) -> Result<(), u64> {
         let input = &record.position.input;
         let read = self.read.get_mut(input);
-        let known = read.as_deref().max(self.dealt.get(input)).copied().unwrap_or(0);
+        let next = read.as_ref().map(|read| read.next);
+        let known = next.max(self.dealt.get(input).copied()).unwrap_or(0);
         if record.position.offset < known {
             return Err(known);
         }
+        let own = Read { next: record.next_offset, time };
         match read {
-            Some(next) => *next = record.next_offset,
-            None => _ = self.read.insert(input.clone(), record.next_offset),
+            Some(read) => *read = own,
+            None => _ = self.read.insert(input.clone(), own),
         }
         Ok(())
     }
@@ -244,7 +256,8 @@ impl Shared {
     fn read_up_to(&self, topic: &str, partition: i32) -> i64 {
         let queues = lock(&self.queues);
         let input = input(topic, partition);
-        let dealt = queues.dealt.get(&input).max(queues.read.get(&input)).copied();
+        let read = queues.read.get(&input).map(|read| read.next);
+        let dealt = queues.dealt.get(&input).copied().max(read);
         i64::try_from(dealt.unwrap_or(0)).unwrap_or(i64::MAX)
     }
 
@@ -313,6 +326,7 @@ impl Intake {
             topics: kafka.topics.clone(),
             items: Items::new(config),
             asked: Instant::now(),
+            anchors: Anchors::new(),
         };
         let thread = std::thread::Builder::new()
             .name("kafka".to_owned())
@@ -505,6 +519,7 @@ struct Reading {
     items: Items,
     /// When the ends of paused partitions were last asked for.
     asked: Instant,
+    anchors: Anchors,
 }
 
 impl Reading {
@@ -524,6 +539,9 @@ impl Reading {
             }
             self.resume();
             self.ask_ends();
+            if self.anchors.is_due() && !self.shared.listener.is_away() {
+                self.anchors.look(&consumer, self.newest())?;
+            }
         }
         // Whoever waits for a rebalance has let go already.
         consumer.unsubscribe();
@@ -540,7 +558,8 @@ impl Reading {
             if !queues.lanes.contains_key(&partition) {
                 return Ok(());
             }
-            queues.reads(item.record()).map_err(|known| went_back(message, known))?;
+            let time = message.timestamp().to_millis();
+            queues.reads(item.record(), time).map_err(|known| went_back(message, known))?;
             let Some(queue) = queues.lanes.get_mut(&partition) else { return Ok(()) };
             queue.items.push_back(item);
             queue.bytes += bytes;
@@ -570,6 +589,20 @@ impl Reading {
         if !partitions.is_empty() {
             self.set(&partitions, false);
         }
+    }
+
+    /// The partitions that something was read of.
+    fn newest(&self) -> Vec<Newest> {
+        let queues = lock(&self.shared.queues);
+        let places = self
+            .topics
+            .iter()
+            .flat_map(|topic| queues.lanes.keys().map(move |partition| (topic, *partition)));
+        let newest = places.filter_map(|(topic, partition)| {
+            let time = queues.read.get(&input(topic, partition))?.time?;
+            Some((topic.clone(), partition, time))
+        });
+        newest.collect()
     }
 
     /// The client learns of ends by fetching, and of a paused partition it fetches nothing.

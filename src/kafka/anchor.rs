@@ -1,0 +1,170 @@
+//! Anchors: whether a topic is still the one that was read from.
+//!
+//! Brokers tell a topic from one that was deleted and made anew under its name by an id that the client does not show. If the new
+//! one has grown beyond the offset to go on from, reading goes on as if nothing had been. But the first record of a time stands
+//! at one offset for as long as the topic is the same, or is gone together with all before it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::topic_partition_list::Offset;
+
+use super::KafkaError;
+
+/// How often anchors are looked at, and how long that may keep from reading.
+const LOOK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
+/// How often in a row something else has to be found: brokers whose leader has changed may know less for a moment.
+const FINDINGS: u32 = 2;
+
+/// Where the first record of some time stood in each partition.
+#[derive(Debug)]
+pub(super) struct Anchors {
+    known: HashMap<(String, i32), Anchor>,
+    /// When it was last looked; not yet while nothing was read.
+    looked: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Anchor {
+    /// Milliseconds since 1970.
+    time: i64,
+    offset: i64,
+    /// How often in a row something else was found there.
+    findings: u32,
+}
+
+/// A partition, and the time of a record that was read from it.
+pub(super) type Newest = (String, i32, i64);
+
+impl Anchors {
+    pub(super) fn new() -> Self {
+        Self { known: HashMap::new(), looked: None }
+    }
+
+    /// Whether it is time to look.
+    pub(super) fn is_due(&self) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= LOOK.0)
+    }
+
+    /// Looks at partitions, and drops the first anchor where there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// If a topic is another one by now.
+    pub(super) fn look<C: ConsumerContext>(
+        &mut self,
+        consumer: &BaseConsumer<C>,
+        newest: Vec<Newest>,
+    ) -> Result<(), KafkaError> {
+        let mut asked = TopicPartitionList::new();
+        let mut times = HashMap::new();
+        for (topic, partition, newest) in newest {
+            let place = (topic, partition);
+            let time = self.known.get(&place).map_or(newest, |anchor| anchor.time);
+            // Fails for offsets that cannot be, and there are none. As an offset it asks for a time.
+            let _added = asked.add_partition_offset(&place.0, partition, Offset::Offset(time));
+            times.insert(place, time);
+        }
+        if times.is_empty() {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        let told = match consumer.offsets_for_times(asked, LOOK.1) {
+            Ok(told) => told,
+            Err(error) => {
+                tracing::debug!(error = %error, "looking whether topics are the same");
+                return Ok(());
+            }
+        };
+        for element in told.elements().iter().filter(|element| element.error().is_ok()) {
+            let place = (element.topic().to_owned(), element.partition());
+            let found = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            let first = || {
+                let bounds = consumer.fetch_watermarks(&place.0, place.1, LOOK.1);
+                bounds.map(|(first, _)| first).ok()
+            };
+            if self.finds(&place, times.get(&place).copied(), found, first) {
+                let (topic, partition) = place;
+                return Err(KafkaError::refused(format!(
+                    "partition {partition} of {topic} holds other records than were read from it: the topic was made anew, or brokers have \
+                     lost records of it; stop all instances, and start them with another kafka.group, which reads what is there and \
+                     leaves what was written as it is"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in where the first record of `time` stands; `first`: offset of the oldest record, if it is told. Whether the
+    /// partition is another one.
+    fn finds(
+        &mut self,
+        place: &(String, i32),
+        time: Option<i64>,
+        found: Option<i64>,
+        first: impl FnOnce() -> Option<i64>,
+    ) -> bool {
+        let Some(anchor) = self.known.get_mut(place) else {
+            if let (Some(time), Some(offset)) = (time, found) {
+                self.known.insert(place.clone(), Anchor { time, offset, findings: 0 });
+            }
+            return false;
+        };
+        if found == Some(anchor.offset) {
+            anchor.findings = 0;
+            return false;
+        }
+        let offset = anchor.offset;
+        let is_before = found.is_some_and(|found| found < offset);
+        match first() {
+            // It has expired; the next look drops another.
+            Some(first) if first > offset && !is_before => {
+                self.known.remove(place);
+                false
+            }
+            None if !is_before => false,
+            _ => {
+                anchor.findings += 1;
+                anchor.findings >= FINDINGS
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_whose_first_record_of_a_time_stands_elsewhere_is_another_one() {
+        let place = ("t".to_owned(), 0);
+        let looks = |looks: &[(Option<i64>, Option<i64>)]| {
+            let mut anchors = Anchors::new();
+            let look = |(found, first): &(Option<i64>, Option<i64>)| {
+                anchors.finds(&place, Some(7), *found, || *first)
+            };
+            looks.iter().map(look).collect::<Vec<_>>()
+        };
+        let (same, first) = ((Some(5), Some(0)), (Some(5), None));
+        // Where it stood, what is there now and what is the oldest.
+        for (then, expected) in [
+            (&[same, same, same][..], &[false, false, false][..]),
+            (&[(Some(2), Some(0)), (Some(2), Some(0))], &[false, true]),
+            (&[(Some(9), Some(0)), (Some(9), Some(0))], &[false, true]),
+            (&[(None, Some(0)), (None, Some(0))], &[false, true]),
+            // For a moment.
+            (&[(None, Some(0)), same, (None, Some(0))], &[false, false, false]),
+            (&[(None, None), (None, None)], &[false, false]),
+            // Expired: there is another anchor then.
+            (&[(Some(9), Some(8)), (Some(9), Some(8)), (Some(9), Some(8))], &[false, false, false]),
+        ] {
+            let all: Vec<_> = [first].iter().chain(then).copied().collect();
+            assert_eq!(looks(&all)[1..], *expected, "{then:?}");
+        }
+    }
+}
