@@ -428,7 +428,7 @@ mod tests {
     fn what_has_to_be_undone_is_made_anew() {
         let bench = Bench::new();
         for errors in [
-            (Api::Produce, Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
+            (Api::Produce, Error::RD_KAFKA_RESP_ERR_INVALID_RECORD),
             (Api::AddPartitionsToTxn, Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
         ] {
             bench.commit(&[(errors.0, &[errors.1])]).unwrap();
@@ -481,10 +481,14 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_that_takes_no_record_of_that_size_is_named() {
+    fn a_topic_that_takes_no_record_is_named() {
         let bench = Bench::new();
-        let error = Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
-        let told = bench.commit(&[(Api::Produce, &[error])]);
-        assert_eq!(told, Err(NotSaved::Refused("state".to_owned(), Refusal::Size)));
+        for (error, refusal) in [
+            (Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, Refusal::Size),
+            (Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, Refusal::Right),
+        ] {
+            let told = bench.commit(&[(Api::Produce, &[error])]);
+            assert_eq!(told, Err(NotSaved::Refused("state".to_owned(), refusal)));
+        }
     }
 }
