@@ -622,7 +622,9 @@ async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
     group.produce(after);
     let instance = group.serve("a");
     group.has_folded(&events, &instance).await;
-    let letters = group.kafka.records("g-dead-letters");
+    let mut letters = group.kafka.records("g-dead-letters");
+    // Whether the topic may be written was tried with a tombstone.
+    letters.retain(|letter| letter.key != b"?");
     let mut reasons: Vec<&str> = letters.iter().map(|letter| letter.header("reason")).collect();
     reasons.sort_unstable();
     assert_eq!(reasons.len(), 4, "{reasons:?}");
