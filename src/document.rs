@@ -18,6 +18,7 @@ use crate::json::Object;
 use crate::sessions::Source;
 use crate::sessions::facts::Hasher;
 
+pub mod fields;
 pub mod names;
 
 use names::Place;

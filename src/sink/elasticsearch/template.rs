@@ -4,165 +4,16 @@
 //! 8.13: `ignore_dynamic_beyond_limit`). Elsewhere they are stored and not searched: there, one field beyond the limit would
 //! cost the document. Below the objects that are known, nothing else is indexed anywhere.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::ElasticsearchSink;
 use crate::config::Period;
+use crate::document::fields::{FIELDS, Holds, Unit};
 
 /// Version of template and policy; raise it with every change.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 /// Texts longer than this are kept but not searched.
 const TEXT_MAX: u32 = 1024;
-
-const TEXTS: &[&str] = &[
-    "elastic_type",
-    "event",
-    "sessionId",
-    "uniqueSessionId",
-    "customSessionId",
-    "session",
-    "connectionId",
-    "participantId",
-    "connection",
-    "user",
-    "userIdSource",
-    "streamId",
-    "receivingFrom",
-    "endpoint",
-    "endpointUid",
-    "reason",
-    "location",
-    "platform",
-    "clientData",
-    "serverData",
-    "ip",
-    "videoSource",
-    "videoDimensions",
-    "rtspUri",
-    "id",
-    "name",
-    "outputMode",
-    "resolution",
-    "recordingLayout",
-    "customLayout",
-    "status",
-    "finalStatus",
-    "cluster_id",
-    "clusterId",
-    "master_node_id",
-    "media_node_id",
-    "environmentId",
-    "uri",
-    "newStatus",
-    "oldStatus",
-    "nodeRole",
-    "nodeId",
-    "sessionIds",
-    "recordingIds",
-    "broadcasts",
-    "type",
-    "state",
-    "oldState",
-    "newState",
-    "padName",
-    "binName",
-    "mediaType",
-    "description",
-    "issuer",
-    "operation",
-    "content",
-    "data",
-    "from",
-    "to",
-    "filterType",
-    "eventType",
-    "mediaMode",
-    "recordingMode",
-    "closedBy",
-    "health",
-    "problems",
-    "tenant",
-    "mediaRole",
-    "scope",
-    "superseded",
-    "layout",
-];
-const DATES: &[&str] =
-    &["timestamp", "startTime", "createdAt", "destroyedAt", "timeOfDisconnection", "endTime"];
-const NUMBERS: &[&str] = &[
-    "duration",
-    "cpu",
-    "jitter",
-    "jitterMs",
-    "rtt",
-    "rttMs",
-    "fractionLost",
-    "targetBitrate",
-    "memPercentage",
-];
-const INTEGERS: &[&str] = &[
-    "size",
-    "videoFramerate",
-    "videoWidth",
-    "videoHeight",
-    "frameRate",
-    "networkCache",
-    "componentId",
-    "channelId",
-    "errorCode",
-    "msSinceEndpointCreation",
-    "bytesReceived",
-    "bytesSent",
-    "packetsReceived",
-    "packetsSent",
-    "packetsLost",
-    "remb",
-    "firCount",
-    "pliCount",
-    "nackCount",
-    "sliCount",
-    "newValue",
-    "oldValue",
-    "packetsLostDelta",
-    "packetsReceivedDelta",
-    "packetsSentDelta",
-    "bytesReceivedDelta",
-    "bytesSentDelta",
-    "nackDelta",
-    "pliDelta",
-    "firDelta",
-    "notFlowingMs",
-    "processingMs",
-    "joinDelta",
-    "streamedSeconds",
-    "num_sessions",
-    "num_connections",
-    "num_publishers",
-    "num_subscribers",
-    "num_streams",
-    "num_recordings",
-    "num_broadcasts",
-    "dayOfWeek",
-    "hourOfDay",
-];
-const FLAGS: &[&str] = &[
-    "audioEnabled",
-    "videoEnabled",
-    "hasAudio",
-    "hasVideo",
-    "adaptativeBitrate",
-    "onlyPlayWithSubscribers",
-    "abnormal",
-    "firstMedia",
-    "truncated",
-    "contentOmitted",
-    "startGuessed",
-    "uniqueSessionIdDerived",
-    "locationDerived",
-    "geoPointsDerived",
-];
-const CONTAINERS: &[&str] = &["users", "recordings", "connections", "publishers", "subscribers"];
-const UNSEARCHED: &[&str] = &["net", "malformed", "unindexed", "webrtc_stats", "candidatePair"];
 
 /// Types without which readers go wrong, so that existing indices are looked at.
 pub(super) const FIELDS_THAT_MATTER: &[(&str, &str)] = &[
@@ -260,83 +111,50 @@ impl ElasticsearchSink {
 }
 
 fn mappings(is_open: bool) -> Value {
-    let text = json!({
-        "type": "keyword", "ignore_above": TEXT_MAX,
-        "fields": { "keyword": { "type": "keyword", "ignore_above": TEXT_MAX } },
-    });
-    let (number, integer) = (json!({ "type": "double" }), json!({ "type": "long" }));
-    let date = json!({ "type": "date", "format": "epoch_millis||strict_date_optional_time" });
-    let unsearched = json!({ "type": "object", "enabled": false });
-    let mut properties = serde_json::Map::new();
-    let mut all = |names: &[&str], kind: &Value| properties.extend(members(names, kind));
-    all(TEXTS, &text);
-    all(DATES, &date);
-    all(NUMBERS, &number);
-    all(INTEGERS, &integer);
-    all(FLAGS, &json!({ "type": "boolean" }));
-    all(UNSEARCHED, &unsearched);
-    let container =
-        [("numberOfElements", json!({ "type": "integer" })), ("content", unsearched.clone())];
-    all(CONTAINERS, &object(container.map(owned)));
-    let mut geo = members(
-        &["continent", "country", "countryCode", "region", "city", "asOrganization"],
-        &text,
-    );
-    geo.push(owned(("asn", integer.clone())));
-    let others = [
-        ("geo", object(geo)),
-        ("geoPoints", json!({ "type": "geo_point", "ignore_malformed": true })),
-        ("client", object(members(&["browser", "version", "os", "device"], &text))),
-        ("candidate", object(members(&["localType", "remoteType", "transport"], &text))),
-        ("lifetime", json!({ "type": "date_range", "format": "epoch_millis" })),
-        ("mem", object(members(&["used", "percentage"], &number))),
-        ("net_total", object(members(&["rxBytes", "txBytes"], &integer))),
-    ];
-    properties.extend(others.map(owned));
-    properties.extend(autoscaling(&number, &unsearched));
+    let mut properties = Map::new();
+    for (name, holds) in FIELDS {
+        put(&mut properties, name, mapping(*holds));
+    }
     json!({
         "dynamic": is_open,
         "date_detection": false,
         "numeric_detection": false,
         "dynamic_templates": [
-            { "objects": { "match_mapping_type": "object", "mapping": unsearched } },
-            { "texts": { "match_mapping_type": "string", "mapping": text } },
-            { "numbers": { "match_mapping_type": "long", "mapping": number } },
+            { "objects": { "match_mapping_type": "object", "mapping": mapping(Holds::Unsearched) } },
+            { "texts": { "match_mapping_type": "string", "mapping": mapping(Holds::Text) } },
+            { "numbers": { "match_mapping_type": "long", "mapping": mapping(Holds::Number(Unit::Number)) } },
         ],
         "properties": properties,
     })
 }
 
-/// `mediaNodes` and `system` of the event `autoscaling`.
-fn autoscaling(number: &Value, unsearched: &Value) -> [(String, Value); 2] {
-    let nodes = |names: &[&str], lists: &[&str]| {
-        let mut all = members(names, number);
-        all.extend(members(lists, unsearched));
-        object(all)
+fn mapping(holds: Holds) -> Value {
+    match holds {
+        Holds::Text => json!({
+            "type": "keyword", "ignore_above": TEXT_MAX,
+            "fields": { "keyword": { "type": "keyword", "ignore_above": TEXT_MAX } },
+        }),
+        Holds::Date => {
+            json!({ "type": "date", "format": "epoch_millis||strict_date_optional_time" })
+        }
+        Holds::Number(_) => json!({ "type": "double" }),
+        Holds::Whole(_) => json!({ "type": "long" }),
+        Holds::Flag => json!({ "type": "boolean" }),
+        Holds::Point => json!({ "type": "geo_point", "ignore_malformed": true }),
+        Holds::Span => json!({ "type": "date_range", "format": "epoch_millis" }),
+        Holds::Unsearched => json!({ "type": "object", "enabled": false }),
+    }
+}
+
+/// Puts what is called `name` among `properties`, dots making objects of which nothing else is indexed.
+fn put(properties: &mut Map<String, Value>, name: &str, mapping: Value) {
+    let Some((object, member)) = name.split_once('.') else {
+        properties.insert(name.to_owned(), mapping);
+        return;
     };
-    let launch = nodes(&["total"], &["newNodes", "waitingIdleToTerminateNodes", "canceledNodes"]);
-    let terminate = nodes(&["total"], &["runningNodes", "launchingNodes"]);
-    let config = nodes(&["maxNodes", "minNodes", "maxAvgLoad", "minAvgLoad"], &[]);
-    let status = nodes(
-        &["numNodes", "totalLoad", "avgLoad"],
-        &["runningNodes", "launchingNodes", "waitingIdleToTerminateNodes", "canceledNodes"],
-    );
-    [
-        owned(("mediaNodes", object([("launch", launch), ("terminate", terminate)].map(owned)))),
-        owned(("system", object([("config", config), ("status", status)].map(owned)))),
-    ]
-}
-
-/// An object of which nothing but `members` is indexed.
-fn object(members: impl IntoIterator<Item = (String, Value)>) -> Value {
-    let members: serde_json::Map<String, Value> = members.into_iter().collect();
-    json!({ "dynamic": false, "properties": members })
-}
-
-fn members(names: &[&str], kind: &Value) -> Vec<(String, Value)> {
-    names.iter().map(|name| owned((name, kind.clone()))).collect()
-}
-
-fn owned((name, kind): (&str, Value)) -> (String, Value) {
-    (name.to_owned(), kind)
+    let object =
+        properties.entry(object).or_insert_with(|| json!({ "dynamic": false, "properties": {} }));
+    if let Some(members) = object.get_mut("properties").and_then(Value::as_object_mut) {
+        put(members, member, mapping);
+    }
 }
