@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test ready test-quick lint crash chaos bench fmt
+.PHONY: help demo test ready test-quick lint dashboards crash chaos bench fmt
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ lint: ## Format, clippy and rustdoc, warnings denied
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --test real_servers --test kafka -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+dashboards: ## Write kibana/ anew from the panels in src/panels
+	$(CARGO) test --locked --lib panels::kibana::tests::committed_files_are_written_anew -- --ignored --exact
 
 crash: ## kill -9 under load, over and over, until it fails or is stopped
 	while $(CARGO) test --locked --test crash; do :; done

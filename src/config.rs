@@ -18,6 +18,7 @@ mod layers;
 mod rules;
 pub mod describe;
 
+pub(crate) use layers::distance;
 pub use load::{ConfigError, Loaded};
 
 /// The compiled-in defaults, with the meaning of every setting.

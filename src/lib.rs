@@ -68,6 +68,7 @@ pub mod inputs;
 pub mod kafka;
 pub mod live;
 pub mod search;
+pub mod panels;
 pub mod http;
 pub mod metrics;
 pub mod logging;

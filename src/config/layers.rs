@@ -382,7 +382,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// How many characters have to be put in, left out or replaced to make one text of the other (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
+pub(crate) fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (made, left) in left.chars().enumerate() {

@@ -1,0 +1,135 @@
+//! Dashboards as saved objects of Kibana 8.17 to 9, a file to import.
+//!
+//! ```text
+//!  Dashboard ─┬▶ dashboard ─┬▶ lens ─▶ columns ─▶ formula
+//!             │             └▶ map                          query: conditions as KQL, for all of them
+//!             └▶ search
+//! ```
+//!
+//! Charts are part of their dashboard, lists alone are objects of their own. What is written is the form of the oldest version;
+//! newer ones bring it up to date when they read it, and none takes a version that is newer than itself. [`check`] reads the
+//! result anew and knows nothing of how it was made.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::model::{Dashboard, Form};
+use crate::document::fields::{FIELDS, Holds, Unit};
+
+mod columns;
+mod dashboard;
+mod formula;
+mod lens;
+mod map;
+mod query;
+mod readme;
+mod search;
+pub mod check;
+
+pub use readme::readme;
+
+/// The id of what all dashboards share: data view and tag.
+const OWN: &str = "callscope";
+/// From when on dashboards show what was, unless somebody chooses otherwise.
+const FROM: &str = "now-24h";
+
+/// Data view, tag, dashboards and searches, over the index or alias of this name.
+#[must_use]
+pub fn objects(dashboards: &[Dashboard], index: &str) -> Vec<Json> {
+    let lists = dashboards.iter().flat_map(Dashboard::panels);
+    let searches = lists.filter(|panel| panel.form == Form::List).map(search::search);
+    let boards = dashboards.iter().map(|one| dashboard::dashboard(dashboards, one));
+    [data_view(index), tag()].into_iter().chain(boards).chain(searches).collect()
+}
+
+/// The same as a file to import: a line for each object, keys in order, so that equal dashboards give equal files.
+#[must_use]
+pub fn ndjson(dashboards: &[Dashboard], index: &str) -> String {
+    objects(dashboards, index).iter().map(|object| encoded(object) + "\n").collect()
+}
+
+fn object(
+    kind: &str,
+    id: &str,
+    version: Option<&str>,
+    attributes: &Json,
+    references: &[Json],
+) -> Json {
+    let mut object = json!({
+        "type": kind, "id": id, "managed": true, "coreMigrationVersion": "8.8.0",
+        "attributes": attributes, "references": references,
+    });
+    if let (Some(version), Some(object)) = (version, object.as_object_mut()) {
+        object.insert("typeMigrationVersion".to_owned(), json!(version));
+    }
+    object
+}
+
+/// A reference to the data view.
+fn view(name: &str) -> Json {
+    json!({ "type": "index-pattern", "id": OWN, "name": name })
+}
+
+fn tag() -> Json {
+    let attributes =
+        json!({ "name": "callscope", "description": "Shipped with callscope", "color": "#0077CC" });
+    object("tag", OWN, None, &attributes, &[])
+}
+
+fn data_view(index: &str) -> Json {
+    let mut formats = Map::new();
+    for (field, holds) in FIELDS {
+        if let Holds::Number(unit) | Holds::Whole(unit) = holds
+            && let Some(format) = format(*unit)
+        {
+            formats.insert((*field).to_owned(), format);
+        }
+    }
+    let attributes = json!({
+        "title": index, "name": "OpenVidu events", "timeFieldName": "timestamp",
+        "fields": "[]", "sourceFilters": "[]", "fieldAttrs": "{}", "runtimeFieldMap": "{}",
+        "fieldFormatMap": encoded(&Json::Object(formats)),
+    });
+    object("index-pattern", OWN, Some("8.0.0"), &attributes, &[])
+}
+
+/// How single documents show a number; charts say it themselves.
+fn format(unit: Unit) -> Option<Json> {
+    let duration = |from: &str, to: &str| {
+        json!({ "id": "duration", "params": {
+            "inputFormat": from, "outputFormat": to, "outputPrecision": 1, "showSuffix": true, "useShortSuffix": true,
+        } })
+    };
+    match unit {
+        Unit::Seconds => Some(duration("seconds", "humanizePrecise")),
+        Unit::Milliseconds => Some(duration("milliseconds", "asMilliseconds")),
+        Unit::Bytes => Some(json!({ "id": "bytes" })),
+        Unit::Share => Some(json!({ "id": "percent" })),
+        Unit::Number | Unit::Percent | Unit::BitsPerSecond => None,
+    }
+}
+
+/// A number as people write it: without a fraction where there is none.
+fn number(value: f64) -> Json {
+    serde_json::from_str(&value.to_string()).unwrap_or_else(|_| json!(value))
+}
+
+/// JSON whose keys are in order, whatever order the library keeps them in.
+fn encoded(value: &Json) -> String {
+    sorted(value).to_string()
+}
+
+fn sorted(value: &Json) -> Json {
+    match value {
+        Json::Object(members) => {
+            let members: BTreeMap<&String, &Json> = members.iter().collect();
+            members.into_iter().map(|(name, member)| (name.clone(), sorted(member))).collect()
+        }
+        Json::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

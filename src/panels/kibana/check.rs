@@ -1,0 +1,343 @@
+//! Whether a file of saved objects would work, found without a Kibana.
+//!
+//! Kibana takes in almost anything, and shows an empty panel afterwards. So the file is read anew, strictly, by rules of its own:
+//! nothing here is shared with what wrote it, or both could be wrong in the same way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+
+use crate::document::fields::{self, Holds};
+
+mod lens;
+mod references;
+mod shape;
+mod shapes;
+pub(super) mod formula;
+pub(super) mod kql;
+
+/// The newest version of each type that Kibana 8.17 knows; it refuses a file that has a newer one. None: it is left out.
+const VERSIONS: &[(&str, Option<[u32; 3]>)] = &[
+    ("index-pattern", Some([8, 0, 0])),
+    ("dashboard", Some([10, 2, 0])),
+    ("search", Some([8, 0, 0])),
+    ("tag", None),
+];
+/// The same for what all have in common.
+const CORE: [u32; 3] = [8, 8, 0];
+/// Columns of a dashboard, and panels that it takes.
+const COLUMNS: u64 = 48;
+const PANELS: usize = 100;
+/// A panel lower than this shows nothing.
+const LOWEST: u64 = 3;
+
+/// All that is wrong with a file of saved objects.
+#[must_use]
+pub fn check(ndjson: &str) -> Vec<String> {
+    let mut told = Vec::new();
+    if !ndjson.ends_with('\n') {
+        told.push("the file does not end with a line".to_owned());
+    }
+    let mut objects = Vec::new();
+    for (number, line) in (1..).zip(ndjson.lines()) {
+        match serde_json::from_str::<Json>(line) {
+            Ok(object) => {
+                if serde_json::to_string(&object).is_ok_and(|sorted| sorted != line) {
+                    told.push(format!("line {number} is not written with its keys in order"));
+                }
+                objects.push(object);
+            }
+            Err(error) => told.push(format!("line {number} is no JSON: {error}")),
+        }
+    }
+    let all: BTreeSet<(String, String)> = objects
+        .iter()
+        .map(|object| (text(object, "/type").to_owned(), text(object, "/id").to_owned()))
+        .collect();
+    if all.len() < objects.len() {
+        told.push("two objects have one type and id".to_owned());
+    }
+    for object in &objects {
+        let at = text(object, "/id");
+        shapes::SAVED.check(object, at, &mut told);
+        envelope(object, &mut told);
+        references::check(object, &all, &mut told);
+        match text(object, "/type") {
+            "dashboard" => dashboard(object, &all, &mut told),
+            "search" => search(object, &mut told),
+            "index-pattern" => data_view(object, &mut told),
+            _ => {}
+        }
+    }
+    reachable(&objects, &mut told);
+    told
+}
+
+/// A text within a value; nothing is an empty one, since shapes have told of it.
+fn text<'v>(value: &'v Json, pointer: &str) -> &'v str {
+    value.pointer(pointer).and_then(Json::as_str).unwrap_or_default()
+}
+
+fn number(value: &Json, pointer: &str) -> Option<f64> {
+    value.pointer(pointer).and_then(Json::as_f64)
+}
+
+fn list<'v>(value: &'v Json, pointer: &str) -> &'v [Json] {
+    value.pointer(pointer).and_then(Json::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The JSON within a text.
+fn decoded(value: &Json, pointer: &str) -> Json {
+    serde_json::from_str(text(value, pointer)).unwrap_or_default()
+}
+
+/// What a field holds, by the name that Kibana knows it by.
+fn holds(name: &str) -> Result<Holds, String> {
+    let plain = name.strip_suffix(".keyword");
+    match (fields::find(plain.unwrap_or(name)), plain) {
+        (Some(Holds::Text), None) => Err(format!("{name} is a text and not named by its .keyword")),
+        (Some(Holds::Text), Some(_)) => Ok(Holds::Text),
+        (Some(Holds::Unsearched), _) => Err(format!("{name} is not searched")),
+        (Some(holds), None) => Ok(holds),
+        _ => Err(format!("there is no field {name:?}")),
+    }
+}
+
+/// A query can be read, and its fields hold what they are compared with.
+fn query(query: &str, at: &str, told: &mut Vec<String>) {
+    let term = match kql::read(query) {
+        Ok(term) => term,
+        Err(problem) => return told.push(format!("{at}: {problem}")),
+    };
+    term.each(&mut |field, words, is_compared| match holds(field) {
+        Err(problem) => told.push(format!("{at}: {problem}")),
+        Ok(holds) => {
+            let is_number = matches!(holds, Holds::Number(_) | Holds::Whole(_));
+            let suits = |word: &kql::Word| match word {
+                kql::Word::Text(_) => holds == Holds::Text,
+                kql::Word::Number(_) => is_number,
+                kql::Word::Flag(_) => holds == Holds::Flag,
+            };
+            if !words.unwrap_or_default().iter().all(suits) || (is_compared && !is_number) {
+                told.push(format!("{at}: {field} holds {holds:?}, and {query:?} asks otherwise"));
+            }
+        }
+    });
+}
+
+fn version(text: &str) -> Option<[u32; 3]> {
+    let parts: Option<Vec<u32>> = text.split('.').map(|part| part.parse().ok()).collect();
+    parts?.try_into().ok()
+}
+
+fn envelope(object: &Json, told: &mut Vec<String>) {
+    let at = text(object, "/id");
+    let is_plain = |character: char| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
+    };
+    if at.is_empty() || !at.chars().all(is_plain) {
+        told.push(format!("id {at:?} is not of small letters, digits and `-`"));
+    }
+    if object.get("managed") != Some(&Json::Bool(true)) {
+        told.push(format!("{at} is not managed"));
+    }
+    if version(text(object, "/coreMigrationVersion")).is_none_or(|version| version > CORE) {
+        told.push(format!("{at} has a core version that Kibana 8.17 does not know"));
+    }
+    let kind = text(object, "/type");
+    let newest =
+        VERSIONS.iter().find(|(known, _)| *known == kind).and_then(|(_, version)| *version);
+    let own = object.get("typeMigrationVersion").and_then(Json::as_str);
+    let is_known = match (own, newest) {
+        (None, None) => true,
+        (Some(own), Some(newest)) => version(own).is_some_and(|own| own <= newest),
+        _ => false,
+    };
+    if !is_known {
+        told.push(format!("{at} has a version of {kind} that Kibana 8.17 does not know"));
+    }
+}
+
+fn data_view(object: &Json, told: &mut Vec<String>) {
+    let formats = decoded(object, "/attributes/fieldFormatMap");
+    for field in formats.as_object().into_iter().flat_map(serde_json::Map::keys) {
+        if !matches!(holds(field), Ok(Holds::Number(_) | Holds::Whole(_))) {
+            told.push(format!("data view: {field} is no number"));
+        }
+    }
+}
+
+fn search(object: &Json, told: &mut Vec<String>) {
+    let at = text(object, "/id");
+    let source = decoded(object, "/attributes/kibanaSavedObjectMeta/searchSourceJSON");
+    query(text(&source, "/query/query"), at, told);
+    for column in list(object, "/attributes/columns").iter().filter_map(Json::as_str) {
+        if fields::find(column).is_none() {
+            told.push(format!("{at}: there is no field {column:?}"));
+        }
+    }
+    for pair in list(object, "/attributes/sort") {
+        let is_pair = pair.as_array().is_some_and(|pair| pair.len() == 2);
+        if !is_pair || !matches!(holds(text(pair, "/0")), Ok(Holds::Date)) {
+            told.push(format!("{at} is sorted by no time"));
+        }
+    }
+}
+
+fn dashboard(object: &Json, all: &BTreeSet<(String, String)>, told: &mut Vec<String>) {
+    let at = text(object, "/id");
+    let source = decoded(object, "/attributes/kibanaSavedObjectMeta/searchSourceJSON");
+    let exists = |filter: &Json| text(filter, "/query/exists/field") == "elastic_type";
+    if !list(&source, "/filter").iter().any(exists) {
+        told.push(format!("{at} shows whatever else is in the index"));
+    }
+    let controls = decoded(object, "/attributes/controlGroupInput/panelsJSON");
+    for (id, control) in controls.as_object().into_iter().flatten() {
+        if text(control, "/explicitInput/id") != id {
+            told.push(format!("{at}: control {id} has another id within"));
+        }
+        if !matches!(holds(text(control, "/explicitInput/fieldName")), Ok(Holds::Text)) {
+            told.push(format!("{at}: control {id} is of no text"));
+        }
+    }
+    let panels = decoded(object, "/attributes/panelsJSON");
+    let panels = list(&panels, "");
+    grid(at, panels, told);
+    for panel in panels {
+        let at = format!("{at}: panel {}", text(panel, "/panelIndex"));
+        let (outer, inner) = (text(panel, "/title"), text(panel, "/embeddableConfig/title"));
+        if outer != inner {
+            told.push(format!("{at} is called {outer:?} and {inner:?}"));
+        }
+        match text(panel, "/type") {
+            "lens" => lens::check(panel, &at, told),
+            "map" => map(panel, &at, told),
+            "visualization" => {
+                for target in links(panel) {
+                    if !all.contains(&("dashboard".to_owned(), target.clone())) {
+                        told.push(format!("{at} links to {target}, which is not there"));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn grid(at: &str, panels: &[Json], told: &mut Vec<String>) {
+    if panels.len() > PANELS {
+        told.push(format!("{at} has more panels than Kibana takes"));
+    }
+    let mut ids = BTreeSet::new();
+    let mut areas: Vec<(&str, [u64; 4])> = Vec::new();
+    for panel in panels {
+        let id = text(panel, "/panelIndex");
+        if id.is_empty() || !ids.insert(id) || text(panel, "/gridData/i") != id {
+            told.push(format!("{at}: panel {id:?} has no id of its own, the same in its grid"));
+        }
+        let number =
+            |name: &str| panel.pointer(&format!("/gridData/{name}")).and_then(Json::as_u64);
+        let (Some(x), Some(y), Some(w), Some(h)) =
+            (number("x"), number("y"), number("w"), number("h"))
+        else {
+            told.push(format!("{at}: panel {id} stands nowhere"));
+            continue;
+        };
+        if w == 0 || h < LOWEST || x + w > COLUMNS {
+            told.push(format!("{at}: panel {id} does not fit"));
+        }
+        let is_over = |[other_x, other_y, right, bottom]: &[u64; 4]| {
+            x < *right && *other_x < x + w && y < *bottom && *other_y < y + h
+        };
+        if let Some((other, _)) = areas.iter().find(|(_, area)| is_over(area)) {
+            told.push(format!("{at}: panel {id} lies on panel {other}"));
+        }
+        areas.push((id, [x, y, x + w, y + h]));
+    }
+    let bottom = areas.iter().map(|(_, [_, _, _, bottom])| *bottom).max().unwrap_or_default();
+    let is_filled = |line: &u64| {
+        areas.iter().any(|(_, [x, top, _, bottom])| *x == 0 && (*top..*bottom).contains(line))
+    };
+    if let Some(line) = (0..bottom).find(|line| !is_filled(line)) {
+        told.push(format!("{at}: there is a hole at the left of line {line}"));
+    }
+}
+
+fn map(panel: &Json, at: &str, told: &mut Vec<String>) {
+    for layer in list(&decoded(panel, "/embeddableConfig/attributes/layerListJSON"), "") {
+        let Some(point) = layer.pointer("/sourceDescriptor/geoField").and_then(Json::as_str) else {
+            continue;
+        };
+        if !matches!(holds(point), Ok(Holds::Point)) {
+            told.push(format!("{at}: {point} is no point"));
+        }
+        query(text(layer, "/query/query"), at, told);
+        let mut values = BTreeSet::new();
+        for metric in list(layer, "/sourceDescriptor/metrics") {
+            let (kind, field) = (text(metric, "/type"), text(metric, "/field"));
+            let is_right = match (kind, field) {
+                ("count", "") => true,
+                ("count", _) => false,
+                ("cardinality", field) => holds(field).is_ok(),
+                (_, field) => matches!(holds(field), Ok(Holds::Number(_) | Holds::Whole(_))),
+            };
+            if !is_right {
+                told.push(format!("{at} shows {kind} of {field:?}"));
+            }
+            values.insert(match (kind, number(metric, "/percentile")) {
+                ("count", _) => "doc_count".to_owned(),
+                (kind, Some(percent)) => format!("{kind}_{percent}_of_{field}"),
+                (kind, None) => format!("{kind}_of_{field}"),
+            });
+        }
+        for property in ["fillColor", "iconSize", "labelText"] {
+            let field = format!("/style/properties/{property}/options/field/name");
+            if !values.contains(text(layer, &field)) {
+                told.push(format!("{at}: {property} is drawn by no value"));
+            }
+        }
+    }
+}
+
+/// Ids of the dashboards that a panel of text leads to.
+fn links(panel: &Json) -> Vec<String> {
+    let markdown = text(panel, "/embeddableConfig/savedVis/params/markdown");
+    let ids = markdown.split("(#/view/").skip(1);
+    ids.filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
+}
+
+/// From the first dashboard one comes to every other.
+fn reachable(objects: &[Json], told: &mut Vec<String>) {
+    let mut ways: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut first = None;
+    for object in objects.iter().filter(|object| text(object, "/type") == "dashboard") {
+        let panels = decoded(object, "/attributes/panelsJSON");
+        let mut to: Vec<String> = list(&panels, "").iter().flat_map(links).collect();
+        let drilldowns = list(object, "/references").iter();
+        to.extend(
+            drilldowns
+                .filter(|reference| text(reference, "/type") == "dashboard")
+                .map(|reference| text(reference, "/id").to_owned()),
+        );
+        ways.insert(text(object, "/id"), to);
+        first = first.or_else(|| Some(text(object, "/id").to_owned()));
+    }
+    let mut reached = BTreeSet::new();
+    let mut waiting: Vec<String> = first.into_iter().collect();
+    while let Some(id) = waiting.pop() {
+        waiting.extend(
+            ways.get(id.as_str())
+                .into_iter()
+                .flatten()
+                .filter(|to| !reached.contains(*to))
+                .cloned(),
+        );
+        reached.insert(id);
+    }
+    for id in ways.keys().filter(|id| !reached.contains(**id)) {
+        told.push(format!("no link leads to {id}"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

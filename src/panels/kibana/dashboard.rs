@@ -1,0 +1,259 @@
+//! A dashboard: the way to the others, controls, and panels in their places.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::{FROM, OWN, encoded, lens, map, object, query, search, view};
+use crate::panels::model::{Dashboard, Form, Metric, Panel, Split};
+
+/// Height of the links to all dashboards.
+const LINKS: u32 = 3;
+/// The event that opens a session.
+const OPENS: &str = "open-session";
+
+/// The id of a dashboard.
+pub(super) fn id(of: &str) -> String {
+    format!("callscope-{of}")
+}
+
+/// One dashboard among all.
+pub(super) fn dashboard(all: &[Dashboard], one: &Dashboard) -> Json {
+    let mut board = Board::default();
+    board.place(
+        "navigation",
+        "visualization",
+        Area { x: 0, y: 0, width: crate::panels::model::WIDTH, height: LINKS },
+        &links(all, one),
+    );
+    let mut y = LINKS;
+    for row in &one.rows {
+        let mut x = 0;
+        for panel in &row.panels {
+            board.panel(one, panel, Area { x, y, width: panel.width, height: row.height });
+            x += panel.width;
+        }
+        y += row.height;
+    }
+    let controls = board.controls(one);
+    let filter = "kibanaSavedObjectMeta.searchSourceJSON.filter[0].meta.index";
+    board.references.push(view(filter));
+    board.references.push(json!({ "type": "tag", "id": OWN, "name": format!("tag-ref-{OWN}") }));
+    let source = json!({
+        "query": { "query": "", "language": "kuery" },
+        "filter": [{
+            "meta": {
+                "alias": null, "disabled": false, "negate": false, "type": "exists", "key": "elastic_type",
+                "value": "exists", "indexRefName": filter,
+            },
+            "query": { "exists": { "field": "elastic_type" } },
+            "$state": { "store": "appState" },
+        }],
+    });
+    let options = json!({
+        "useMargins": true, "syncColors": true, "syncCursor": true, "syncTooltips": false, "hidePanelTitles": false,
+    });
+    let attributes = json!({
+        "title": one.title, "description": one.question,
+        "timeRestore": true, "timeFrom": FROM, "timeTo": "now", "refreshInterval": { "pause": true, "value": 60_000 },
+        "optionsJSON": encoded(&options), "panelsJSON": encoded(&json!(board.panels)),
+        "controlGroupInput": controls,
+        "kibanaSavedObjectMeta": { "searchSourceJSON": encoded(&source) },
+        "version": 1,
+    });
+    object("dashboard", &id(&one.id.value), Some("10.2.0"), &attributes, &board.references)
+}
+
+/// A line that leads to every dashboard.
+fn links(all: &[Dashboard], one: &Dashboard) -> Json {
+    let mut line = String::new();
+    for dashboard in all {
+        let between = if line.is_empty() { "" } else { " · " };
+        let _written = if dashboard.id.value == one.id.value {
+            write!(line, "{between}**{}**", dashboard.title)
+        } else {
+            write!(line, "{between}[{}](#/view/{})", dashboard.title, id(&dashboard.id.value))
+        };
+    }
+    json!({
+        "hidePanelTitles": true, "enhancements": {},
+        "savedVis": {
+            "id": "", "title": "", "description": "", "type": "markdown", "uiState": {},
+            "params": { "markdown": line, "fontSize": 12, "openLinksInNewTab": false },
+            "data": { "aggs": [], "searchSource": { "query": { "query": "", "language": "kuery" }, "filter": [] } },
+        },
+    })
+}
+
+/// Where a panel is.
+#[derive(Clone, Copy)]
+struct Area {
+    x: u32,
+    y: u32,
+    width: u32,
+    height: u32,
+}
+
+#[derive(Default)]
+struct Board {
+    panels: Vec<Json>,
+    references: Vec<Json>,
+}
+
+impl Board {
+    fn panel(&mut self, of: &Dashboard, panel: &Panel, area: Area) {
+        let id = &panel.id.value;
+        let shown: Vec<&Metric> = panel.show.iter().filter(|metric| !metric.hidden).collect();
+        match panel.form {
+            Form::Numbers => self.numbers(of, panel, &shown, area),
+            Form::List => {
+                let name = format!("panel_{id}");
+                self.references.push(json!({ "type": "search", "id": search::id(panel), "name": format!("{id}:{name}") }));
+                self.place(id, "search", area, &described(panel, &panel.title));
+                if let Some(last) = self.panels.last_mut().and_then(Json::as_object_mut) {
+                    last.insert("panelRefName".to_owned(), json!(name));
+                }
+            }
+            Form::Map => {
+                let (attributes, layers) = map::attributes(panel);
+                for layer in layers {
+                    self.references.push(view(&format!("{id}:layer_{layer}_source_index_pattern")));
+                }
+                let mut config = described(panel, &panel.title);
+                extend(
+                    &mut config,
+                    json!({
+                        "attributes": attributes, "hiddenLayers": [], "isLayerTOCOpen": false, "openTOCDetails": [],
+                        "mapCenter": { "lat": 30, "lon": 0, "zoom": 1.5 },
+                    }),
+                );
+                self.place(id, "map", area, &config);
+            }
+            Form::Table
+            | Form::Line
+            | Form::Area
+            | Form::Bar
+            | Form::FullBar
+            | Form::Donut
+            | Form::Treemap
+            | Form::Heatmap => {
+                let attributes = lens::attributes(panel, &shown, &of.marks);
+                self.lens(id, panel, area, &attributes, &panel.title);
+            }
+        }
+    }
+
+    /// A panel for each value, beside each other.
+    fn numbers(&mut self, of: &Dashboard, panel: &Panel, shown: &[&Metric], area: Area) {
+        let mut x = area.x;
+        let mut left = area.width;
+        for (metric, number) in shown.iter().zip((1..=shown.len()).rev()) {
+            let width = left.div_ceil(u32::try_from(number).unwrap_or(1)).max(1);
+            let id = format!("{}-{}", panel.id.value, super::columns::id(metric));
+            let attributes = lens::attributes(panel, &[metric], &of.marks);
+            self.lens(&id, panel, Area { x, width, ..area }, &attributes, &metric.label);
+            // The number says what it is.
+            if let Some(config) =
+                self.panels.last_mut().and_then(|panel| panel.get_mut("embeddableConfig"))
+            {
+                extend(config, json!({ "hidePanelTitles": true }));
+            }
+            x += width;
+            left = left.saturating_sub(width);
+        }
+    }
+
+    fn lens(&mut self, id: &str, panel: &Panel, area: Area, attributes: &Json, title: &str) {
+        for reference in attributes.get("references").and_then(Json::as_array).into_iter().flatten()
+        {
+            let name = reference.get("name").and_then(Json::as_str).unwrap_or_default();
+            self.references.push(view(&format!("{id}:{name}")));
+        }
+        let mut config = described(panel, title);
+        extend(&mut config, json!({ "attributes": attributes }));
+        if panel.by.iter().any(|split| matches!(split, Split::Values(by) if by.opens)) {
+            let name =
+                format!("{id}:drilldown:DASHBOARD_TO_DASHBOARD_DRILLDOWN:{OPENS}:dashboardId");
+            self.references
+                .push(json!({ "type": "dashboard", "id": self::id("session"), "name": name }));
+            extend(&mut config, json!({ "enhancements": opens_a_session() }));
+        }
+        self.place(id, "lens", area, &config);
+    }
+
+    fn place(&mut self, id: &str, kind: &str, area: Area, config: &Json) {
+        let mut panel = json!({
+            "type": kind, "panelIndex": id, "embeddableConfig": config,
+            "gridData": { "x": area.x, "y": area.y, "w": area.width, "h": area.height, "i": id },
+        });
+        if let Some(title) = panel.pointer("/embeddableConfig/title").cloned() {
+            extend(&mut panel, json!({ "title": title }));
+        }
+        self.panels.push(panel);
+    }
+
+    /// What narrows the whole; first, if there is such, what one value has to be chosen of.
+    fn controls(&mut self, of: &Dashboard) -> Json {
+        let label = |field: &str| {
+            let known = of.controls.iter().find(|control| control.field.value == field);
+            known.map_or_else(|| field.to_owned(), |control| control.label.clone())
+        };
+        let first = of.of_one.iter().map(|field| (&field.value, label(&field.value), true));
+        let others = of
+            .controls
+            .iter()
+            .filter(|control| of.of_one.as_ref().is_none_or(|one| one.value != control.field.value))
+            .map(|control| (&control.field.value, control.label.clone(), false));
+        let mut controls = Map::new();
+        for (order, (field, label, is_single)) in first.chain(others).enumerate() {
+            let id: String = field
+                .chars()
+                .map(|character| {
+                    if character.is_ascii_alphanumeric() {
+                        character.to_ascii_lowercase()
+                    } else {
+                        '-'
+                    }
+                })
+                .collect();
+            self.references.push(view(&format!("controlGroup_{id}:optionsListDataView")));
+            let control = json!({
+                "order": order, "width": "medium", "grow": true, "type": "optionsListControl",
+                "explicitInput": {
+                    "id": id, "title": label, "fieldName": query::name(field), "selectedOptions": [],
+                    "singleSelect": is_single, "searchTechnique": "prefix", "enhancements": {},
+                },
+            });
+            controls.insert(id, control);
+        }
+        let ignored = json!({
+            "ignoreFilters": false, "ignoreQuery": false, "ignoreTimerange": false, "ignoreValidations": false,
+        });
+        json!({
+            "controlStyle": "oneLine", "chainingSystem": "HIERARCHICAL", "showApplySelections": false,
+            "ignoreParentSettingsJSON": encoded(&ignored), "panelsJSON": encoded(&Json::Object(controls)),
+        })
+    }
+}
+
+/// A click on a part leads to the dashboard of the session that it stands for.
+fn opens_a_session() -> Json {
+    let action = json!({
+        "factoryId": "DASHBOARD_TO_DASHBOARD_DRILLDOWN", "name": "Open session",
+        "config": { "useCurrentFilters": true, "useCurrentDateRange": true, "openInNewTab": false },
+    });
+    let event = json!({ "eventId": OPENS, "triggers": ["FILTER_TRIGGER"], "action": action });
+    json!({ "dynamicActions": { "events": [event] } })
+}
+
+/// What every panel says of itself: the question it answers, and why there may be nothing to see.
+fn described(panel: &Panel, title: &str) -> Json {
+    let description = format!("{} — If there is nothing to see: {}", panel.question, panel.empty);
+    json!({ "title": title, "description": description, "hidePanelTitles": false, "enhancements": {} })
+}
+
+fn extend(value: &mut Json, by: Json) {
+    if let (Some(value), Json::Object(by)) = (value.as_object_mut(), by) {
+        value.extend(by);
+    }
+}

@@ -1,0 +1,149 @@
+//! Charts, tables and numbers as Lens draws them.
+
+use serde_json::{Value as Json, json};
+
+use super::columns::{LAYER, Layer, id};
+use super::query;
+use crate::panels::model::{Form, Mark, Metric, Panel, Split};
+
+/// The layer of a chart that marks events.
+const MARKS: &str = "marks";
+/// Rows of a table that are seen without turning the page.
+const ROWS: u32 = 20;
+
+/// The state of a panel that shows these of its values.
+pub(super) fn attributes(panel: &Panel, shown: &[&Metric], marks: &[Mark]) -> Json {
+    let layer = Layer::of(panel, shown);
+    let marks = if is_over_time(panel) { marks } else { &[] };
+    let (kind, visualization) = match panel.form {
+        Form::Numbers => ("lnsMetric", number(panel, &layer)),
+        Form::Donut => ("lnsPie", shares("donut", &layer)),
+        Form::Treemap => ("lnsPie", shares("treemap", &layer)),
+        Form::Heatmap => ("lnsHeatmap", heatmap(&layer)),
+        Form::Line => ("lnsXY", chart("line", panel, shown, &layer, marks)),
+        Form::Area => ("lnsXY", chart("area_stacked", panel, shown, &layer, marks)),
+        Form::Bar => ("lnsXY", chart("bar_stacked", panel, shown, &layer, marks)),
+        Form::FullBar => ("lnsXY", chart("bar_percentage_stacked", panel, shown, &layer, marks)),
+        // Maps and lists are no charts of Lens and come never here.
+        Form::Table | Form::Map | Form::List => ("lnsDatatable", table(panel, &layer)),
+    };
+    let mut references = vec![super::view(&format!("indexpattern-datasource-layer-{LAYER}"))];
+    if kind == "lnsXY" && !marks.is_empty() {
+        references.push(super::view(&format!("xy-visualization-layer-{MARKS}")));
+    }
+    json!({
+        "title": "", "type": "lens", "visualizationType": kind, "references": references,
+        "state": {
+            "query": { "query": query::of_kinds(&panel.of, &panel.when), "language": "kuery" },
+            "filters": [], "internalReferences": [], "adHocDataViews": {},
+            "datasourceStates": { "formBased": { "layers": { LAYER: layer.state() } } },
+            "visualization": visualization,
+        },
+    })
+}
+
+fn is_over_time(panel: &Panel) -> bool {
+    panel.by.iter().any(|split| matches!(split, Split::Time(_)))
+}
+
+/// A large number, or one for each part.
+fn number(panel: &Panel, layer: &Layer) -> Json {
+    let mut state =
+        json!({ "layerId": LAYER, "layerType": "data", "metricAccessor": layer.values.first() });
+    if let Some(state) = state.as_object_mut() {
+        match layer.splits.first() {
+            Some(split) => state.insert("breakdownByAccessor".to_owned(), json!(split)),
+            None => state.insert("subtitle".to_owned(), json!(panel.title)),
+        };
+    }
+    state
+}
+
+fn shares(shape: &str, layer: &Layer) -> Json {
+    json!({ "shape": shape, "layers": [{
+        "layerId": LAYER, "layerType": "data", "primaryGroups": layer.splits, "metrics": layer.values,
+        "numberDisplay": "percent", "categoryDisplay": "default", "legendDisplay": "default",
+        "legendPosition": "right", "nestedLegend": false, "allowMultipleMetrics": false,
+    }] })
+}
+
+fn heatmap(layer: &Layer) -> Json {
+    json!({
+        "shape": "heatmap", "layerId": LAYER, "layerType": "data",
+        "yAccessor": layer.splits.first(), "xAccessor": layer.splits.last(), "valueAccessor": layer.values.first(),
+        "legend": { "type": "heatmap_legend", "isVisible": true, "position": "right" },
+        "gridConfig": {
+            "type": "heatmap_grid", "isCellLabelVisible": false,
+            "isXAxisLabelVisible": true, "isXAxisTitleVisible": false,
+            "isYAxisLabelVisible": true, "isYAxisTitleVisible": false,
+        },
+    })
+}
+
+/// A table; what opens a session is opened by a click on it, and days are listed from the last on.
+fn table(panel: &Panel, layer: &Layer) -> Json {
+    let splits = layer.splits.iter().zip(&panel.by).map(|(column, split)| match split {
+        Split::Values(by) if by.opens => {
+            json!({ "columnId": column, "isTransposed": false, "oneClickFilter": true })
+        }
+        _ => json!({ "columnId": column, "isTransposed": false }),
+    });
+    let values =
+        layer.values.iter().map(|column| json!({ "columnId": column, "isTransposed": false }));
+    let columns: Vec<Json> = splits.chain(values).collect();
+    let mut state = json!({
+        "layerId": LAYER, "layerType": "data", "columns": columns,
+        "paging": { "size": ROWS, "enabled": true },
+    });
+    if let (Some(Split::Time(_)), Some(time), Some(state)) =
+        (panel.by.first(), layer.splits.first(), state.as_object_mut())
+    {
+        state.insert("sorting".to_owned(), json!({ "columnId": time, "direction": "desc" }));
+    }
+    state
+}
+
+/// A chart over time if there is a split by it, otherwise over the first one. The other split gives the series.
+fn chart(series: &str, panel: &Panel, shown: &[&Metric], layer: &Layer, marks: &[Mark]) -> Json {
+    let over = panel.by.iter().position(|split| matches!(split, Split::Time(_))).unwrap_or(0);
+    let x = layer.splits.get(over);
+    let split = layer.splits.iter().enumerate().find(|(place, _)| *place != over);
+    let right: Vec<Json> = shown
+        .iter()
+        .filter(|metric| metric.right)
+        .map(|metric| json!({ "forAccessor": id(metric), "axisMode": "right" }))
+        .collect();
+    let mut data = json!({
+        "layerId": LAYER, "layerType": "data", "seriesType": series, "xAccessor": x,
+        "accessors": layer.values, "position": "top", "showGridlines": false, "yConfig": right,
+    });
+    if let (Some((_, split)), Some(data)) = (split, data.as_object_mut()) {
+        data.insert("splitAccessor".to_owned(), json!(split));
+    }
+    let mut layers = vec![data];
+    if !marks.is_empty() {
+        layers.push(json!({
+            "layerId": MARKS, "layerType": "annotations", "ignoreGlobalFilters": true,
+            "annotations": marks.iter().map(mark).collect::<Vec<_>>(),
+        }));
+    }
+    json!({
+        "preferredSeriesType": series, "layers": layers,
+        "legend": { "isVisible": shown.len() > 1 || panel.by.len() > 1, "position": "right" },
+        "valueLabels": "hide", "fittingFunction": "None",
+        "axisTitlesVisibilitySettings": { "x": false, "yLeft": true, "yRight": true },
+        "tickLabelsVisibilitySettings": { "x": true, "yLeft": true, "yRight": true },
+        "gridlinesVisibilitySettings": { "x": true, "yLeft": true, "yRight": true },
+        "labelsOrientation": { "x": 0, "yLeft": 0, "yRight": 0 },
+    })
+}
+
+/// Events that are marked whatever a dashboard is narrowed to: a node's crash explains what it did to others.
+fn mark(mark: &Mark) -> Json {
+    json!({
+        "id": mark.id.value, "type": "query", "label": mark.label, "timeField": "timestamp",
+        "key": { "type": "point_in_time" }, "icon": "alert", "color": "#BD271E", "isHidden": false,
+        "extraFields": [],
+        "filter": { "type": "kibana_query", "query": query::whatever(&mark.when), "language": "kuery" },
+    })
+}

@@ -1,0 +1,27 @@
+//! Lists of documents, which are saved searches.
+
+use serde_json::{Value as Json, json};
+
+use super::{encoded, object, query, view};
+use crate::panels::model::Panel;
+
+/// The id of the search behind a list.
+pub(super) fn id(panel: &Panel) -> String {
+    format!("callscope-{}", panel.id.value)
+}
+
+/// The search, newest documents first.
+pub(super) fn search(panel: &Panel) -> Json {
+    let index = "kibanaSavedObjectMeta.searchSourceJSON.index";
+    let source = json!({
+        "query": { "query": query::of_kinds(&panel.of, &panel.when), "language": "kuery" },
+        "filter": [], "highlightAll": true, "version": true, "indexRefName": index,
+    });
+    let columns: Vec<&String> = panel.columns.iter().map(|column| &column.value).collect();
+    let attributes = json!({
+        "title": panel.title, "description": panel.question, "columns": columns, "sort": [["timestamp", "desc"]],
+        "hideChart": true, "isTextBasedQuery": false, "grid": {},
+        "kibanaSavedObjectMeta": { "searchSourceJSON": encoded(&source) },
+    });
+    object("search", &id(panel), Some("8.0.0"), &attributes, &[view(index)])
+}
