@@ -16,10 +16,12 @@ use std::sync::LazyLock;
 
 pub use model::{Dashboard, Panel};
 
+pub mod answer;
 mod check;
 pub mod kibana;
 pub mod formula;
 pub mod model;
+pub mod request;
 
 /// The files, in the order in which dashboards are listed.
 const FILES: &[(&str, &str)] = &[

@@ -15,8 +15,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use callscope::config::{Config, Period};
 use callscope::document::Document;
+use callscope::panels::answer::{Answer, Datum, View};
+use callscope::panels::model::{Expect, Form};
+use callscope::panels::{self, Panel, request};
 use callscope::search::Search;
+use callscope::simulate::{self, Emitted};
 use callscope::sink::elasticsearch::{ElasticsearchSink, Step};
+use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -146,7 +151,148 @@ async fn scenario(kind: &'static str) {
     missing_shard(&server).await;
     full_queue(&server).await;
     two_indices_compared(&server).await;
+    panels_are_answered_as_by_the_embedded_index(&server).await;
     killed_under_load(&mut server).await;
+}
+
+/// A month of sessions with what the media server tells of them, and one of everything else that there is.
+fn a_month_and_the_odd_cases() -> String {
+    const START: i64 = 1_700_000_000_000;
+    const DAY: i64 = 86_400_000;
+    let mut events: Vec<Emitted> = Vec::new();
+    for number in 0..150_u64 {
+        let start = START + DAY * 30 / 150 * i64::try_from(number).unwrap();
+        events.extend(simulate::session(number, start, 1).0);
+        events.extend(simulate::telemetry(number, start, 1, 60_000));
+    }
+    events.sort_by_key(|event| event.at);
+    let mut lines: Vec<String> = events.into_iter().map(|event| event.json).collect();
+    let folder = format!("{}/fixtures/samples", env!("CARGO_MANIFEST_DIR"));
+    let mut samples: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|found| found.unwrap().path()).collect();
+    samples.sort();
+    for sample in samples {
+        let json: Value = serde_json::from_str(&std::fs::read_to_string(sample).unwrap()).unwrap();
+        lines.push(json.to_string());
+    }
+    // What no sample has.
+    let session =
+        json!({"sessionId": "odd", "uniqueSessionId": "odd_1700000000000", "timestamp": START});
+    for more in [
+        json!({"event": "participantJoined", "connectionId": "con_odd", "location": "Madrid", "geoPoints": "40.4,-3.7", "platform": "x"}),
+        json!({"event": "broadcastStarted"}),
+        json!({"elastic_type": "kms", "connectionId": "con_odd", "endpoint": "e", "type": "MediaTranscodingStateChanged", "mediaType": "VIDEO",
+               "state": "TRANSCODING"}),
+        json!({"elastic_type": "kms", "connectionId": "con_odd", "endpoint": "e", "type": "UNEXPECTED_ERROR", "description": "odd"}),
+        json!({"event": "sessionDestroyed", "startTime": START, "duration": 10, "reason": "lastParticipantLeft"}),
+    ] {
+        let mut line = session.clone();
+        line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        lines.push(line.to_string());
+    }
+    lines.join("\n")
+}
+
+/// Every panel is a request that the server answers, and it says what the embedded index says of the same documents.
+async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("month.jsonl");
+    std::fs::write(&file, a_month_and_the_odd_cases()).unwrap();
+    for kind in ["elasticsearch", "embedded"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_callscope"))
+            .args(["import", "--to", kind])
+            .arg(&file)
+            .env("CALLSCOPE__ELASTICSEARCH__URLS", &server.url)
+            .env("CALLSCOPE__ELASTICSEARCH__INDEX", "panels")
+            .env("CALLSCOPE__DATA_DIR", folder.path())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        // Some samples are no events.
+        assert!(matches!(output.status.code(), Some(0 | 5)), "{told}");
+    }
+    server.call("POST", "/panels/_refresh", None).await;
+    let config = Config::load(None, std::iter::empty()).unwrap().config;
+    let index = EmbeddedIndex::open(
+        &folder.path().join("index"),
+        &config.embedded,
+        CancellationToken::new(),
+        StatusSender::default(),
+    )
+    .unwrap();
+    let view =
+        View { from: 1_500_000_000_000, to: 1_800_000_000_000, zone: 60, filters: Vec::new() };
+    let mut wrong = Vec::new();
+    for panel in panels::all().iter().flat_map(panels::Dashboard::panels) {
+        let id = &panel.id.value;
+        let told = server.call("POST", "/panels/_search", Some(request::body(panel, &view))).await;
+        if told["_shards"]["failed"] != 0 {
+            wrong.push(format!("{id}: {told}"));
+            continue;
+        }
+        let theirs = request::read(panel, &view, &told).unwrap();
+        let own = index.panel(panel, &view).unwrap();
+        if let Some(difference) = difference(panel, &own, &theirs) {
+            wrong.push(format!("{id}: {difference}"));
+        }
+        let is_filled =
+            own.parts.iter().flat_map(|part| &part.values).any(|value| {
+                value.number().map_or(*value != Datum::Nothing, |number| number != 0.0)
+            });
+        if is_filled != (panel.expect == Expect::Filled) {
+            wrong.push(format!("{id}: filled {is_filled}, expected {:?}", panel.expect));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    server.call("DELETE", "/panels-events-*", None).await;
+}
+
+/// Where two answers differ by more than a server's estimates may.
+fn difference(panel: &Panel, own: &Answer, theirs: &Answer) -> Option<String> {
+    if own.documents != theirs.documents {
+        return Some(format!("{} and {} documents", own.documents, theirs.documents));
+    }
+    // Documents of one time have no order.
+    if panel.form == Form::List {
+        return (own.parts.len() != theirs.parts.len())
+            .then(|| "lists of unequal length".to_owned());
+    }
+    let shown: Vec<_> = panel.show.iter().filter(|metric| !metric.hidden).collect();
+    let keys = |answer: &Answer| {
+        answer.parts.iter().map(|part| format!("{:?}", part.keys)).collect::<Vec<_>>()
+    };
+    let (own_keys, their_keys) = (keys(own), keys(theirs));
+    if own_keys != their_keys {
+        return Some(format!("keys {own_keys:?} and {their_keys:?}"));
+    }
+    for (left, right) in own.parts.iter().zip(&theirs.parts) {
+        for ((metric, left_value), right_value) in shown.iter().zip(&left.values).zip(&right.values)
+        {
+            // Up to 3000 different values are counted exactly by a server, if they stand in one index.
+            let tolerance = match metric.value {
+                panels::model::Value::Percentile(_) => 0.1,
+                panels::model::Value::Distinct(_) | panels::model::Value::Formula(_) => 0.02,
+                _ => 1e-9,
+            };
+            let is_same = match (left_value.number(), right_value.number()) {
+                (Some(left), Some(right)) => {
+                    (left - right).abs() <= tolerance * left.abs().max(right.abs()).max(1.0)
+                }
+                // The newest of one time may be any.
+                _ => {
+                    matches!(metric.value, panels::model::Value::Last(_))
+                        || left_value == right_value
+                }
+            };
+            if !is_same {
+                return Some(format!(
+                    "{} of {:?}: {left_value:?} and {right_value:?}",
+                    metric.id.value, left.keys
+                ));
+            }
+        }
+    }
+    None
 }
 
 /// `diff` as a process: equal indices, one with documents missing, one with a field missing.

@@ -34,6 +34,8 @@ use crate::config::EmbeddedConfig;
 use crate::document::{Document, SUPERSEDED};
 use crate::search::{Found, Order, Page, Search, SearchError, WORDS, words};
 
+mod panels;
+
 /// Version of the fields above.
 const FORMAT: &str = "1";
 const FORMAT_FILE: &str = "callscope-format";

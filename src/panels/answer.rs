@@ -1,0 +1,206 @@
+//! What a panel shows: the same parts and values, whoever has looked through the documents.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+
+use serde::Serialize;
+
+use super::model::{ByTime, Every, Metric, Panel, Per, Split, Value};
+
+/// Parts of one split by time at most.
+const STEPS_MAX: i64 = 120;
+/// Steps that people know, in milliseconds.
+const STEPS: &[i64] = &[
+    1_000,
+    5_000,
+    10_000,
+    30_000,
+    60_000,
+    300_000,
+    600_000,
+    1_800_000,
+    3_600_000,
+    3 * 3_600_000,
+    12 * 3_600_000,
+    DAY,
+    7 * DAY,
+    30 * DAY,
+];
+const DAY: i64 = 86_400_000;
+
+/// What is looked at, besides what the panel itself asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Smallest `timestamp`, milliseconds since 1970.
+    pub from: i64,
+    /// First `timestamp` not looked at any more.
+    pub to: i64,
+    /// Minutes by which the clocks of whoever looks are ahead of UTC: days begin there.
+    pub zone: i32,
+    /// Fields and the values of which each has to have one.
+    pub filters: Vec<(String, Vec<String>)>,
+}
+
+impl View {
+    /// The step of a split by time, in milliseconds.
+    #[must_use]
+    pub fn step(&self, by: &ByTime) -> i64 {
+        match by.every {
+            Some(Every::Day) => DAY,
+            None => {
+                let span = self.to.saturating_sub(self.from).max(1);
+                let fits = |step: &&i64| span <= **step * STEPS_MAX;
+                STEPS.iter().find(fits).copied().unwrap_or(span / STEPS_MAX + 1)
+            }
+        }
+    }
+
+    /// Where the step begins that `time` is in.
+    #[must_use]
+    pub fn begin(&self, time: i64, step: i64) -> i64 {
+        let ahead = i64::from(self.zone) * 60_000;
+        time.saturating_add(ahead).div_euclid(step) * step - ahead
+    }
+}
+
+/// What one panel shows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Answer {
+    /// Documents it looked at.
+    pub documents: u64,
+    /// Milliseconds of a step, of a split by time.
+    pub step: Option<i64>,
+    /// In the order in which they are shown; one without keys where nothing is split.
+    pub parts: Vec<Part>,
+}
+
+/// A part of what a panel looks at.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Part {
+    /// One for each split, the outermost first.
+    pub keys: Vec<Key>,
+    /// One for each value that is shown.
+    pub values: Vec<Datum>,
+}
+
+/// Which part of a split.
+#[derive(Debug, Clone, PartialEq, PartialOrd, Serialize)]
+#[serde(untagged)]
+pub enum Key {
+    /// The beginning of a step of time, milliseconds since 1970.
+    Time(i64),
+    /// A number, or where a class or step begins; without a beginning, `None`.
+    Number(Option<f64>),
+    /// Anything that is named.
+    Text(String),
+    /// A tile of the map: zoom level, column from the west, row from the north.
+    Tile(u32, u32, u32),
+}
+
+/// Numbers are what their bits are: none of them is odd.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Time(time) => time.hash(state),
+            Self::Number(number) => number.map(f64::to_bits).hash(state),
+            Self::Text(text) => text.hash(state),
+            Self::Tile(zoom, x, y) => (zoom, x, y).hash(state),
+        }
+    }
+}
+
+impl Eq for Key {}
+
+/// A value.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Datum {
+    /// There is none.
+    #[default]
+    Nothing,
+    /// A number.
+    Number(f64),
+    /// What a document says.
+    Json(serde_json::Value),
+}
+
+impl Datum {
+    /// It, if it is a number.
+    #[must_use]
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Json(json) => json.as_f64(),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// A part as it was found: with a value for each metric, also for hidden ones, and none for what is reckoned of others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// As in [`Part`].
+    pub keys: Vec<Key>,
+    /// One for each of [`Panel::show`].
+    pub values: Vec<Datum>,
+}
+
+/// Reckons what is reckoned of other values, and leaves out what is not shown.
+#[must_use]
+pub fn finish(panel: &Panel, view: &View, documents: u64, found: Vec<Found>) -> Answer {
+    let step = panel.by.iter().find_map(|split| match split {
+        Split::Time(by) => Some(view.step(by)),
+        _ => None,
+    });
+    let mut sums: BTreeMap<(String, usize), f64> = BTreeMap::new();
+    let parts = found.into_iter().map(|part| {
+        let known = |id: &str| {
+            let place = panel.show.iter().position(|metric| metric.id.value == id)?;
+            let (metric, value) = (panel.show.get(place)?, part.values.get(place)?);
+            // Of nothing there are none, and their sum is nothing.
+            let value = match metric.value {
+                Value::Count | Value::Distinct(_) | Value::Sum(_) => value.number().or(Some(0.0)),
+                _ => value.number(),
+            };
+            Some((metric, value?))
+        };
+        // Formulas reckon with rates, where values are given so; a running sum adds up what there was.
+        let rated = |id: &str| known(id).map(|(metric, value)| rate(metric, value, step));
+        let raw = |id: &str| known(id).map(|(_, value)| value);
+        let mut values = Vec::new();
+        for (place, metric) in panel.show.iter().enumerate() {
+            let value = match &metric.value {
+                Value::Formula(formula) => {
+                    formula.value.result(rated).map_or(Datum::Nothing, Datum::Number)
+                }
+                Value::Running(of) => {
+                    // Whatever the other splits divide has a sum of its own.
+                    let (_, series) = part.keys.split_last().unwrap_or((&Key::Number(None), &[]));
+                    let sum = sums.entry((format!("{series:?}"), place)).or_default();
+                    *sum += raw(&of.value).unwrap_or(0.0);
+                    Datum::Number(*sum)
+                }
+                _ => part.values.get(place).cloned().unwrap_or_default(),
+            };
+            if !metric.hidden {
+                let rate = |number| Datum::Number(rate(metric, number, step));
+                values.push(value.number().map_or(value, rate));
+            }
+        }
+        Part { keys: part.keys, values }
+    });
+    let parts: Vec<Part> = parts.collect();
+    Answer { documents, step, parts }
+}
+
+/// A value as it is given: for a step of time, where it is a rate.
+fn rate(metric: &Metric, value: f64, step: Option<i64>) -> f64 {
+    let Some((per, step)) = metric.per.zip(step) else { return value };
+    let of = match per {
+        Per::Second => 1_000.0,
+        Per::Minute => 60_000.0,
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a step is far below 2^52 ms")]
+    let step = step as f64;
+    value * of / step
+}

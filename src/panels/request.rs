@@ -1,0 +1,330 @@
+//! A panel as one search request to Elasticsearch or OpenSearch, and what the answer says.
+//!
+//! Texts are looked up under `NAME.keyword`, which is there in indices of callscope's template and in those that a server has
+//! mapped by itself.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::answer::{Answer, Datum, Found, Key, View, finish};
+use super::model::{Case, Condition, Form, Metric, Panel, Scalar, Split, Value};
+use crate::document::fields::{self, Holds};
+
+/// Most tiles of one map.
+const TILES_MAX: u32 = 10_000;
+/// Most documents of one list.
+pub const LIST_MAX: u32 = 200;
+/// Up to how many different values are counted exactly.
+const EXACT_UP_TO: u32 = 3_000;
+const SPLIT: &str = "split";
+const VALUE: &str = "value";
+
+/// Why an answer cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer to panel {panel} lacks {what}")]
+pub struct Unreadable {
+    panel: String,
+    what: String,
+}
+
+/// The request: the body of a `_search`.
+#[must_use]
+pub fn body(panel: &Panel, view: &View) -> Json {
+    let mut filter = vec![
+        json!({ "range": { "timestamp": { "gte": view.from, "lt": view.to, "format": "epoch_millis" } } }),
+        json!({ "terms": { "elastic_type.keyword": panel.of } }),
+    ];
+    for (field, values) in &view.filters {
+        filter.push(json!({ "terms": { exact(field): values } }));
+    }
+    filter.extend(panel.when.iter().map(condition));
+    let mut body = Map::new();
+    body.insert("query".to_owned(), json!({ "bool": { "filter": filter } }));
+    body.insert("track_total_hits".to_owned(), json!(true));
+    if panel.form == Form::List {
+        let columns: Vec<&str> = panel.columns.iter().map(|column| column.value.as_str()).collect();
+        body.insert("size".to_owned(), json!(LIST_MAX));
+        body.insert("_source".to_owned(), json!(columns));
+        body.insert("sort".to_owned(), newest());
+    } else {
+        body.insert("size".to_owned(), json!(0));
+        body.insert("aggs".to_owned(), level(panel, view, &panel.by));
+    }
+    Json::Object(body)
+}
+
+fn newest() -> Json {
+    json!([{ "timestamp": { "order": "desc", "unmapped_type": "date" } }])
+}
+
+/// The name under which a field is compared and divided.
+fn exact(field: &str) -> String {
+    match fields::find(field) {
+        Some(Holds::Text) => format!("{field}.keyword"),
+        _ => field.to_owned(),
+    }
+}
+
+fn condition(condition: &Condition) -> Json {
+    let range = |field: &str, how: &str, bound: f64| json!({ "range": { field: { how: bound } } });
+    match condition {
+        Condition::Is(one) => {
+            let values: Vec<Json> = one.value.iter().map(scalar).collect();
+            json!({ "terms": { exact(&one.field.value): values } })
+        }
+        Condition::Not(one) => {
+            let values: Vec<Json> = one.value.iter().map(scalar).collect();
+            json!({ "bool": { "must_not": [{ "terms": { exact(&one.field.value): values } }] } })
+        }
+        Condition::Above(one) => range(&one.field.value, "gt", one.value),
+        Condition::AtLeast(one) => range(&one.field.value, "gte", one.value),
+        Condition::AtMost(one) => range(&one.field.value, "lte", one.value),
+        Condition::Has(field) => json!({ "exists": { "field": field.value } }),
+    }
+}
+
+fn scalar(value: &Scalar) -> Json {
+    match value {
+        Scalar::Flag(flag) => json!(flag),
+        Scalar::Number(number) => json!(number),
+        Scalar::Text(text) => json!(text),
+    }
+}
+
+fn all(conditions: &[Condition]) -> Json {
+    let filter: Vec<Json> = conditions.iter().map(condition).collect();
+    json!({ "bool": { "filter": filter } })
+}
+
+/// Aggregations of what `splits` are left: all values at the innermost, before only those that put parts in order.
+fn level(panel: &Panel, view: &View, splits: &[Split]) -> Json {
+    let mut aggs = Map::new();
+    let Some((split, rest)) = splits.split_first() else {
+        for metric in &panel.show {
+            aggs.extend(metric_aggregation(metric));
+        }
+        return Json::Object(aggs);
+    };
+    let mut inner = level(panel, view, rest);
+    let mut own = split_aggregation(panel, view, split);
+    if let (Split::Values(by), Some(inner)) = (split, inner.as_object_mut())
+        && let Some(order) = &by.order
+        && let Some(metric) = panel.show.iter().find(|metric| metric.id.value == order.value)
+    {
+        inner.extend(metric_aggregation(metric));
+    }
+    if let Some(own) = own.as_object_mut() {
+        own.insert("aggs".to_owned(), inner);
+    }
+    aggs.insert(SPLIT.to_owned(), own);
+    Json::Object(aggs)
+}
+
+fn split_aggregation(panel: &Panel, view: &View, split: &Split) -> Json {
+    match split {
+        Split::Time(by) => {
+            let (sign, zone) = if view.zone < 0 { ('-', -view.zone) } else { ('+', view.zone) };
+            let zone = format!("{sign}{:02}:{:02}", zone / 60, zone % 60);
+            json!({ "date_histogram": {
+                "field": by.field.value, "fixed_interval": format!("{}ms", view.step(by)), "time_zone": zone, "min_doc_count": 1,
+            } })
+        }
+        Split::Values(by) => {
+            let by_key = json!({ "_key": "asc" });
+            let first = by
+                .order
+                .as_ref()
+                .and_then(|order| panel.show.iter().find(|metric| metric.id.value == order.value))
+                .map_or_else(|| "_count".to_owned(), order_path);
+            let mut terms = Map::new();
+            terms.insert("field".to_owned(), json!(exact(&by.field.value)));
+            terms.insert("size".to_owned(), json!(by.size));
+            terms.insert("order".to_owned(), json!([{ first: "desc" }, by_key]));
+            terms.extend(by.missing.as_ref().map(|name| ("missing".to_owned(), json!(name))));
+            json!({ "terms": terms })
+        }
+        Split::Classes(by) => {
+            let bounds = || by.at.iter().copied().map(Some);
+            let from = std::iter::once(None).chain(bounds());
+            let ranges: Vec<Json> = from
+                .zip(bounds().chain([None]))
+                .map(|(from, to)| {
+                    let mut range = Map::new();
+                    range.extend(from.map(|from| ("from".to_owned(), json!(from))));
+                    range.extend(to.map(|to| ("to".to_owned(), json!(to))));
+                    Json::Object(range)
+                })
+                .collect();
+            json!({ "range": { "field": by.field.value, "ranges": ranges } })
+        }
+        Split::Steps(by) => json!({ "histogram": {
+            "field": by.field.value, "interval": by.every, "min_doc_count": 1,
+        } }),
+        Split::Cases(by) => {
+            let named = |case: &Case| (case.label.clone(), all(&case.when));
+            let filters: Map<String, Json> = by.cases.iter().map(named).collect();
+            json!({ "filters": { "filters": filters } })
+        }
+        Split::Tiles(by) => json!({ "geotile_grid": {
+            "field": by.field.value, "precision": by.zoom, "size": TILES_MAX,
+        } }),
+    }
+}
+
+/// How an order names a value.
+fn order_path(metric: &Metric) -> String {
+    let id = &metric.id.value;
+    match (&metric.value, metric.when.is_empty()) {
+        (Value::Count, true) => "_count".to_owned(),
+        // Of a filter it is the number of documents.
+        (Value::Count, false) | (_, true) => id.clone(),
+        (_, false) => format!("{id}>{VALUE}"),
+    }
+}
+
+/// The aggregation of a value, if it needs one.
+fn metric_aggregation(metric: &Metric) -> Option<(String, Json)> {
+    let field = |field: &str| exact(field);
+    let own = match &metric.value {
+        Value::Count | Value::Formula(_) | Value::Running(_) => None,
+        Value::Distinct(of) => Some(json!({ "cardinality": {
+            "field": field(&of.value), "precision_threshold": EXACT_UP_TO,
+        } })),
+        Value::Sum(of) => Some(json!({ "sum": { "field": of.value } })),
+        Value::Mean(of) => Some(json!({ "avg": { "field": of.value } })),
+        Value::Min(of) => Some(json!({ "min": { "field": of.value } })),
+        Value::Max(of) => Some(json!({ "max": { "field": of.value } })),
+        Value::Percentile(of) => Some(json!({ "percentiles": {
+            "field": of.field.value, "percents": [of.at], "keyed": false,
+        } })),
+        Value::Last(of) => Some(json!({ "filter": { "exists": { "field": of.value } }, "aggs": {
+            VALUE: { "top_hits": { "size": 1, "sort": newest(), "_source": [of.value] } },
+        } })),
+    };
+    let filtered = match (own, metric.when.is_empty()) {
+        (None, true) => return None,
+        (Some(own), true) => own,
+        (None, false) if matches!(metric.value, Value::Count) => {
+            json!({ "filter": all(&metric.when) })
+        }
+        (None, false) => return None,
+        (Some(own), false) => json!({ "filter": all(&metric.when), "aggs": { VALUE: own } }),
+    };
+    Some((metric.id.value.clone(), filtered))
+}
+
+/// What the servers' answer says.
+///
+/// # Errors
+///
+/// [`Unreadable`], if it is no answer to that request.
+pub fn read(panel: &Panel, view: &View, answer: &Json) -> Result<Answer, Unreadable> {
+    let lacks = |what: &str| Unreadable { panel: panel.id.value.clone(), what: what.to_owned() };
+    let total = answer.pointer("/hits/total/value").and_then(Json::as_u64);
+    let documents = total.ok_or_else(|| lacks("hits.total"))?;
+    let mut found = Vec::new();
+    if panel.form == Form::List {
+        let hits = answer.pointer("/hits/hits").and_then(Json::as_array);
+        for hit in hits.ok_or_else(|| lacks("hits.hits"))? {
+            let values = panel.columns.iter().map(|column| said(hit, &column.value)).collect();
+            found.push(Found { keys: Vec::new(), values });
+        }
+        let parts = found.into_iter();
+        let parts = parts.map(|part| super::answer::Part { keys: part.keys, values: part.values });
+        return Ok(Answer { documents, step: None, parts: parts.collect() });
+    }
+    let mut whole = answer.get("aggregations").cloned().unwrap_or_else(|| json!({}));
+    if let Some(whole) = whole.as_object_mut() {
+        whole.insert("doc_count".to_owned(), json!(documents));
+    }
+    let mut reading = Reading { panel, found: Vec::new() };
+    reading.parts(&whole, &panel.by, &mut Vec::new()).map_err(|what| lacks(&what))?;
+    Ok(finish(panel, view, documents, reading.found))
+}
+
+struct Reading<'p> {
+    panel: &'p Panel,
+    found: Vec<Found>,
+}
+
+impl Reading<'_> {
+    fn parts(&mut self, of: &Json, splits: &[Split], keys: &mut Vec<Key>) -> Result<(), String> {
+        let Some((split, rest)) = splits.split_first() else {
+            let values = self.panel.show.iter().map(|metric| value(of, metric)).collect();
+            self.found.push(Found { keys: keys.clone(), values });
+            return Ok(());
+        };
+        let buckets = of.get(SPLIT).and_then(|split| split.get("buckets"));
+        let buckets = buckets.ok_or("aggregations")?;
+        if let Split::Cases(by) = split {
+            for case in &by.cases {
+                let bucket = buckets.get(&case.label).ok_or_else(|| case.label.clone())?;
+                keys.push(Key::Text(case.label.clone()));
+                self.parts(bucket, rest, keys)?;
+                keys.pop();
+            }
+            return Ok(());
+        }
+        for bucket in buckets.as_array().ok_or("buckets")? {
+            keys.push(key(split, bucket).ok_or("the key of a bucket")?);
+            self.parts(bucket, rest, keys)?;
+            keys.pop();
+        }
+        Ok(())
+    }
+}
+
+fn key(split: &Split, bucket: &Json) -> Option<Key> {
+    let key = bucket.get("key")?;
+    match split {
+        Split::Time(_) => Some(Key::Time(key.as_i64()?)),
+        Split::Classes(_) => Some(Key::Number(bucket.get("from").and_then(Json::as_f64))),
+        Split::Steps(_) => Some(Key::Number(Some(key.as_f64()?))),
+        Split::Tiles(_) => {
+            let mut parts = key.as_str()?.split('/').map(str::parse);
+            let mut next = || parts.next()?.ok();
+            Some(Key::Tile(next()?, next()?, next()?))
+        }
+        Split::Values(by) => match (fields::find(&by.field.value), key) {
+            (Some(Holds::Flag), _) => {
+                Some(Key::Text(bucket.get("key_as_string")?.as_str()?.to_owned()))
+            }
+            (_, Json::Number(number)) => Some(Key::Number(number.as_f64())),
+            (_, text) => Some(Key::Text(text.as_str()?.to_owned())),
+        },
+        Split::Cases(_) => None,
+    }
+}
+
+fn value(of: &Json, metric: &Metric) -> Datum {
+    let own = of.get(&metric.id.value);
+    let own = match (&metric.value, metric.when.is_empty()) {
+        (Value::Count, true) => return count(Some(of)),
+        (Value::Count, false) => return count(own),
+        (_, true) => own,
+        (_, false) => own.and_then(|own| own.get(VALUE)),
+    };
+    let Some(own) = own else { return Datum::Nothing };
+    match &metric.value {
+        Value::Percentile(_) => number(own.pointer("/values/0/value")),
+        Value::Last(of) => {
+            let hit = own.pointer(&format!("/{VALUE}/hits/hits/0"));
+            hit.map_or(Datum::Nothing, |hit| said(hit, &of.value))
+        }
+        _ => number(own.get("value")),
+    }
+}
+
+fn count(of: Option<&Json>) -> Datum {
+    number(of.and_then(|of| of.get("doc_count")))
+}
+
+fn number(json: Option<&Json>) -> Datum {
+    json.and_then(Json::as_f64).map_or(Datum::Nothing, Datum::Number)
+}
+
+/// What a document says in a field.
+fn said(hit: &Json, field: &str) -> Datum {
+    let source = hit.get("_source");
+    let said = field.split('.').fold(source, |object, member| object?.get(member));
+    said.filter(|said| !said.is_null()).cloned().map_or(Datum::Nothing, Datum::Json)
+}

@@ -1,0 +1,209 @@
+//! What every split and every value is, reckoned by hand.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::config::Config;
+use crate::document::Document;
+use crate::panels::{self, Dashboard};
+use crate::sink::{Sink, StatusSender, Written};
+
+const DAY: i64 = 86_400_000;
+const HOUR: i64 = 3_600_000;
+/// Midnight in UTC.
+const START: i64 = 1_700_006_400_000;
+
+fn documents() -> Vec<Json> {
+    let session = |hour: i64, id: &str, duration: i64, more: Json| {
+        let mut json = json!({
+            "elastic_type": "sessionSummary", "timestamp": START + hour * HOUR, "sessionId": id, "uniqueSessionId": format!("{id}_{hour}"),
+            "duration": duration, "abnormal": false, "users": {"numberOfElements": 2, "content": []}, "problems": [],
+        });
+        json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json
+    };
+    vec![
+        session(1, "a", 10, json!({"tenant": "x", "client": {"browser": "Firefox"}})),
+        session(
+            2,
+            "a",
+            30,
+            json!({"tenant": "x", "abnormal": true, "problems": ["iceFailed", "mediaGap"]}),
+        ),
+        session(
+            23,
+            "b",
+            70,
+            json!({"tenant": "z", "geoPoints": "40.4,-3.7", "problems": ["iceFailed"]}),
+        ),
+        session(
+            26,
+            "c",
+            100,
+            json!({"geoPoints": "40.5,-3.6", "users": {"numberOfElements": 9, "content": []}}),
+        ),
+        json!({"elastic_type": "userSummary", "timestamp": START + HOUR, "sessionId": "a", "duration": 1000}),
+        session(99, "late", 1000, json!({})),
+    ]
+}
+
+fn index(folder: &std::path::Path, batches: &[Vec<Json>]) -> EmbeddedIndex {
+    let config = Config::load(None, std::iter::empty()).unwrap().config;
+    let (index, status) = (EmbeddedIndex::open, StatusSender::default());
+    let index = index(folder, &config.embedded, Default::default(), status).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut number = 0;
+    for batch in batches {
+        let documents: Vec<Document> = batch
+            .iter()
+            .map(|json| {
+                number += 1;
+                Document {
+                    id: number.to_string().into(),
+                    index_time: json["timestamp"].as_i64().unwrap(),
+                    elastic_type: json["elastic_type"].as_str().unwrap().to_owned().into(),
+                    version: Some(1),
+                    json: Bytes::from(json.to_string()),
+                }
+            })
+            .collect();
+        let written = runtime.block_on(index.write(&documents)).unwrap();
+        assert!(written.iter().all(|written| *written == Written::Stored));
+    }
+    index
+}
+
+/// A panel over all sessions, in the words of a description.
+fn board(panel: &str) -> Dashboard {
+    let text = format!(
+        "{{id: board, title: Board, question: What?, rows: [{{height: 10, panels: [{{id: one, width: 48, title: One, question: What?, \
+         of: [sessionSummary], empty: None., {panel}}}]}}]}}"
+    );
+    let read = panels::read([("test.yaml", text.as_str())]);
+    read.unwrap_or_else(|problems| panic!("{text}\n{}", panels::told(&problems))).remove(0)
+}
+
+fn view() -> View {
+    View { from: START, to: START + 2 * DAY, zone: 0, filters: Vec::new() }
+}
+
+/// Keys and values of all parts, as the page gets them.
+fn shown(index: &EmbeddedIndex, panel: &str, view: &View) -> Json {
+    let board = board(panel);
+    let answer = index.panel(board.panels().next().unwrap(), view).unwrap();
+    let parts = answer.parts.into_iter().map(|part| json!([part.keys, part.values]));
+    Json::Array(parts.collect())
+}
+
+#[test]
+fn every_split_and_every_value_is_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let documents = documents();
+    // One batch is one segment.
+    let index = index(folder.path(), &[documents[..2].to_vec(), documents[2..].to_vec()]);
+    let all = "show: [{id: n, label: N, value: count}]";
+    for (panel, expected) in [
+        (
+            "form: numbers, show: [{id: n, label: N, value: count}, {id: s, label: S, value: {sum: duration}}, \
+             {id: m, label: M, value: {mean: duration}}, {id: least, label: L, value: {min: duration}}, \
+             {id: most, label: G, value: {max: duration}}, {id: d, label: D, value: {distinct: sessionId}}, \
+             {id: p, label: P, value: {percentile: {field: duration, at: 50}}}, {id: l, label: Last, value: {last: sessionId}}]",
+            json!([[[], [4.0, 210.0, 52.5, 10.0, 100.0, 3.0, 50.0, "c"]]]),
+        ),
+        (
+            "form: numbers, show: [{id: bad, label: Bad, value: count, when: [{is: {abnormal: [true]}}]}, \
+             {id: n, label: N, value: count, hidden: true}, {id: share, label: S, value: {formula: 100 * bad / n}, unit: percent}, \
+             {id: none, label: None, value: {mean: duration}, when: [{is: {reason: [unheard]}}]}]",
+            json!([[[], [1.0, 25.0, null]]]),
+        ),
+        (
+            &format!(
+                "form: donut, by: [{{values: {{field: problems, label: P, size: 5}}}}], {all}"
+            ),
+            json!([[["iceFailed"], [2.0]], [["mediaGap"], [1.0]]]),
+        ),
+        (
+            &format!(
+                "form: donut, by: [{{values: {{field: tenant, label: T, size: 2, missing: none}}}}], {all}"
+            ),
+            json!([[["x"], [2.0]], [["none"], [1.0]]]),
+        ),
+        (
+            "form: table, by: [{values: {field: tenant, label: T, size: 2, order: s}}, {values: {field: abnormal, label: A, size: 5}}], \
+             show: [{id: s, label: S, value: {sum: duration}}]",
+            json!([[["z", "false"], [70.0]], [["x", "false"], [10.0]], [["x", "true"], [30.0]]]),
+        ),
+        (
+            &format!(
+                "form: bar, by: [{{classes: {{field: duration, label: D, at: [10, 50, 500]}}}}], {all}"
+            ),
+            json!([[[null], [0.0]], [[10.0], [2.0]], [[50.0], [2.0]], [[500.0], [0.0]]]),
+        ),
+        (
+            &format!(
+                "form: bar, by: [{{steps: {{field: users.numberOfElements, label: U, every: 4}}}}], {all}"
+            ),
+            json!([[[0.0], [3.0]], [[8.0], [1.0]]]),
+        ),
+        (
+            &format!(
+                "form: donut, by: [{{cases: {{label: C, cases: [{{label: long, when: [{{above: {{duration: 30}}}}]}}, \
+                 {{label: none, when: [{{atMost: {{duration: 1}}}}]}}]}}}}], {all}"
+            ),
+            json!([[["long"], [2.0]], [["none"], [0.0]]]),
+        ),
+        (
+            &format!(
+                "form: table, when: [{{has: geoPoints}}], by: [{{time: {{field: timestamp, every: day}}}}], {all}"
+            ),
+            json!([[[START], [1.0]], [[START + DAY], [1.0]]]),
+        ),
+        (
+            &format!("form: map, by: [{{tiles: {{field: geoPoints, zoom: 6}}}}], {all}"),
+            json!([[[[6, 31, 24]], [2.0]]]),
+        ),
+        (
+            "form: line, by: [{time: {field: timestamp, every: day}}], \
+             show: [{id: n, label: N, value: count}, {id: r, label: R, value: {running: n}}, \
+             {id: h, label: H, value: count, per: minute}]",
+            json!([[[START], [3.0, 3.0, 3.0 / 1440.0]], [[START + DAY], [1.0, 4.0, 1.0 / 1440.0]]]),
+        ),
+        (
+            "form: list, columns: [sessionId, client.browser], when: [{not: {tenant: [z]}}, {atLeast: {duration: 30}}]",
+            json!([[[], ["c", null]], [[], ["a", null]]]),
+        ),
+    ] {
+        assert_eq!(shown(&index, panel, &view()), expected, "{panel}");
+    }
+}
+
+#[test]
+fn days_are_those_of_whoever_looks_and_filters_narrow() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = index(folder.path(), &[documents()]);
+    let panel = "form: table, by: [{time: {field: timestamp, every: day}}], show: [{id: n, label: N, value: count}]";
+    let east = View { zone: 120, ..view() };
+    let midnight = START - 2 * HOUR;
+    let expected = json!([[[midnight], [2.0]], [[midnight + DAY], [2.0]]]);
+    assert_eq!(shown(&index, panel, &east), expected);
+    let filters = vec![
+        ("sessionId".to_owned(), vec!["a".to_owned(), "b".to_owned()]),
+        ("abnormal".to_owned(), vec!["false".to_owned()]),
+    ];
+    let narrow = View { filters, ..view() };
+    assert_eq!(shown(&index, panel, &narrow), json!([[[START], [2.0]]]));
+}
+
+#[test]
+fn all_dashboards_are_answered_by_an_empty_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = index(folder.path(), &[]);
+    for panel in panels::all().iter().flat_map(Dashboard::panels) {
+        let answer = index.panel(panel, &view()).unwrap();
+        assert_eq!(answer.documents, 0, "{}", panel.id.value);
+    }
+    let _shared = Arc::new(index);
+}
