@@ -914,6 +914,9 @@ async fn who_reads_other_topics_than_the_group_ends_and_says_so() {
     group.beside("g", "more").is_settled(&again).await;
     assert_same(&group.documents(), &imported(&events));
     again.stop();
+    // Nor can one be left out.
+    let told = group.beside("g", "more").refused("serve", &[]);
+    assert!(told.contains("has dealt with kafka/events/"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -929,6 +932,9 @@ async fn topics_that_vanish_beside_an_instance_are_told_of_or_made_anew() {
     group.is_settled(&instance).await;
     let (told, _) = group.dead_letters(&["list"], 0);
     assert!(told.starts_with("record/kafka/events/0@") && told.lines().count() == 1, "{told}");
+    group.kafka.delete("g-digests").await;
+    instance.wait_for("/readyz", "\"ready\":false").await;
+    instance.wait_for("/readyz", "\"ready\":true").await;
     // The one that is read: its first records stand before what was dealt with.
     group.kafka.delete("events").await;
     group.kafka.topic("events", 1).await;
@@ -940,13 +946,26 @@ async fn topics_that_vanish_beside_an_instance_are_told_of_or_made_anew() {
     let other = group.beside("h", "others");
     other.kafka.topic("others", 1).await;
     other.produce(&load(24, 50));
-    let instance = other.serve("b");
+    let settings = [
+        ("CALLSCOPE__LOG__LEVEL", "info,callscope::kafka::anchor=debug"),
+        ("CALLSCOPE__KAFKA__SESSION_TIMEOUT", "60s"),
+    ];
+    let instance = other.serve_with("b", &settings);
     other.is_settled(&instance).await;
+    // What stands first of all is no mark: something has to come later.
+    let mut more = 25;
+    while !instance.has_told("anchored") {
+        other.produce(&load(more, 10));
+        other.is_settled(&instance).await;
+        more += 1;
+    }
+    instance.signal("-STOP");
     group.kafka.delete("others").await;
     group.kafka.topic("others", 1).await;
-    other.produce(&load(25, 900));
+    other.produce(&load(more, 10_000));
+    instance.signal("-CONT");
     let told = instance.ended_with(3);
-    assert!(told.contains("made anew") && told.contains("another kafka.group"), "{told}");
+    assert!(told.contains("holds other records") && told.contains("another kafka.group"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

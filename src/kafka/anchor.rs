@@ -110,7 +110,9 @@ impl Anchors {
         first: impl FnOnce() -> Option<i64>,
     ) -> bool {
         let Some(anchor) = self.known.get_mut(place) else {
-            if let (Some(time), Some(offset)) = (time, found) {
+            // Of a topic made anew all is newer, so whatever stands first of all would be found where it was.
+            if let (Some(time), Some(offset)) = (time, found.filter(|offset| *offset > 0)) {
+                tracing::debug!(topic = place.0, partition = place.1, offset, "anchored");
                 self.known.insert(place.clone(), Anchor { time, offset, findings: 0 });
             }
             return false;
@@ -166,5 +168,8 @@ mod tests {
             let all: Vec<_> = [first].iter().chain(then).copied().collect();
             assert_eq!(looks(&all)[1..], *expected, "{then:?}");
         }
+        // The first record of all is no anchor.
+        let start = (Some(0), Some(0));
+        assert_eq!(looks(&[start, same, (Some(0), Some(0)), start]), [false, false, false, true]);
     }
 }

@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaErrorCode as Code;
 use serde::{Deserialize, Serialize};
 
 use super::deliveries::Deliveries;
@@ -163,6 +165,14 @@ impl Digest {
     }
 }
 
+/// Whether there is no such topic.
+fn is_unknown(error: &ClientError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
+    )
+}
+
 /// What of a digest is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sent {
@@ -189,6 +199,7 @@ pub(super) struct Digests {
     producer: BaseProducer<Deliveries>,
     /// Whether something was sent since a delivery has failed last.
     has_sent: bool,
+    is_gone: bool,
     board: Board,
     reader: Reader,
     known: BTreeMap<i32, Digest>,
@@ -240,6 +251,7 @@ impl Digests {
             untold: BTreeSet::new(),
             seen: Seen::new(board.metrics.kafka.split.clone()),
             has_sent: false,
+            is_gone: false,
             board,
         })
     }
@@ -280,9 +292,15 @@ impl Digests {
         let record =
             BaseRecord::<str, [u8], usize>::with_opaque_to(&self.topic, 0).key(&key).payload(&json);
         if let Err((error, _)) = self.producer.send(record) {
+            self.is_gone |= is_unknown(&error);
             tracing::debug!(error = %error, lane, "digest not sent");
         }
         self.has_sent = true;
+    }
+
+    /// Whether its topic is there no more: whoever joins anew makes it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone
     }
 
     /// Tells whether the others hear what is told.
@@ -290,6 +308,7 @@ impl Digests {
         self.producer.poll(Duration::ZERO);
         if let Some(failed) = self.producer.context().take().into_iter().next() {
             self.has_sent = false;
+            self.is_gone |= is_unknown(&failed.error);
             let topic = &self.topic;
             self.board.trouble(
                 Part::Telling,

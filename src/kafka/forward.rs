@@ -81,11 +81,19 @@ impl Sender {
             let mut reason = None;
             for (place, error) in self.deliver(records, group)? {
                 match error.rdkafka_error_code() {
-                    Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) if is_alone => {
+                    Some(
+                        Code::MessageSizeTooLarge
+                        | Code::InvalidMessageSize
+                        | Code::MessageBatchTooLarge,
+                    ) if is_alone => {
                         refused
                             .push((place, format!("Kafka takes no record of this size: {error}")));
                     }
-                    Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => {
+                    Some(
+                        Code::MessageSizeTooLarge
+                        | Code::InvalidMessageSize
+                        | Code::MessageBatchTooLarge,
+                    ) => {
                         too_large.push(place);
                     }
                     Some(Code::TopicAuthorizationFailed) => {

@@ -61,6 +61,8 @@ pub struct Group<S> {
     epoch: u64,
     shown: Instant,
     looked_through: Instant,
+    /// Since when the group gives it nothing but what does not fit.
+    unfit_since: Option<Instant>,
 }
 
 /// A lane whose partition is here.
@@ -107,6 +109,7 @@ impl<S: Sink + Send + Sync> Group<S> {
             epoch: 0,
             shown: Instant::now(),
             looked_through: Instant::now(),
+            unfit_since: None,
         }
     }
 
@@ -118,17 +121,15 @@ impl<S: Sink + Send + Sync> Group<S> {
     pub async fn run(mut self) -> Result<(), LaneError> {
         let mut delays = Delays::new();
         let mut fenced: Vec<Instant> = Vec::new();
-        let mut unfit_since = None;
         loop {
             let ended = match self.once().await {
                 Ok(Ended::Stopped) => return Ok(()),
                 Ok(Ended::Again(error)) | Err(LaneError::Kafka(error @ KafkaError::Away(_))) => {
-                    unfit_since = None;
                     error
                 }
                 // Who has gone without a word is a member until its session is over.
                 Err(LaneError::Kafka(error @ KafkaError::Unfit(_))) => {
-                    let since = unfit_since.get_or_insert_with(Instant::now);
+                    let since = self.unfit_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > 2 * self.config.kafka.session_timeout {
                         return Err(error.into());
                     }
@@ -188,6 +189,9 @@ impl<S: Sink + Send + Sync> Group<S> {
                 return Ok(Ended::Again(KafkaError::away("reading from Kafka has ended")));
             }
             let assignment = intake.assignment();
+            if digests.is_gone() {
+                return Ok(Ended::Again(KafkaError::away("the topic of digests was deleted")));
+            }
             self.board.trouble(Part::Keys, digests.split());
             if assignment.until.is_some() {
                 self.drop_lanes();
@@ -200,6 +204,7 @@ impl<S: Sink + Send + Sync> Group<S> {
                 if let Some(told) = assignment.unfit {
                     return Err(KafkaError::Unfit(told.into()).into());
                 }
+                self.unfit_since = None;
                 if assignment.partitions.is_empty() {
                     self.epoch = assignment.epoch;
                 } else {

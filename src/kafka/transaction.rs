@@ -27,6 +27,9 @@ use crate::config::KafkaConfig;
 const CALL: Duration = Duration::from_secs(5);
 /// Largest record, uncompressed: an entity with many facts. Topics of callscope's own take as much.
 pub(super) const RECORD_BYTES_MAX: usize = 16 << 20;
+/// How often a transaction is made anew. The brokers do not always tell why it was undone: whoever joins anew finds out which
+/// right is missing.
+const UNDONE_MAX: u32 = 10;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often deliveries are looked at. librdkafka's own flush looks every 100 ms, which is most of a transaction's time. A poll
@@ -117,7 +120,7 @@ fn judge(error: &ClientError) -> Case {
 /// What to do about a record that did not arrive.
 fn judge_record(topic: &str, error: &ClientError) -> Case {
     let refusal = match error.rdkafka_error_code() {
-        Some(Code::MessageSizeTooLarge) => Refusal::Size,
+        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge) => Refusal::Size,
         Some(Code::TopicAuthorizationFailed) => Refusal::Right,
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
             Refusal::Gone
@@ -195,6 +198,7 @@ impl Transactions {
     ) -> Result<(), NotSaved> {
         let metadata = Arc::new(metadata);
         let until = Until { is_over: &|| is_over() || stops(), stops };
+        let mut undone = 0;
         let saved = loop {
             let told = match self.attempt(records(), offsets, &metadata, &until) {
                 Ok(()) => break Ok(()),
@@ -216,6 +220,10 @@ impl Transactions {
             }
             if (until.is_over)() {
                 break Err(NotSaved::Over);
+            }
+            undone += 1;
+            if undone >= UNDONE_MAX {
+                break Err(NotSaved::Broken(told));
             }
             self.producer.poll(PAUSE);
         };

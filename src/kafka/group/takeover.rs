@@ -15,6 +15,7 @@ use crate::kafka::standing::Board;
 use crate::kafka::state::{self, Restored, Watching};
 use crate::lane::fold::Folder;
 use crate::lane::{Lane, LaneError};
+use crate::record::Input;
 use crate::sessions::Limits;
 use crate::sink::Sink;
 
@@ -91,7 +92,19 @@ impl<S: Sink + Send + Sync> Group<S> {
         restored: &Restored,
         committed: &BTreeMap<(String, i32), Option<i64>>,
     ) -> Result<(), KafkaError> {
-        for topic in &self.config.kafka.topics {
+        let topics = &self.config.kafka.topics;
+        let is_read = |known: &Input| topics.iter().any(|topic| input(topic, partition) == *known);
+        if let Some((known, _)) =
+            restored.progress.positions.iter().find(|(known, next)| *next > 0 && !is_read(known))
+        {
+            return Err(KafkaError::refused(format!(
+                "the state of partition {partition} in topic {} has dealt with {known} (kafka/TOPIC/PARTITION), which is not among \
+                 kafka.topics: all members of a group read the same topics, and none can be left out later; start this one with the \
+                 topics of the others, or give those that read other topics another kafka.group",
+                self.config.kafka.state_topic()
+            )));
+        }
+        for topic in topics {
             let committed = committed.get(&(topic.clone(), partition)).copied().flatten();
             let known = restored.progress.positions.next(&input(topic, partition));
             if known > 0 && committed.is_none() {
