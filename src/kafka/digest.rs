@@ -13,14 +13,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::topic_partition_list::Offset;
-use rdkafka::types::RDKafkaErrorCode as Code;
 use serde::{Deserialize, Serialize};
 
-use super::deliveries::Deliveries;
+use super::deliveries::{Deliveries, Placed, Refusal};
 use super::seen::Seen;
 use super::standing::{Board, Part};
 use super::{KafkaError, Reader, client, reader, unusable};
@@ -165,14 +163,6 @@ impl Digest {
     }
 }
 
-/// Whether there is no such topic.
-fn is_unknown(error: &ClientError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
-    )
-}
-
 /// What of a digest is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sent {
@@ -289,10 +279,9 @@ impl Digests {
         }
         let key = lane.to_string();
         // One that is lost is told anew before long, but for the names of what has ended since.
-        let record =
-            BaseRecord::<str, [u8], usize>::with_opaque_to(&self.topic, 0).key(&key).payload(&json);
+        let record = Placed::with_opaque_to(&self.topic, 0).key(key.as_bytes()).payload(&json);
         if let Err((error, _)) = self.producer.send(record) {
-            self.is_gone |= is_unknown(&error);
+            self.is_gone |= Refusal::of(&error) == Some(Refusal::Gone);
             tracing::debug!(error = %error, lane, "digest not sent");
         }
         self.has_sent = true;
@@ -308,7 +297,7 @@ impl Digests {
         self.producer.poll(Duration::ZERO);
         if let Some(failed) = self.producer.context().take().into_iter().next() {
             self.has_sent = false;
-            self.is_gone |= is_unknown(&failed.error);
+            self.is_gone |= Refusal::of(&failed.error) == Some(Refusal::Gone);
             let topic = &self.topic;
             self.board.trouble(
                 Part::Telling,

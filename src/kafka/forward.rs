@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::types::RDKafkaErrorCode as Code;
+use rdkafka::producer::{BaseProducer, Producer};
 use tokio_util::sync::CancellationToken;
 
 use super::delays::Delays;
-use super::deliveries::Deliveries;
+use super::deliveries::{Deliveries, Placed, Refusal, hand_over};
 use super::standing::{Board, Part};
 use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, SOURCE_HEADER, client, key, unusable};
@@ -80,28 +79,18 @@ impl Sender {
             let (mut open, mut too_large) = (Vec::new(), Vec::new());
             let mut reason = None;
             for (place, error) in self.deliver(records, group)? {
-                match error.rdkafka_error_code() {
-                    Some(
-                        Code::MessageSizeTooLarge
-                        | Code::InvalidMessageSize
-                        | Code::MessageBatchTooLarge,
-                    ) if is_alone => {
+                match Refusal::of(&error) {
+                    Some(Refusal::Size) if is_alone => {
                         refused
                             .push((place, format!("Kafka takes no record of this size: {error}")));
                     }
-                    Some(
-                        Code::MessageSizeTooLarge
-                        | Code::InvalidMessageSize
-                        | Code::MessageBatchTooLarge,
-                    ) => {
-                        too_large.push(place);
-                    }
-                    Some(Code::TopicAuthorizationFailed) => {
+                    Some(Refusal::Size) => too_large.push(place),
+                    Some(Refusal::Right) => {
                         let topic = &self.topic;
                         reason = Some(format!("{error}; the account needs Write on topic {topic}"));
                         open.push(place);
                     }
-                    _ => {
+                    Some(Refusal::Gone) | None => {
                         reason = Some(error.to_string());
                         open.push(place);
                     }
@@ -149,7 +138,7 @@ impl Sender {
         let mut failed = Vec::new();
         for place in places {
             let Some(record) = records.get(place) else { continue };
-            if let Err(error) = self.hand_over(record, place)? {
+            if let Err(error) = self.hand_over(record, place) {
                 failed.push((place, error));
             }
         }
@@ -164,12 +153,7 @@ impl Sender {
         Ok(failed)
     }
 
-    /// Gives a record to the client. The inner error: it takes it not.
-    fn hand_over(
-        &self,
-        record: &Record,
-        place: usize,
-    ) -> Result<Result<(), ClientError>, SinkError> {
+    fn hand_over(&self, record: &Record, place: usize) -> Result<(), ClientError> {
         let text = decode::text(&record.payload);
         let event = decode::decode(&text).ok();
         let key = event.as_ref().and_then(|decoded| match decoded {
@@ -177,23 +161,14 @@ impl Sender {
             Decoded::Summary => None,
         });
         let source = Header { key: SOURCE_HEADER, value: Some(&*record.source) };
-        let mut sent = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, place)
-            .payload(&record.payload)
+        let mut sent = Placed::with_opaque_to(&self.topic, place)
+            .payload(&*record.payload)
             .headers(OwnedHeaders::new().insert(source));
         sent.key = key.map(str::as_bytes);
-        loop {
-            match self.producer.send(sent) {
-                Ok(()) => return Ok(Ok(())),
-                Err((error, again)) if error.rdkafka_error_code() == Some(Code::QueueFull) => {
-                    if self.stop.is_cancelled() {
-                        return Err(SinkError::Stopped);
-                    }
-                    sent = again;
-                    self.producer.poll(POLL);
-                }
-                Err((error, _)) => return Ok(Err(error)),
-            }
-        }
+        hand_over(&self.producer, sent, || {
+            self.producer.poll(POLL);
+            !self.stop.is_cancelled()
+        })
     }
 
     fn rest(&self, delay: Duration) -> Result<(), SinkError> {

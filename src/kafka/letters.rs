@@ -10,17 +10,16 @@
 //! | `id`, `version`, `index_time`, `elastic_type` | of a document |
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::BaseProducer;
 use rdkafka::topic_partition_list::Offset;
-use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use rdkafka::types::RDKafkaRespErr;
 
-use super::deliveries::Deliveries;
+use super::deliveries::{Deliveries, Placed, deliver};
 use super::topics::ANSWER_WITHIN;
 use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, Reader, client, reader};
@@ -303,21 +302,12 @@ fn send<'a>(
         .set("message.timeout.ms", ANSWER_WITHIN.as_millis().to_string())
         .create_with_context(Deliveries::default())
         .map_err(|error| (count, error))?;
-    for (sent, (key, value, headers)) in records.enumerate() {
-        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&topic, sent).key(key);
+    let records = records.enumerate().map(|(place, (key, value, headers))| {
+        let mut record = Placed::with_opaque_to(&topic, place).key(key);
         (record.payload, record.headers) = (value, headers);
-        while let Err((error, again)) = producer.send(record) {
-            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
-                return Err((count - sent, error));
-            }
-            record = again;
-            producer.poll(Duration::from_millis(10));
-        }
-    }
-    producer
-        .flush(ANSWER_WITHIN * 2)
-        .map_err(|error| (producer.in_flight_count().unsigned_abs() as usize, error))?;
-    let failed = producer.context().take();
+        record
+    });
+    let failed = deliver(&producer, records, ANSWER_WITHIN * 2);
     let count = failed.len();
     failed.into_iter().next().map_or(Ok(()), |first| Err((count, first.error)))
 }

@@ -9,11 +9,10 @@ use rdkafka::admin::{
     TopicReplication,
 };
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaError as ClientError;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::BaseProducer;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::deliveries::Deliveries;
+use super::deliveries::{Deliveries, Failed, Placed, Refusal, deliver};
 use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, Quiet, SEE_BROKERS, client, reader, unusable};
 use crate::config::KafkaConfig;
@@ -55,12 +54,10 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let partitions = read(config, &counts)?;
     are_kept(config).await?;
     fits(config, &counts, partitions).await?;
-    for topic in own(config, partitions) {
-        if !counts.contains_key(&topic.name) {
-            make(config, &topic, false).await?;
-        }
+    let own = own(config, partitions);
+    for topic in own.iter().filter(|topic| !counts.contains_key(&topic.name)) {
+        make(config, topic, false).await?;
     }
-    let own = own(config, partitions).map(|topic| topic.name);
     let config = config.clone();
     let written = tokio::task::spawn_blocking(move || may_write(&config, &own));
     written
@@ -71,29 +68,27 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
 
 /// Writes a tombstone of a key that nobody uses to each of `topics`: within a transaction the brokers do not tell which right is
 /// missing.
-fn may_write(config: &KafkaConfig, topics: &[String]) -> Result<(), KafkaError> {
+fn may_write(config: &KafkaConfig, topics: &[Own]) -> Result<(), KafkaError> {
     const NOBODY: &[u8] = b"?";
     let producer: BaseProducer<Deliveries> = client(config)
         .set("message.timeout.ms", ANSWER_WITHIN.as_millis().to_string())
         .create_with_context(Deliveries::default())
         .map_err(|error| unusable(&error))?;
-    let away = |topic: &str, error: &ClientError| match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => KafkaError::refused(format!(
+    let records = topics
+        .iter()
+        .enumerate()
+        .map(|(place, topic)| Placed::with_opaque_to(&topic.name, place).key(NOBODY).partition(0));
+    let Some(Failed { topic, error, .. }) =
+        deliver(&producer, records, ANSWER_WITHIN * 2).into_iter().next()
+    else {
+        return Ok(());
+    };
+    Err(match Refusal::of(&error) {
+        Some(Refusal::Right) => KafkaError::refused(format!(
             "topic {topic} may not be written: {error}; the account needs Read and Write on it"
         )),
         _ => KafkaError::away(format!("topic {topic} cannot be written: {error}")),
-    };
-    for (place, topic) in topics.iter().enumerate() {
-        let record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, place);
-        let sent = producer.send(record.key(NOBODY).partition(0));
-        sent.map_err(|(error, _)| away(topic, &error))?;
-    }
-    // What is not delivered within its time has failed.
-    let _flushed = producer.flush(ANSWER_WITHIN * 2);
-    match producer.context().take().into_iter().min_by_key(|failed| failed.place) {
-        Some(failed) => Err(away(&failed.topic, &failed.error)),
-        None => Ok(()),
-    }
+    })
 }
 
 /// The topics of callscope's own by name, and of each that is missing whether [`prepare`] could make it: the brokers are asked,
@@ -228,21 +223,15 @@ async fn policies(
 
 /// Partitions of the topics that are read.
 fn read(config: &KafkaConfig, counts: &BTreeMap<String, i32>) -> Result<i32, KafkaError> {
-    let missing: Vec<&str> = config
-        .topics
-        .iter()
-        .filter(|topic| !counts.contains_key(*topic))
-        .map(String::as_str)
-        .collect();
+    let not_there = |topics: &[String]| {
+        let missing = topics.iter().filter(|topic| !counts.contains_key(*topic)).cloned();
+        missing.collect::<Vec<_>>()
+    };
+    let missing = not_there(&config.topics);
     if !missing.is_empty() {
         return Err(self::missing(&missing.join(", ")));
     }
-    let missing: Vec<&str> = config
-        .rekey_from
-        .iter()
-        .filter(|topic| !counts.contains_key(*topic))
-        .map(String::as_str)
-        .collect();
+    let missing = not_there(&config.rekey_from);
     if !missing.is_empty() {
         return Err(KafkaError::refused(format!(
             "there is no topic {} to take records over from, or the account may not see it (it needs Describe and Read); see \

@@ -14,10 +14,10 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::OwnedHeaders;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use super::deliveries::{Deliveries, Failed};
+use super::deliveries::{Deliveries, Failed, Placed, Refusal, hand_over};
 use super::standing::{Board, Part};
 use super::{ANSWERS_WITHIN, KafkaError, client, unusable};
 use crate::checkpoint::persist::kill_point;
@@ -49,17 +49,6 @@ pub(super) enum NotSaved {
     Refused(String, Refusal),
     /// Whoever wanted it does so no more.
     Over,
-}
-
-/// Why a topic takes no record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// It is too large.
-    Size,
-    /// The account may not write.
-    Right,
-    /// There is no such topic any more.
-    Gone,
 }
 
 /// How long it is tried.
@@ -119,15 +108,10 @@ fn judge(error: &ClientError) -> Case {
 
 /// What to do about a record that did not arrive.
 fn judge_record(topic: &str, error: &ClientError) -> Case {
-    let refusal = match error.rdkafka_error_code() {
-        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge) => Refusal::Size,
-        Some(Code::TopicAuthorizationFailed) => Refusal::Right,
-        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
-            Refusal::Gone
-        }
-        _ => return judge(error),
-    };
-    Case::NotSaved(NotSaved::Refused(topic.to_owned(), refusal))
+    match Refusal::of(error) {
+        Some(refusal) => Case::NotSaved(NotSaved::Refused(topic.to_owned(), refusal)),
+        None => judge(error),
+    }
 }
 
 fn judged(answer: Result<(), ClientError>) -> Result<(), Case> {
@@ -265,21 +249,15 @@ impl Transactions {
     }
 
     fn send(&self, sent: Sent<'_>) -> Result<(), Case> {
-        let mut record =
-            BaseRecord::<[u8], [u8], usize>::with_opaque_to(sent.topic, 0).key(sent.key);
+        let mut record = Placed::with_opaque_to(sent.topic, 0).key(sent.key);
         record.partition = sent.partition;
         record.payload = sent.value;
         record.headers = sent.headers;
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((error, again)) if error.rdkafka_error_code() == Some(Code::QueueFull) => {
-                    record = again;
-                    self.look_at_deliveries();
-                }
-                Err((error, _)) => return Err(judge_record(sent.topic, &error)),
-            }
-        }
+        let wait = || {
+            self.look_at_deliveries();
+            true
+        };
+        hand_over(&self.producer, record, wait).map_err(|error| judge_record(sent.topic, &error))
     }
 
     /// The first record that did not arrive, once nothing is under way any more.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
-use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio_util::sync::CancellationToken;
 
 use super::super::delays::Delays;
+use super::super::deliveries::Refusal;
 use super::super::{KafkaError, Quiet, Reader, reading, unusable};
 use super::{assign, decode, unread};
 use crate::config::KafkaConfig;
@@ -90,14 +90,9 @@ impl Counter {
                     }
                 }
                 Some(Err(ClientError::PartitionEOF(partition))) => _ = open.remove(&partition),
-                Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(Err(error)) => match Refusal::of(&error) {
                     // It was deleted, and may be made anew.
-                    Some(
-                        Code::UnknownTopicOrPartition
-                        | Code::UnknownTopic
-                        | Code::UnknownPartition
-                        | Code::TopicAuthorizationFailed,
-                    ) => return Err(unread(&topic, &error)),
+                    Some(Refusal::Gone | Refusal::Right) => return Err(unread(&topic, &error)),
                     _ => tracing::debug!(error = %error, "counting dead letters"),
                 },
             }
