@@ -196,8 +196,6 @@ pub(super) struct Digests {
     told: HashMap<i32, Instant>,
     /// The last tick of which documents were made.
     written: i64,
-    /// What was here since the others were last told, by lane.
-    names: HashMap<i32, Vec<Name>>,
     /// Lanes of which the others are not told all that is here.
     untold: BTreeSet<i32>,
     seen: Seen,
@@ -237,7 +235,6 @@ impl Digests {
             known: BTreeMap::new(),
             told: HashMap::new(),
             written: 0,
-            names: HashMap::new(),
             untold: BTreeSet::new(),
             seen: Seen::new(board.metrics.kafka.split.clone()),
             has_sent: false,
@@ -246,17 +243,21 @@ impl Digests {
         })
     }
 
-    /// Tells what a lane of this instance has open, and keeps it for [`merged`](Self::merged). `names`: those that were here
-    /// since this was called last.
-    pub(super) fn tell(&mut self, lane: i32, live: &Live, names: Vec<Name>, ticks: &Ticks) {
+    /// Tells what a lane of this instance has open, and keeps it for [`merged`](Self::merged). `names` gives those that were here
+    /// since it was asked last.
+    pub(super) fn tell(
+        &mut self,
+        lane: i32,
+        live: &Live,
+        names: impl FnOnce() -> Vec<Name>,
+        ticks: &Ticks,
+    ) {
         self.look_at_deliveries();
         let mut digest = Digest::of(&self.instance, live, self.known.get(&lane), ticks);
-        names.iter().for_each(|name| self.seen.note(name, lane, digest.at));
-        let untold = self.names.entry(lane).or_default();
-        untold.extend(names);
         let is_due = self.told.get(&lane).is_none_or(|told| told.elapsed() >= TELL_EVERY);
         if is_due {
-            digest.names = std::mem::take(untold);
+            digest.names = names();
+            digest.names.iter().for_each(|name| self.seen.note(name, lane, digest.at));
             digest.names.sort_unstable_by_key(|name| (name.hash, name.since));
             digest.names.dedup_by_key(|name| (name.hash, name.since));
             self.told.insert(lane, Instant::now());
@@ -312,10 +313,10 @@ impl Digests {
         }
     }
 
-    /// Forgets lanes that this instance has no more.
+    /// Forgets lanes that this instance has no more. Who has none tells nothing, and has no trouble with it.
     pub(super) fn forget(&mut self) {
         self.told.clear();
-        self.names.clear();
+        self.board.trouble(Part::Telling, None);
     }
 
     /// Takes in what others have told; `own`: lanes of this instance, of which it knows better.
@@ -374,7 +375,36 @@ impl Digests {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Error};
+
     use super::*;
+    use crate::config::Config;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn who_has_nothing_left_to_tell_has_no_trouble_with_it() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        let mut config = Config::load(None, std::iter::empty()).unwrap().config.kafka;
+        config.brokers = vec![cluster.bootstrap_servers()];
+        cluster.create_topic(&config.digests_topic(), 1, 1).unwrap();
+        let board = Board::new(Arc::new(Metrics::new()));
+        let mut digests = Digests::new(&config, "a", 1, board.clone()).unwrap();
+        let is_told = || board.subscribe().borrow().reasons().join("\n").contains("cannot be told");
+        cluster
+            .request_errors(Api::Produce, &[Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED]);
+        let begun = Instant::now();
+        while !is_told() {
+            digests.tell(0, &Live::default(), Vec::new, &Ticks::default());
+            assert!(begun.elapsed() < Duration::from_secs(20), "nobody told");
+            std::thread::yield_now();
+        }
+        digests.forget();
+        assert!(!is_told());
+    }
 
     fn digest(names: impl IntoIterator<Item = Name>) -> Digest {
         let digest = Digest::of("a", &Live::default(), None, &Ticks::default());

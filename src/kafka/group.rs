@@ -270,9 +270,10 @@ impl<S: Sink + Send + Sync> Group<S> {
         for (partition, Held { lane, .. }) in &mut self.lanes {
             let progress = &mut lane.progress;
             let sessions = &mut lane.folder.sessions;
-            let live = sessions.live(progress.lane_clock);
-            let names = sessions.names(progress.lane_clock);
-            digests.tell(*partition, &live, names, &ticks(sessions, progress, every));
+            let clock = progress.lane_clock;
+            let live = sessions.live(clock);
+            let ticks = ticks(sessions, progress, every);
+            digests.tell(*partition, &live, || sessions.names(clock), &ticks);
             own.push(live);
         }
         digests.read(|lane| self.lanes.contains_key(&lane));

@@ -48,20 +48,19 @@ impl Seen {
     /// another by now: it counts where it was in both at the same time.
     pub(super) fn note(&mut self, name: &Name, lane: i32, at: i64) {
         let (from, to) = name.since.map_or((i64::MIN, i64::MAX), |since| (since, at.max(since)));
-        let session_id = name.session_id.clone();
-        let own = Place { lane, from, to, session_id, is_split: false };
+        let own = || Place { lane, from, to, session_id: name.session_id.clone(), is_split: false };
         let Some(known) = self.known(name.hash) else {
-            self.keep(name.hash, own);
+            self.keep(name.hash, own());
             return;
         };
         let is_together = known.from <= to && from <= known.to;
         if !is_together {
-            *known = own;
+            *known = own();
         } else if known.lane == lane {
             (known.from, known.to) = (known.from.min(from), known.to.max(to));
         } else {
             let is_new = !std::mem::replace(&mut known.is_split, true);
-            let ids = [&known.session_id, &own.session_id];
+            let ids = [&known.session_id, &name.session_id];
             let told = ids.into_iter().find(|id| !id.is_empty());
             let told =
                 told.map_or_else(|| format!("with hash {:016x}", name.hash), |id| id.to_string());
