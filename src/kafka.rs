@@ -86,6 +86,14 @@ impl KafkaError {
     fn away(text: impl Into<String>) -> Self {
         Self::Away(text.into().into())
     }
+
+    /// A topic does not hold what was read of it any more; `told`: by what that shows.
+    fn made_anew(told: &str) -> Self {
+        Self::refused(format!(
+            "{told}: the topic was made anew, or brokers have lost records of it; stop all instances, and start them with another \
+             kafka.group, which reads what is there and leaves what was written as it is"
+        ))
+    }
 }
 
 /// Names that librdkafka takes for properties which are set here under their other one.

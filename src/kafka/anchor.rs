@@ -90,10 +90,8 @@ impl Anchors {
             };
             if self.finds(&place, times.get(&place).copied(), found, first) {
                 let (topic, partition) = place;
-                return Err(KafkaError::refused(format!(
-                    "partition {partition} of {topic} holds other records than were read from it: the topic was made anew, or brokers have \
-                     lost records of it; stop all instances, and start them with another kafka.group, which reads what is there and \
-                     leaves what was written as it is"
+                return Err(KafkaError::made_anew(&format!(
+                    "partition {partition} of {topic} holds other records than were read from it"
                 )));
             }
         }

@@ -119,10 +119,8 @@ impl Queues {
 /// The brokers know the offset no more to go on from, and the client begins anew.
 fn went_back(message: &BorrowedMessage<'_>, known: u64) -> KafkaError {
     let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-    KafkaError::refused(format!(
-        "partition {partition} of {topic} goes on with offset {offset}, and this group has dealt with it up to {known}: the topic was made \
-         anew, or brokers have lost records of it; stop all instances, and start them with another kafka.group, which reads what is \
-         there and leaves what was written as it is"
+    KafkaError::made_anew(&format!(
+        "partition {partition} of {topic} goes on with offset {offset}, and this group has dealt with it up to {known}"
     ))
 }
 
@@ -323,7 +321,6 @@ impl Intake {
             consumer: Arc::clone(&consumer),
             stop: stop.clone(),
             queue_bytes: kafka.queue_bytes.get(),
-            topics: kafka.topics.clone(),
             items: Items::new(config),
             asked: Instant::now(),
             anchors: Anchors::new(),
@@ -515,7 +512,6 @@ struct Reading {
     consumer: Arc<BaseConsumer<Context>>,
     stop: CancellationToken,
     queue_bytes: usize,
-    topics: Vec<String>,
     items: Items,
     /// When the ends of paused partitions were last asked for.
     asked: Instant,
@@ -595,6 +591,7 @@ impl Reading {
     fn newest(&self) -> Vec<Newest> {
         let queues = lock(&self.shared.queues);
         let places = self
+            .shared
             .topics
             .iter()
             .flat_map(|topic| queues.lanes.keys().map(move |partition| (topic, *partition)));
@@ -639,7 +636,7 @@ impl Reading {
     /// These partitions of all topics.
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for topic in &self.topics {
+        for topic in &self.shared.topics {
             for partition in partitions {
                 list.add_partition(topic, *partition);
             }

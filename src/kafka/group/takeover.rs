@@ -129,10 +129,8 @@ impl<S: Sink + Send + Sync> Group<S> {
             }
             let end = if known > 0 { intake.bounds(topic, partition)?.end } else { 0 };
             if known > end {
-                return Err(KafkaError::refused(format!(
-                    "partition {partition} of {topic} ends at offset {end}, and group {} has dealt with it up to {known}: the topic \
-                     was made anew, or brokers have lost records of it; stop all instances, and start them with another \
-                     kafka.group, which reads what is there and leaves what was written as it is",
+                return Err(KafkaError::made_anew(&format!(
+                    "partition {partition} of {topic} ends at offset {end}, and group {} has dealt with it up to {known}",
                     self.config.kafka.group
                 )));
             }
