@@ -24,6 +24,25 @@ pub enum Holds {
     Unsearched,
 }
 
+impl Holds {
+    /// The unit, if it is a number.
+    #[must_use]
+    pub fn unit(self) -> Option<Unit> {
+        match self {
+            Self::Number(unit) | Self::Whole(unit) => Some(unit),
+            Self::Text | Self::Date | Self::Flag | Self::Point | Self::Span | Self::Unsearched => {
+                None
+            }
+        }
+    }
+
+    /// Whether it is a number.
+    #[must_use]
+    pub fn is_number(self) -> bool {
+        self.unit().is_some()
+    }
+}
+
 /// The unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -248,4 +267,14 @@ pub const FIELDS: &[(&str, Holds)] = &[
 #[must_use]
 pub fn find(name: &str) -> Option<Holds> {
     FIELDS.iter().find(|(known, _)| *known == name).map(|(_, holds)| *holds)
+}
+
+/// By what name servers compare and divide a field: texts are taken whole, from `NAME.keyword`, which is there in indices of
+/// callscope's template and in those that a server has mapped by itself.
+#[must_use]
+pub fn exact(name: &str) -> String {
+    match find(name) {
+        Some(Text) => format!("{name}.keyword"),
+        _ => name.to_owned(),
+    }
 }

@@ -125,6 +125,13 @@ pub enum Datum {
 }
 
 impl Datum {
+    /// What a document says in a field.
+    #[must_use]
+    pub fn said(document: &serde_json::Value, field: &str) -> Self {
+        let said = field.split('.').try_fold(document, |object, member| object.get(member));
+        said.filter(|said| !said.is_null()).cloned().map_or(Self::Nothing, Self::Json)
+    }
+
     /// It, if it is a number.
     #[must_use]
     pub fn number(&self) -> Option<f64> {

@@ -161,13 +161,13 @@ impl Check {
                 self.holds(field, "nobody can look for it", |holds| holds != Holds::Unsearched);
             }
             Condition::Above(_) | Condition::AtLeast(_) | Condition::AtMost(_) => {
-                self.holds(field, "it is compared with a number", is_number);
+                self.holds(field, "it is compared with a number", Holds::is_number);
             }
             Condition::Is(one) | Condition::Not(one) => {
                 let suits = |holds: Holds| {
                     one.value.iter().all(|value| match value {
                         Scalar::Text(_) => holds == Holds::Text,
-                        Scalar::Number(_) => is_number(holds),
+                        Scalar::Number(_) => holds.is_number(),
                         Scalar::Flag(_) => holds == Holds::Flag,
                     })
                 };
@@ -191,7 +191,7 @@ impl Check {
                     self.tell(&by.field, "size is between 1 and 1000");
                 }
                 if let Some(order) = &by.order {
-                    let metric = panel.show.iter().find(|metric| metric.id.value == order.value);
+                    let metric = panel.metric(&order.value);
                     let can = |metric: &Metric| {
                         !matches!(
                             metric.value,
@@ -208,13 +208,13 @@ impl Check {
                 }
             }
             Split::Classes(by) => {
-                self.holds(&by.field, "it divides by classes", is_number);
+                self.holds(&by.field, "it divides by classes", Holds::is_number);
                 if by.at.is_empty() || !by.at.is_sorted_by(|left, right| left < right) {
                     self.tell(&by.field, "classes begin at rising numbers");
                 }
             }
             Split::Steps(by) => {
-                self.holds(&by.field, "it divides by steps", is_number);
+                self.holds(&by.field, "it divides by steps", Holds::is_number);
                 if by.every <= 0.0 {
                     self.tell(&by.field, "a step is more than 0");
                 }
@@ -272,21 +272,22 @@ impl Check {
                 Some(Unit::Number)
             }
             Value::Sum(field) | Value::Mean(field) => {
-                self.holds(field, "it is added up", is_number).and_then(unit)
+                self.holds(field, "it is added up", Holds::is_number).and_then(Holds::unit)
             }
             Value::Percentile(percentile) => {
                 if !(0.0..=100.0).contains(&percentile.at) {
                     self.tell(&percentile.field, "a percentile is between 0 and 100");
                 }
-                self.holds(&percentile.field, "it is put in order", is_number).and_then(unit)
+                self.holds(&percentile.field, "it is put in order", Holds::is_number)
+                    .and_then(Holds::unit)
             }
             Value::Min(field) | Value::Max(field) => {
-                let suits = |holds| is_number(holds) || holds == Holds::Date;
-                self.holds(field, "it is put in order", suits).and_then(unit)
+                let suits = |holds: Holds| holds.is_number() || holds == Holds::Date;
+                self.holds(field, "it is put in order", suits).and_then(Holds::unit)
             }
-            Value::Last(field) => {
-                self.holds(field, "it is shown", |holds| holds != Holds::Unsearched).and_then(unit)
-            }
+            Value::Last(field) => self
+                .holds(field, "it is shown", |holds| holds != Holds::Unsearched)
+                .and_then(Holds::unit),
             Value::Formula(formula) => {
                 for id in formula.value.values() {
                     self.operand(panel, formula, id);
@@ -298,7 +299,7 @@ impl Check {
                     self.tell(of, "a running sum needs a split by time as the innermost");
                 }
                 self.operand(panel, of, &of.value.clone());
-                panel.show.iter().find(|known| known.id.value == of.value).and_then(unit_of)
+                panel.metric(&of.value).and_then(Metric::unit)
             }
         };
         let is_rate = metric.per.is_some();
@@ -314,7 +315,7 @@ impl Check {
     }
 
     fn operand<T>(&mut self, panel: &Panel, at: &Spanned<T>, id: &str) {
-        let known = panel.show.iter().find(|metric| metric.id.value == id);
+        let known = panel.metric(id);
         let can = |metric: &Metric| {
             !matches!(metric.value, Value::Formula(_) | Value::Running(_) | Value::Last(_))
         };
@@ -324,7 +325,7 @@ impl Check {
     }
 
     fn form(&mut self, panel: &Panel) {
-        let visible = panel.show.iter().filter(|metric| !metric.hidden).count();
+        let visible = panel.shown().count();
         let splits = panel.by.len();
         let tiles = panel.by.iter().filter(|split| matches!(split, Split::Tiles(_))).count();
         let wanted = match panel.form {
@@ -348,39 +349,14 @@ impl Check {
         if tiles > 0 && panel.form != Form::Map {
             self.tell(&panel.id, "tiles are for a map");
         }
-        let is_computed = |metric: &&Metric| {
+        let is_computed = |metric: &Metric| {
             matches!(metric.value, Value::Formula(_) | Value::Running(_) | Value::Last(_))
         };
-        let mut shown = panel.show.iter().filter(|metric| !metric.hidden);
-        if panel.form == Form::Map && shown.any(|metric| is_computed(&metric)) {
+        if panel.form == Form::Map && panel.shown().any(is_computed) {
             self.tell(&panel.id, "a map shows nothing that is computed of other values");
         }
         if panel.form != Form::List && !panel.columns.is_empty() {
             self.tell(&panel.id, "columns are for a list");
         }
     }
-}
-
-/// What a value is counted in, as far as it says so or its field does.
-fn unit_of(metric: &Metric) -> Option<Unit> {
-    metric.unit.or_else(|| match &metric.value {
-        Value::Count | Value::Distinct(_) => Some(Unit::Number),
-        value => fields::find(&value.field()?.value).and_then(unit),
-    })
-}
-
-fn unit(holds: Holds) -> Option<Unit> {
-    match holds {
-        Holds::Number(unit) | Holds::Whole(unit) => Some(unit),
-        Holds::Text
-        | Holds::Date
-        | Holds::Flag
-        | Holds::Point
-        | Holds::Span
-        | Holds::Unsearched => None,
-    }
-}
-
-fn is_number(holds: Holds) -> bool {
-    unit(holds).is_some()
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::model::{Dashboard, Form};
-use crate::document::fields::{FIELDS, Holds, Unit};
+use crate::document::fields::{FIELDS, Unit};
 
 mod columns;
 mod dashboard;
@@ -49,6 +49,11 @@ pub fn ndjson(dashboards: &[Dashboard], index: &str) -> String {
     objects(dashboards, index).iter().map(|object| encoded(object) + "\n").collect()
 }
 
+/// The id of a dashboard, or of the search behind a list.
+fn id(of: &str) -> String {
+    format!("{OWN}-{of}")
+}
+
 fn object(
     kind: &str,
     id: &str,
@@ -80,9 +85,7 @@ fn tag() -> Json {
 fn data_view(index: &str) -> Json {
     let mut formats = Map::new();
     for (field, holds) in FIELDS {
-        if let Holds::Number(unit) | Holds::Whole(unit) = holds
-            && let Some(format) = format(*unit)
-        {
+        if let Some(format) = holds.unit().and_then(format) {
             formats.insert((*field).to_owned(), format);
         }
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::formula::Formula;
-use crate::document::fields::Unit;
+use crate::document::fields::{self, Holds, Unit};
 
 /// One screen of panels.
 #[derive(Debug, Clone, Deserialize)]
@@ -104,6 +104,19 @@ pub struct Panel {
     /// Whether the data set of the tests fills it.
     #[serde(default)]
     pub expect: Expect,
+}
+
+impl Panel {
+    /// The value called `id`.
+    #[must_use]
+    pub fn metric(&self, id: &str) -> Option<&Metric> {
+        self.show.iter().find(|metric| metric.id.value == id)
+    }
+
+    /// The values that are shown.
+    pub fn shown(&self) -> impl Iterator<Item = &Metric> {
+        self.show.iter().filter(|metric| !metric.hidden)
+    }
 }
 
 /// Columns of a dashboard.
@@ -231,6 +244,21 @@ pub enum Split {
     Tiles(ByTiles),
 }
 
+impl Split {
+    /// The field it reads; none: it looks at conditions.
+    #[must_use]
+    pub fn field(&self) -> Option<&Spanned<String>> {
+        match self {
+            Self::Time(by) => Some(&by.field),
+            Self::Values(by) => Some(&by.field),
+            Self::Classes(by) => Some(&by.field),
+            Self::Steps(by) => Some(&by.field),
+            Self::Tiles(by) => Some(&by.field),
+            Self::Cases(_) => None,
+        }
+    }
+}
+
 /// See [`Split::Time`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -278,6 +306,14 @@ pub struct ByClasses {
     pub label: String,
     /// Where one class ends and the next begins, in rising order; each includes its beginning.
     pub at: Vec<f64>,
+}
+
+impl ByClasses {
+    /// Where each class begins and ends, in rising order; the first has no beginning and the last no end.
+    pub fn bounds(&self) -> impl Iterator<Item = (Option<f64>, Option<f64>)> {
+        let at = || self.at.iter().copied().map(Some);
+        std::iter::once(None).chain(at()).zip(at().chain([None]))
+    }
 }
 
 /// See [`Split::Steps`].
@@ -345,6 +381,17 @@ pub struct Metric {
     /// Whether it is drawn against the axis on the right.
     #[serde(default)]
     pub right: bool,
+}
+
+impl Metric {
+    /// What it is counted in, as far as it says so or its field does; of what is reckoned of others only the former.
+    #[must_use]
+    pub fn unit(&self) -> Option<Unit> {
+        self.unit.or_else(|| match &self.value {
+            Value::Count | Value::Distinct(_) => Some(Unit::Number),
+            value => fields::find(&value.field()?.value).and_then(Holds::unit),
+        })
+    }
 }
 
 /// What a rate is given for.

@@ -1,16 +1,13 @@
 //! A panel as one search request to Elasticsearch or OpenSearch, and what the answer says.
-//!
-//! Texts are looked up under `NAME.keyword`, which is there in indices of callscope's template and in those that a server has
-//! mapped by itself.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::answer::{Answer, Datum, Found, Key, View, finish};
 use super::model::{Case, Condition, Form, Metric, Panel, Scalar, Split, Value};
-use crate::document::fields::{self, Holds};
+use crate::document::fields::{self, Holds, exact};
 
 /// Most tiles of one map.
-const TILES_MAX: u32 = 10_000;
+pub const TILES_MAX: u32 = 10_000;
 /// Most documents of one list.
 pub const LIST_MAX: u32 = 200;
 /// Up to how many different values are counted exactly.
@@ -54,14 +51,6 @@ pub fn body(panel: &Panel, view: &View) -> Json {
 
 fn newest() -> Json {
     json!([{ "timestamp": { "order": "desc", "unmapped_type": "date" } }])
-}
-
-/// The name under which a field is compared and divided.
-fn exact(field: &str) -> String {
-    match fields::find(field) {
-        Some(Holds::Text) => format!("{field}.keyword"),
-        _ => field.to_owned(),
-    }
 }
 
 fn condition(condition: &Condition) -> Json {
@@ -108,7 +97,7 @@ fn level(panel: &Panel, view: &View, splits: &[Split]) -> Json {
     let mut own = split_aggregation(panel, view, split);
     if let (Split::Values(by), Some(inner)) = (split, inner.as_object_mut())
         && let Some(order) = &by.order
-        && let Some(metric) = panel.show.iter().find(|metric| metric.id.value == order.value)
+        && let Some(metric) = panel.metric(&order.value)
     {
         inner.extend(metric_aggregation(metric));
     }
@@ -130,11 +119,8 @@ fn split_aggregation(panel: &Panel, view: &View, split: &Split) -> Json {
         }
         Split::Values(by) => {
             let by_key = json!({ "_key": "asc" });
-            let first = by
-                .order
-                .as_ref()
-                .and_then(|order| panel.show.iter().find(|metric| metric.id.value == order.value))
-                .map_or_else(|| "_count".to_owned(), order_path);
+            let first = by.order.as_ref().and_then(|order| panel.metric(&order.value));
+            let first = first.map_or_else(|| "_count".to_owned(), order_path);
             let mut terms = Map::new();
             terms.insert("field".to_owned(), json!(exact(&by.field.value)));
             terms.insert("size".to_owned(), json!(by.size));
@@ -143,10 +129,8 @@ fn split_aggregation(panel: &Panel, view: &View, split: &Split) -> Json {
             json!({ "terms": terms })
         }
         Split::Classes(by) => {
-            let bounds = || by.at.iter().copied().map(Some);
-            let from = std::iter::once(None).chain(bounds());
-            let ranges: Vec<Json> = from
-                .zip(bounds().chain([None]))
+            let ranges: Vec<Json> = by
+                .bounds()
                 .map(|(from, to)| {
                     let mut range = Map::new();
                     range.extend(from.map(|from| ("from".to_owned(), json!(from))));
@@ -183,11 +167,10 @@ fn order_path(metric: &Metric) -> String {
 
 /// The aggregation of a value, if it needs one.
 fn metric_aggregation(metric: &Metric) -> Option<(String, Json)> {
-    let field = |field: &str| exact(field);
     let own = match &metric.value {
         Value::Count | Value::Formula(_) | Value::Running(_) => None,
         Value::Distinct(of) => Some(json!({ "cardinality": {
-            "field": field(&of.value), "precision_threshold": EXACT_UP_TO,
+            "field": exact(&of.value), "precision_threshold": EXACT_UP_TO,
         } })),
         Value::Sum(of) => Some(json!({ "sum": { "field": of.value } })),
         Value::Mean(of) => Some(json!({ "avg": { "field": of.value } })),
@@ -322,9 +305,7 @@ fn number(json: Option<&Json>) -> Datum {
     json.and_then(Json::as_f64).map_or(Datum::Nothing, Datum::Number)
 }
 
-/// What a document says in a field.
+/// What the document of a hit says in a field.
 fn said(hit: &Json, field: &str) -> Datum {
-    let source = hit.get("_source");
-    let said = field.split('.').fold(source, |object, member| object?.get(member));
-    said.filter(|said| !said.is_null()).cloned().map_or(Datum::Nothing, Datum::Json)
+    hit.get("_source").map_or(Datum::Nothing, |document| Datum::said(document, field))
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{formula, number, query};
-use crate::document::fields::{self, Holds, Unit};
+use crate::document::fields::{self, Holds, Unit, exact};
 use crate::panels::model::{
     ByCases, ByClasses, BySteps, ByTime, ByValues, Condition, Every, Form, Metric, Panel, Per,
     Split, Value,
@@ -152,7 +152,7 @@ impl<'m> Operation<'m> {
 
     /// As it is written in a formula.
     pub(super) fn text(&self) -> String {
-        let mut arguments: Vec<String> = self.field.map(query::name).into_iter().collect();
+        let mut arguments: Vec<String> = self.field.map(exact).into_iter().collect();
         if let Some(percentile) = self.percentile {
             arguments.push(format!("percentile={percentile}"));
         }
@@ -165,7 +165,7 @@ impl<'m> Operation<'m> {
     /// As a column of its own.
     pub(super) fn column(&self, label: &str) -> Json {
         let holds = self.field.and_then(fields::find);
-        let source = self.field.map_or_else(|| RECORDS.to_owned(), query::name);
+        let source = self.field.map_or_else(|| RECORDS.to_owned(), exact);
         let takes_over = matches!(self.kind, "min" | "max" | "last_value");
         let (data_type, scale) = match holds {
             Some(Holds::Date) if takes_over => ("date", "interval"),
@@ -230,27 +230,18 @@ fn format(panel: &Panel, metric: &Metric) -> Option<Json> {
 
 /// The unit, and whether there are no fractions of it.
 fn counted_in(panel: &Panel, metric: &Metric) -> Option<(Unit, bool)> {
-    let own = match &metric.value {
-        Value::Count | Value::Distinct(_) => Some((Unit::Number, true)),
-        Value::Formula(_) => Some((Unit::Number, false)),
-        Value::Running(of) => {
-            let of = panel.show.iter().find(|known| known.id.value == of.value)?;
-            counted_in(panel, of)
-        }
-        value => match fields::find(&value.field()?.value)? {
-            Holds::Number(unit) => Some((unit, false)),
-            Holds::Whole(unit) => {
-                Some((unit, !matches!(value, Value::Mean(_) | Value::Percentile(_))))
-            }
-            Holds::Text
-            | Holds::Date
-            | Holds::Flag
-            | Holds::Point
-            | Holds::Span
-            | Holds::Unsearched => None,
-        },
+    let of = match &metric.value {
+        Value::Running(of) => panel.metric(&of.value)?,
+        _ => metric,
     };
-    own.map(|(unit, is_whole)| (metric.unit.unwrap_or(unit), is_whole))
+    let is_whole = match &of.value {
+        Value::Count | Value::Distinct(_) => true,
+        Value::Formula(_) | Value::Running(_) | Value::Mean(_) | Value::Percentile(_) => false,
+        Value::Sum(field) | Value::Min(field) | Value::Max(field) | Value::Last(field) => {
+            matches!(fields::find(&field.value), Some(Holds::Whole(_)))
+        }
+    };
+    Some((metric.unit.or_else(|| of.unit())?, is_whole))
 }
 
 fn split(panel: &Panel, shown: &[&Metric], split: &Split) -> Json {
@@ -291,10 +282,7 @@ fn values(panel: &Panel, shown: &[&Metric], by: &ByValues) -> Json {
         "otherBucket": has_missing, "missingBucket": has_missing,
         "include": [], "exclude": [], "includeIsRegex": false, "excludeIsRegex": false,
     });
-    let by_what = by
-        .order
-        .as_ref()
-        .and_then(|order| panel.show.iter().find(|metric| metric.id.value == order.value));
+    let by_what = by.order.as_ref().and_then(|order| panel.metric(&order.value));
     let by_column = match by_what {
         Some(by_what) => shown.iter().find(|metric| metric.id.value == by_what.id.value),
         None => shown.iter().find(|metric| {
@@ -316,21 +304,14 @@ fn values(panel: &Panel, shown: &[&Metric], by: &ByValues) -> Json {
     }
     json!({
         "label": by.label, "customLabel": true, "dataType": data_type, "operationType": "terms",
-        "isBucketed": true, "scale": scale, "sourceField": query::name(&by.field.value), "params": params,
+        "isBucketed": true, "scale": scale, "sourceField": exact(&by.field.value), "params": params,
     })
 }
 
 fn classes(by: &ByClasses) -> Json {
     let is_whole = matches!(fields::find(&by.field.value), Some(Holds::Whole(_)));
-    let bounds: Vec<Option<f64>> = std::iter::once(None)
-        .chain(by.at.iter().copied().map(Some))
-        .chain(std::iter::once(None))
-        .collect();
-    let ranges: Vec<Json> = bounds
-        .iter()
-        .zip(bounds.iter().skip(1))
-        .map(|(from, to)| json!({ "from": from.map(number), "to": to.map(number), "label": class(*from, *to, is_whole) }))
-        .collect();
+    let range = |(from, to): (Option<f64>, Option<f64>)| json!({ "from": from.map(number), "to": to.map(number), "label": class(from, to, is_whole) });
+    let ranges: Vec<Json> = by.bounds().map(range).collect();
     json!({
         "label": by.label, "customLabel": true, "dataType": "string", "operationType": "range",
         "isBucketed": true, "scale": "ordinal", "sourceField": by.field.value,

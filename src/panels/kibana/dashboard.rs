@@ -4,18 +4,14 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{FROM, OWN, encoded, lens, map, object, query, search, view};
+use super::{FROM, OWN, encoded, lens, map, object, view};
+use crate::document::fields::exact;
 use crate::panels::model::{Dashboard, Form, Metric, Panel, Split};
 
 /// Height of the links to all dashboards.
 const LINKS: u32 = 3;
 /// The event that opens a session.
 const OPENS: &str = "open-session";
-
-/// The id of a dashboard.
-pub(super) fn id(of: &str) -> String {
-    format!("callscope-{of}")
-}
 
 /// One dashboard among all.
 pub(super) fn dashboard(all: &[Dashboard], one: &Dashboard) -> Json {
@@ -61,7 +57,7 @@ pub(super) fn dashboard(all: &[Dashboard], one: &Dashboard) -> Json {
         "kibanaSavedObjectMeta": { "searchSourceJSON": encoded(&source) },
         "version": 1,
     });
-    object("dashboard", &id(&one.id.value), Some("10.2.0"), &attributes, &board.references)
+    object("dashboard", &super::id(&one.id.value), Some("10.2.0"), &attributes, &board.references)
 }
 
 /// A line that leads to every dashboard.
@@ -72,7 +68,12 @@ fn links(all: &[Dashboard], one: &Dashboard) -> Json {
         let _written = if dashboard.id.value == one.id.value {
             write!(line, "{between}**{}**", dashboard.title)
         } else {
-            write!(line, "{between}[{}](#/view/{})", dashboard.title, id(&dashboard.id.value))
+            write!(
+                line,
+                "{between}[{}](#/view/{})",
+                dashboard.title,
+                super::id(&dashboard.id.value)
+            )
         };
     }
     json!({
@@ -103,12 +104,12 @@ struct Board {
 impl Board {
     fn panel(&mut self, of: &Dashboard, panel: &Panel, area: Area) {
         let id = &panel.id.value;
-        let shown: Vec<&Metric> = panel.show.iter().filter(|metric| !metric.hidden).collect();
+        let shown: Vec<&Metric> = panel.shown().collect();
         match panel.form {
             Form::Numbers => self.numbers(of, panel, &shown, area),
             Form::List => {
                 let name = format!("panel_{id}");
-                self.references.push(json!({ "type": "search", "id": search::id(panel), "name": format!("{id}:{name}") }));
+                self.references.push(json!({ "type": "search", "id": super::id(id), "name": format!("{id}:{name}") }));
                 self.place(id, "search", area, &described(panel, &panel.title));
                 if let Some(last) = self.panels.last_mut().and_then(Json::as_object_mut) {
                     last.insert("panelRefName".to_owned(), json!(name));
@@ -175,7 +176,7 @@ impl Board {
             let name =
                 format!("{id}:drilldown:DASHBOARD_TO_DASHBOARD_DRILLDOWN:{OPENS}:dashboardId");
             self.references
-                .push(json!({ "type": "dashboard", "id": self::id("session"), "name": name }));
+                .push(json!({ "type": "dashboard", "id": super::id("session"), "name": name }));
             extend(&mut config, json!({ "enhancements": opens_a_session() }));
         }
         self.place(id, "lens", area, &config);
@@ -220,7 +221,7 @@ impl Board {
             let control = json!({
                 "order": order, "width": "medium", "grow": true, "type": "optionsListControl",
                 "explicitInput": {
-                    "id": id, "title": label, "fieldName": query::name(field), "selectedOptions": [],
+                    "id": id, "title": label, "fieldName": exact(field), "selectedOptions": [],
                     "singleSelect": is_single, "searchTechnique": "prefix", "enhancements": {},
                 },
             });

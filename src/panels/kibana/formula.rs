@@ -99,7 +99,7 @@ impl Chain<'_> {
 
     /// Another value of the panel; `as_rate`: for a step of time, if it is shown so.
     fn operand(&mut self, id: &str, as_rate: bool) -> Written {
-        let metric = self.panel.show.iter().find(|metric| metric.id.value == id);
+        let metric = self.panel.metric(id);
         let found = metric.and_then(|metric| Some((metric, Operation::of(metric, self.when)?)));
         let Some((metric, operation)) = found else {
             // Descriptions whose formulas name anything else are refused when they are read.

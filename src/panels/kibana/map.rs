@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{FROM, encoded, query};
+use crate::document::fields::exact;
 use crate::panels::model::{Metric, Panel, Split, Value};
 
 /// The part of a map panel that is all its own, and the layers that read documents, by their place in the list.
@@ -14,9 +15,8 @@ pub(super) fn attributes(panel: &Panel) -> (Json, Vec<usize>) {
         "style": { "type": "EMS_VECTOR_TILE", "color": "" },
     })];
     // The values of a layer share its query, so each that asks for more has a layer of its own.
-    let shown = panel.show.iter().filter(|metric| !metric.hidden);
     let (own, shared): (Vec<&Metric>, Vec<&Metric>) =
-        shown.partition(|metric| !metric.when.is_empty());
+        panel.shown().partition(|metric| !metric.when.is_empty());
     let groups = std::iter::once(shared).chain(own.into_iter().map(|metric| vec![metric]));
     for group in groups.filter(|group| !group.is_empty()) {
         let layer = clusters(panel, &group, layers.len());
@@ -82,9 +82,9 @@ fn drawn_by(metric: &Metric) -> String {
         None => "doc_count".to_owned(),
         Some(field) => match &metric.value {
             Value::Percentile(percentile) => {
-                format!("percentile_{}_of_{}", percentile.at, query::name(&field.value))
+                format!("percentile_{}_of_{}", percentile.at, exact(&field.value))
             }
-            value => format!("{}_of_{}", kind(value), query::name(&field.value)),
+            value => format!("{}_of_{}", kind(value), exact(&field.value)),
         },
     }
 }
@@ -95,7 +95,7 @@ fn aggregation(metric: &Metric) -> Json {
             "type": "percentile", "field": percentile.field.value, "percentile": super::number(percentile.at), "label": metric.label,
         }),
         (value, Some(field)) => {
-            json!({ "type": kind(value), "field": query::name(&field.value), "label": metric.label })
+            json!({ "type": kind(value), "field": exact(&field.value), "label": metric.label })
         }
         (value, None) => json!({ "type": kind(value), "label": metric.label }),
     }

@@ -1,21 +1,12 @@
 //! Conditions as KQL, the language of Kibana's search bar.
 
-use crate::document::fields::{self, Holds};
+use crate::document::fields::exact;
 use crate::panels::model::{Condition, One, Scalar};
-
-/// By what name Kibana searches and aggregates a field. Texts are taken whole from `.keyword`, which is there under our template and
-/// in an index that was mapped by itself.
-pub(super) fn name(field: &str) -> String {
-    match fields::find(field) {
-        Some(Holds::Text) => format!("{field}.keyword"),
-        _ => field.to_owned(),
-    }
-}
 
 /// Documents of these kinds that meet all conditions.
 pub(super) fn of_kinds(kinds: &[String], when: &[Condition]) -> String {
     let kinds: Vec<String> = kinds.iter().map(|kind| quoted(kind)).collect();
-    let kinds = format!("{} : {}", name("elastic_type"), any(&kinds));
+    let kinds = format!("{} : {}", exact("elastic_type"), any(&kinds));
     std::iter::once(kinds).chain(when.iter().map(condition)).collect::<Vec<_>>().join(" and ")
 }
 
@@ -26,11 +17,11 @@ pub(super) fn all<'c>(when: impl IntoIterator<Item = &'c Condition>) -> String {
 
 /// The same, where Kibana wants a query and there may be nothing to meet: then all documents.
 pub(super) fn whatever(when: &[Condition]) -> String {
-    if when.is_empty() { format!("{} : *", name("elastic_type")) } else { all(when) }
+    if when.is_empty() { format!("{} : *", exact("elastic_type")) } else { all(when) }
 }
 
 fn condition(condition: &Condition) -> String {
-    let field = name(&condition.field().value);
+    let field = exact(&condition.field().value);
     match condition {
         Condition::Is(One { value, .. }) => format!("{field} : {}", any(&scalars(value))),
         Condition::Not(One { value, .. }) => format!("not {field} : {}", any(&scalars(value))),

@@ -69,17 +69,10 @@ fn fields(panel: &Panel) -> BTreeSet<&str> {
         fields.extend(metric.value.field().map(|field| field.value.as_str()));
     }
     for split in &panel.by {
-        match split {
-            Split::Time(by) => fields.insert(&by.field.value),
-            Split::Values(by) => fields.insert(&by.field.value),
-            Split::Classes(by) => fields.insert(&by.field.value),
-            Split::Steps(by) => fields.insert(&by.field.value),
-            Split::Tiles(by) => fields.insert(&by.field.value),
-            Split::Cases(by) => {
-                conditions.extend(by.cases.iter().flat_map(|case| &case.when));
-                continue;
-            }
-        };
+        fields.extend(split.field().map(|field| field.value.as_str()));
+        if let Split::Cases(by) = split {
+            conditions.extend(by.cases.iter().flat_map(|case| &case.when));
+        }
     }
     fields.extend(conditions.iter().map(|condition| condition.field().value.as_str()));
     fields.extend(panel.columns.iter().map(|column| column.value.as_str()));

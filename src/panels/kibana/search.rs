@@ -2,13 +2,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{encoded, object, query, view};
+use super::{encoded, id, object, query, view};
 use crate::panels::model::Panel;
-
-/// The id of the search behind a list.
-pub(super) fn id(panel: &Panel) -> String {
-    format!("callscope-{}", panel.id.value)
-}
 
 /// The search, newest documents first.
 pub(super) fn search(panel: &Panel) -> Json {
@@ -23,5 +18,5 @@ pub(super) fn search(panel: &Panel) -> Json {
         "hideChart": true, "isTextBasedQuery": false, "grid": {},
         "kibanaSavedObjectMeta": { "searchSourceJSON": encoded(&source) },
     });
-    object("search", &id(panel), Some("8.0.0"), &attributes, &[view(index)])
+    object("search", &id(&panel.id.value), Some("8.0.0"), &attributes, &[view(index)])
 }

@@ -310,20 +310,8 @@ fn classes(column: &Json, at: &str, told: &mut Vec<String>) {
     }
 }
 
-fn unit(holds: Holds) -> Option<Unit> {
-    match holds {
-        Holds::Number(unit) | Holds::Whole(unit) => Some(unit),
-        Holds::Text
-        | Holds::Date
-        | Holds::Flag
-        | Holds::Point
-        | Holds::Span
-        | Holds::Unsearched => None,
-    }
-}
-
 fn suits(operation: &str, holds: Holds) -> bool {
-    let is_number = unit(holds).is_some();
+    let is_number = holds.is_number();
     match operation {
         "sum" | "average" | "percentile" | "range" => is_number,
         "min" | "max" => is_number || holds == Holds::Date,
@@ -345,7 +333,7 @@ fn units(column: &Json, holds: Holds, at: &str, told: &mut Vec<String>) {
     let keeps = ["sum", "average", "min", "max", "percentile", "last_value"].contains(&operation);
     let format = column.pointer("/params/format");
     let (Some(unit), true, Some(format), None) =
-        (unit(holds), keeps, format, column.get("timeScale"))
+        (holds.unit(), keeps, format, column.get("timeScale"))
     else {
         return;
     };
