@@ -26,6 +26,25 @@ use names::Place;
 /// `elastic_type` of what is written instead of a document whose place is no longer needed. Nothing shows it.
 pub const SUPERSEDED: &str = "superseded";
 
+/// Values of `elastic_type` that callscope writes itself; an event it does not know has its own.
+pub const KINDS: &[&str] = &[
+    "cdr",
+    "kms",
+    "webrtcStats",
+    "sessionSummary",
+    "userSummary",
+    "connectionSummary",
+    "publisherSummary",
+    "subscriberSummary",
+    "recordingSummary",
+    SUPERSEDED,
+    "platformStats",
+    "networkQualityStats",
+    "webrtcDebug",
+    "monitoringStats",
+    "browserStats",
+];
+
 /// One document, ready to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {

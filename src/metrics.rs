@@ -18,7 +18,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::checkpoint::Tally;
-use crate::document::Document;
+use crate::document::{Document, KINDS};
 use crate::event::Event;
 use crate::live::{Live, SIZES, Share};
 use crate::sink::Written;
@@ -32,8 +32,8 @@ use families::{Families, Histograms};
 pub use kafka::KafkaMetrics;
 pub use source::SourceMetrics;
 use words::{
-    Build, ByCluster, ByClusterDirection, ByOutcome, BySize, ByType, Failed, KINDS, Logged,
-    Requested, Word, place, word,
+    Build, ByCluster, ByClusterDirection, ByOutcome, BySize, ByType, Failed, Logged, Requested,
+    Word, place, word,
 };
 
 /// The revision that was built, where the build says so.

@@ -59,25 +59,6 @@ pub(super) const REASONS: &[&str] = &[
     "none",
 ];
 
-/// Kinds of documents.
-pub(super) const KINDS: &[&str] = &[
-    "cdr",
-    "kms",
-    "webrtcStats",
-    "sessionSummary",
-    "userSummary",
-    "connectionSummary",
-    "publisherSummary",
-    "subscriberSummary",
-    "recordingSummary",
-    "superseded",
-    "platformStats",
-    "networkQualityStats",
-    "webrtcDebug",
-    "monitoringStats",
-    "browserStats",
-];
-
 pub(super) const DIRECTIONS: &[&str] = &["outbound", "inbound"];
 pub(super) const STATUSES: &[&str] = &["started", "stopped", "failed", "ready"];
 pub(super) const MODES: &[&str] = &["COMPOSED", "INDIVIDUAL", "COMPOSED_QUICK_START"];
