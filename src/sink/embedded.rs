@@ -248,23 +248,37 @@ impl EmbeddedIndex {
     fn query(&self, search: &Search) -> BooleanQuery {
         let hidden: Box<dyn Query> =
             Box::new(self.any_of("elastic_type", &[SUPERSEDED.to_owned()]));
-        let mut clauses: Vec<(Occur, Box<dyn Query>)> =
-            vec![(Occur::Must, Box::new(AllQuery)), (Occur::MustNot, hidden)];
-        for (field, values) in &search.filters {
-            clauses.push((Occur::Must, Box::new(self.any_of(field, values))));
-        }
-        if search.from.is_some() || search.to.is_some() {
-            use std::ops::Bound;
-            let term = |time: i64| Term::from_field_i64(self.fields.timestamp, time);
-            let from = search.from.map_or(Bound::Unbounded, |time| Bound::Included(term(time)));
-            let to = search.to.map_or(Bound::Unbounded, |time| Bound::Excluded(term(time)));
-            clauses.push((Occur::Must, Box::new(RangeQuery::new(from, to))));
-        }
+        let mut clauses = self.narrowed(&search.filters, search.from, search.to);
+        clauses.extend([
+            (Occur::Must, Box::new(AllQuery) as Box<dyn Query>),
+            (Occur::MustNot, hidden),
+        ]);
         for word in words(&search.text) {
             let term = Term::from_field_text(self.fields.words, &word);
             clauses.push((Occur::Must, Box::new(FuzzyTermQuery::new_prefix(term, 0, true))));
         }
         BooleanQuery::new(clauses)
+    }
+
+    /// Fields have to have one of their values each, and `timestamp` to be from `from` on and before `to`.
+    fn narrowed(
+        &self,
+        filters: &[(String, Vec<String>)],
+        from: Option<i64>,
+        to: Option<i64>,
+    ) -> Vec<(Occur, Box<dyn Query>)> {
+        use std::ops::Bound;
+        let mut clauses: Vec<(Occur, Box<dyn Query>)> = Vec::new();
+        for (field, values) in filters {
+            clauses.push((Occur::Must, Box::new(self.any_of(field, values))));
+        }
+        if from.is_some() || to.is_some() {
+            let term = |time: i64| Term::from_field_i64(self.fields.timestamp, time);
+            let from = from.map_or(Bound::Unbounded, |time| Bound::Included(term(time)));
+            let to = to.map_or(Bound::Unbounded, |time| Bound::Excluded(term(time)));
+            clauses.push((Occur::Must, Box::new(RangeQuery::new(from, to))));
+        }
+        clauses
     }
 
     /// Documents whose member at `path` is one of `values`, be it a text, a number or a truth value.

@@ -11,20 +11,18 @@ use foldhash::{HashMap, HashMapExt, HashSet};
 use serde_json::Value as Json;
 use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::{Column, DynamicColumn, StrColumn};
-use tantivy::query::{BooleanQuery, Occur, Query, RangeQuery};
-use tantivy::{DocAddress, DocId, Score, SegmentReader, Term};
+use tantivy::query::{BooleanQuery, Occur};
+use tantivy::{DocAddress, DocId, Score, SegmentReader};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{EmbeddedIndex, unavailable};
 use crate::panels::answer::{Answer, Datum, Found, Key, Part, View, finish};
 use crate::panels::model::{Condition, Form, Metric, Panel, Scalar, Split, Value};
-use crate::panels::request::LIST_MAX;
+use crate::panels::request::{LIST_MAX, TILES_MAX};
 use crate::search::SearchError;
 
 /// Most parts of one panel, those that are not shown included: of each some hundred bytes are held.
 const PARTS_MAX: usize = 200_000;
-/// Most tiles of one map.
-const TILES_MAX: usize = 10_000;
 /// North and south of this there are no tiles.
 const LATITUDE_MAX: f64 = 85.051_128_779_806_59;
 
@@ -55,19 +53,9 @@ impl EmbeddedIndex {
     }
 
     fn looked_at(&self, panel: &Panel, view: &View) -> BooleanQuery {
-        use std::ops::Bound;
-        let term = |time: i64| Term::from_field_i64(self.fields.timestamp, time);
-        let range =
-            RangeQuery::new(Bound::Included(term(view.from)), Bound::Excluded(term(view.to)));
-        let mut clauses: Vec<(Occur, Box<dyn Query>)> = vec![
-            (Occur::Must, Box::new(range)),
-            (Occur::Must, Box::new(self.any_of("elastic_type", &panel.of))),
-        ];
-        for (field, values) in &view.filters {
-            clauses.push((Occur::Must, Box::new(self.any_of(field, values))));
-        }
+        let mut clauses = self.narrowed(&view.filters, Some(view.from), Some(view.to));
+        clauses.push((Occur::Must, Box::new(self.any_of("elastic_type", &panel.of))));
         for condition in &panel.when {
-            // The others are met column by column.
             if let Condition::Is(one) = condition {
                 let values: Vec<String> = one.value.iter().map(word).collect();
                 clauses.push((Occur::Must, Box::new(self.any_of(&one.field.value, &values))));
@@ -78,7 +66,7 @@ impl EmbeddedIndex {
 
     fn list(&self, panel: &Panel, query: &BooleanQuery) -> Result<Answer, SearchError> {
         let searcher = self.reader.searcher();
-        let met = Met { conditions: panel.when.clone() };
+        let met = Met { conditions: unasked(panel).cloned().collect() };
         let mut newest = searcher.search(query, &met).map_err(unavailable)?;
         let documents = newest.len() as u64;
         newest.sort_unstable_by(|left, right| right.cmp(left));
@@ -86,7 +74,8 @@ impl EmbeddedIndex {
         let mut parts = Vec::with_capacity(newest.len());
         for (_, address) in newest {
             let said = self.said(address)?;
-            let values = panel.columns.iter().map(|column| member(&said, &column.value)).collect();
+            let values =
+                panel.columns.iter().map(|column| Datum::said(&said, &column.value)).collect();
             parts.push(Part { keys: Vec::new(), values });
         }
         Ok(Answer { documents, step: None, parts })
@@ -113,7 +102,7 @@ impl EmbeddedIndex {
             for (metric, held) in panel.show.iter().zip(node.held) {
                 values.push(match (held, &metric.value) {
                     (Held::Last(Some((_, address))), Value::Last(field)) => {
-                        member(&self.said(address)?, &field.value)
+                        Datum::said(&self.said(address)?, &field.value)
                     }
                     (held, _) => held.datum(),
                 });
@@ -154,36 +143,18 @@ fn ordered(panel: &Panel, split: &Split, node: Node<Key>) -> Vec<(Key, Node<Key>
             parts.truncate(by.size as usize);
         }
         Split::Classes(by) => {
-            // All are shown, also those without a document.
-            let bounds = std::iter::once(None).chain(by.at.iter().copied().map(Some));
-            let all: Vec<(Key, Node<Key>)> = bounds
-                .map(|from| {
-                    let key = Key::Number(from);
-                    let found = parts.iter().position(|(known, _)| *known == key);
-                    let node = found.map(|place| parts.swap_remove(place).1);
-                    (key, node.unwrap_or_else(|| Node::new(&panel.show)))
-                })
-                .collect();
-            parts = all;
+            let keys = by.bounds().map(|(from, _)| Key::Number(from));
+            parts = keys.map(|key| each(&mut parts, key, &panel.show)).collect();
         }
         Split::Cases(by) => {
-            let all: Vec<(Key, Node<Key>)> = by
-                .cases
-                .iter()
-                .map(|case| {
-                    let key = Key::Text(case.label.clone());
-                    let found = parts.iter().position(|(known, _)| *known == key);
-                    let node = found.map(|place| parts.swap_remove(place).1);
-                    (key, node.unwrap_or_else(|| Node::new(&panel.show)))
-                })
-                .collect();
-            parts = all;
+            let keys = by.cases.iter().map(|case| Key::Text(case.label.clone()));
+            parts = keys.map(|key| each(&mut parts, key, &panel.show)).collect();
         }
         Split::Tiles(_) => {
             parts.sort_by(|(left, one), (right, other)| {
                 other.count.cmp(&one.count).then_with(|| by_key(left, right))
             });
-            parts.truncate(TILES_MAX);
+            parts.truncate(TILES_MAX as usize);
         }
         Split::Time(_) | Split::Steps(_) => {
             parts.sort_by(|(left, _), (right, _)| by_key(left, right));
@@ -192,18 +163,25 @@ fn ordered(panel: &Panel, split: &Split, node: Node<Key>) -> Vec<(Key, Node<Key>
     parts
 }
 
+/// The part with this key out of `parts`; where no document is in it, it is shown all the same.
+fn each(parts: &mut Vec<(Key, Node<Key>)>, key: Key, show: &[Metric]) -> (Key, Node<Key>) {
+    match parts.iter().position(|(known, _)| *known == key) {
+        Some(place) => parts.swap_remove(place),
+        None => (key, Node::new(show)),
+    }
+}
+
+/// Conditions that the query leaves to be met column by column.
+fn unasked(panel: &Panel) -> impl Iterator<Item = &Condition> {
+    panel.when.iter().filter(|condition| !matches!(condition, Condition::Is(_)))
+}
+
 fn word(scalar: &Scalar) -> String {
     match scalar {
         Scalar::Flag(flag) => flag.to_string(),
         Scalar::Number(number) => number.to_string(),
         Scalar::Text(text) => text.clone(),
     }
-}
-
-/// What a document says in a field.
-fn member(document: &Json, field: &str) -> Datum {
-    let said = field.split('.').try_fold(document, |object, member| object.get(member));
-    said.filter(|said| !said.is_null()).cloned().map_or(Datum::Nothing, Datum::Json)
 }
 
 struct Plan {
@@ -381,22 +359,17 @@ impl Collector for Counting {
 
     fn for_segment(&self, ordinal: u32, reader: &SegmentReader) -> tantivy::Result<Segment> {
         let Plan { panel, .. } = &*self.plan;
-        let mut conditions = Vec::new();
-        // Those of values are part of the query.
-        for condition in panel.when.iter().filter(|known| !matches!(known, Condition::Is(_))) {
-            conditions.push(Test::new(condition, reader)?);
-        }
         let splits = panel.by.iter().map(|split| Divider::new(split, &self.plan.view, reader));
         let metrics = panel.show.iter().map(|metric| Measure::new(metric, reader));
         Ok(Segment {
             ordinal,
-            conditions,
+            conditions: tests(unasked(panel), reader)?,
             splits: splits.collect::<tantivy::Result<_>>()?,
             metrics: metrics.collect::<tantivy::Result<_>>()?,
             times: reader.fast_fields().i64("timestamp")?,
             whole: Node::new(&panel.show),
             parts: 1,
-            keys: Vec::new(),
+            keys: vec![Vec::new(); panel.by.len()],
             plan: Arc::clone(&self.plan),
         })
     }
@@ -440,7 +413,6 @@ impl SegmentCollector for Segment {
         if self.parts > PARTS_MAX || !self.conditions.iter().all(|test| test.is_met(document)) {
             return;
         }
-        self.keys.resize_with(self.splits.len(), Vec::new);
         for (split, keys) in self.splits.iter().zip(&mut self.keys) {
             keys.clear();
             split.keys(document, keys);
@@ -646,8 +618,11 @@ impl Test {
     }
 }
 
-fn tests(conditions: &[Condition], reader: &SegmentReader) -> tantivy::Result<Vec<Test>> {
-    conditions.iter().map(|condition| Test::new(condition, reader)).collect()
+fn tests<'c>(
+    conditions: impl IntoIterator<Item = &'c Condition>,
+    reader: &SegmentReader,
+) -> tantivy::Result<Vec<Test>> {
+    conditions.into_iter().map(|condition| Test::new(condition, reader)).collect()
 }
 
 /// A split in one segment.
@@ -667,21 +642,19 @@ enum How {
 
 impl Divider {
     fn new(split: &Split, view: &View, reader: &SegmentReader) -> tantivy::Result<Self> {
-        let (field, how) = match split {
-            Split::Time(by) => {
-                (Some(&by.field), How::Time { view: view.clone(), step: view.step(by) })
-            }
-            Split::Values(by) => (Some(&by.field), How::Values { missing: by.missing.clone() }),
-            Split::Classes(by) => (Some(&by.field), How::Classes(by.at.clone())),
-            Split::Steps(by) => (Some(&by.field), How::Steps(by.every)),
-            Split::Tiles(by) => (Some(&by.field), How::Tiles(by.zoom)),
+        let how = match split {
+            Split::Time(by) => How::Time { view: view.clone(), step: view.step(by) },
+            Split::Values(by) => How::Values { missing: by.missing.clone() },
+            Split::Classes(by) => How::Classes(by.at.clone()),
+            Split::Steps(by) => How::Steps(by.every),
+            Split::Tiles(by) => How::Tiles(by.zoom),
             Split::Cases(by) => {
                 let cases = by.cases.iter();
                 let cases = cases.map(|case| Ok((case.label.clone(), tests(&case.when, reader)?)));
-                (None, How::Cases(cases.collect::<tantivy::Result<_>>()?))
+                How::Cases(cases.collect::<tantivy::Result<_>>()?)
             }
         };
-        let columns = field.map(|field| Columns::new(reader, &field.value)).transpose()?;
+        let columns = split.field().map(|field| Columns::new(reader, &field.value)).transpose()?;
         Ok(Self { columns: columns.unwrap_or_default(), how })
     }
 
