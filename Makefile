@@ -33,7 +33,7 @@ lint: ## Format, clippy and rustdoc, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 dashboards: ## Write kibana/ anew from the panels in src/panels
-	$(CARGO) test --locked --lib panels::kibana::tests::committed_files_are_written_anew -- --ignored --exact
+	$(CARGO) run --locked --quiet --example dashboards
 
 crash: ## kill -9 under load, over and over, until it fails or is stopped
 	while $(CARGO) test --locked --test crash; do :; done

@@ -11,15 +11,14 @@
 //! own language: conditions, splits and values are few, and each has one meaning wherever it is computed.
 
 use std::fmt::Write;
-use std::path::Path;
 use std::sync::LazyLock;
 
 pub use model::{Dashboard, Panel};
 
 pub mod answer;
 mod check;
-pub mod kibana;
 pub mod formula;
+pub mod kibana;
 pub mod model;
 pub mod request;
 
@@ -94,28 +93,6 @@ pub fn read<'f>(
 
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
-}
-
-/// The dashboards of a folder.
-///
-/// # Errors
-///
-/// As [`read`]; a file that cannot be read is a problem of its own.
-pub fn read_folder(folder: &Path) -> Result<Vec<Dashboard>, Vec<PanelError>> {
-    let unread = |path: &Path, error: std::io::Error| {
-        let file = path.display().to_string();
-        vec![PanelError { file, line: 0, problem: format!("cannot be read: {error}") }]
-    };
-    let entries = std::fs::read_dir(folder).map_err(|error| unread(folder, error))?;
-    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-    paths.sort();
-    let mut files = Vec::new();
-    for path in &paths {
-        let text = std::fs::read_to_string(path).map_err(|error| unread(path, error))?;
-        files.push((path.display().to_string(), text));
-    }
-    read(files.iter().map(|(file, text)| (file.as_str(), text.as_str())))
 }
 
 #[cfg(test)]

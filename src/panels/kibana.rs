@@ -27,8 +27,6 @@ mod readme;
 mod search;
 pub mod check;
 
-pub use readme::readme;
-
 /// The id of what all dashboards share: data view and tag.
 const OWN: &str = "callscope";
 /// From when on dashboards show what was, unless somebody chooses otherwise.
@@ -47,6 +45,15 @@ pub fn objects(dashboards: &[Dashboard], index: &str) -> Vec<Json> {
 #[must_use]
 pub fn ndjson(dashboards: &[Dashboard], index: &str) -> String {
     objects(dashboards, index).iter().map(|object| encoded(object) + "\n").collect()
+}
+
+/// The files of the folder `kibana/` by name, over the alias `openvidu`.
+#[must_use]
+pub fn files(dashboards: &[Dashboard]) -> [(&'static str, String); 2] {
+    [
+        ("callscope.ndjson", ndjson(dashboards, "openvidu")),
+        ("README.md", readme::readme(dashboards)),
+    ]
 }
 
 /// The id of a dashboard, or of the search behind a list.

@@ -6,8 +6,7 @@ use std::fmt::Write;
 use crate::panels::model::{Condition, Dashboard, Form, Panel, Split};
 
 /// Every dashboard and panel with its question and the fields that it reads, as Markdown.
-#[must_use]
-pub fn readme(dashboards: &[Dashboard]) -> String {
+pub(super) fn readme(dashboards: &[Dashboard]) -> String {
     let mut text = "# Dashboards for Kibana 8.17 to 9
 
 Made from `src/panels/*.yaml` by `make dashboards`. Import them with

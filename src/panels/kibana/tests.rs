@@ -1,6 +1,6 @@
 //! The file as a whole: what is committed, what each form becomes, and that every damage is found.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::{Value as Json, json};
 
@@ -16,28 +16,12 @@ pub(super) fn every() -> Vec<Dashboard> {
     .unwrap()
 }
 
-fn committed() -> [(PathBuf, String); 2] {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("kibana");
-    [
-        (folder.join("callscope.ndjson"), ndjson(all(), "openvidu")),
-        (folder.join("README.md"), readme(all())),
-    ]
-}
-
 #[test]
 fn what_is_committed_is_what_the_panels_say() {
-    for (path, expected) in committed() {
-        let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(found == expected, "{} is out of date: run `make dashboards`", path.display());
-    }
-}
-
-#[test]
-#[ignore = "writes kibana/: run `make dashboards`"]
-fn committed_files_are_written_anew() {
-    for (path, text) in committed() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kibana");
+    for (name, expected) in files(all()) {
+        let found = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+        assert!(found == expected, "kibana/{name} is out of date: run `make dashboards`");
     }
 }
 
@@ -360,7 +344,7 @@ fn controls_lists_maps_and_drilldowns() {
 
 #[test]
 fn the_readme_names_each_panel_with_what_it_reads() {
-    let text = readme(&every());
+    let text = readme::readme(&every());
     for line in [
         "## Board\n\nWhat?\n",
         "| Sizes | How large? | bars | `abnormal`, `duration`, `elastic_type`, `users.numberOfElements` |\n",
