@@ -4,6 +4,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY benches benches
+COPY examples examples
 COPY tests tests
 # Shown as callscope_build_info; for example --build-arg CALLSCOPE_REVISION=$(git rev-parse --short HEAD).
 ARG CALLSCOPE_REVISION=unknown
