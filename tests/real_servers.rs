@@ -16,7 +16,7 @@ use bytes::Bytes;
 use callscope::config::{Config, Period};
 use callscope::document::Document;
 use callscope::panels::answer::{Answer, Datum, View};
-use callscope::panels::model::{Expect, Form};
+use callscope::panels::model::{Condition, Expect, Form, Metric, Percentile, Value as Measured};
 use callscope::panels::{self, Panel, request};
 use callscope::search::Search;
 use callscope::simulate::{self, Emitted};
@@ -232,7 +232,8 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
         }
         let theirs = request::read(panel, &view, &told).unwrap();
         let own = index.panel(panel, &view).unwrap();
-        if let Some(difference) = difference(panel, &own, &theirs) {
+        let around = index.panel(&around_percentiles(panel), &view).unwrap();
+        if let Some(difference) = difference(panel, &own, &around, &theirs) {
             wrong.push(format!("{id}: {difference}"));
         }
         let is_filled =
@@ -247,8 +248,33 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
     server.call("DELETE", "/panels-events-*", None).await;
 }
 
-/// Where two answers differ by more than a server's estimates may.
-fn difference(panel: &Panel, own: &Answer, theirs: &Answer) -> Option<String> {
+/// How many numbers there are at least, and how many percent the next of them in order are away then at most. Of many, that is
+/// further than a server's digest is wrong: two of its centroids, each of at most a hundredth of all.
+const NEIGHBOURS: [(f64, f64); 5] =
+    [(20.0, 5.3), (10.0, 11.2), (5.0, 25.1), (3.0, 50.1), (0.0, 100.0)];
+
+/// For each percentile of a panel: of how many numbers it is, and for each of [`NEIGHBOURS`] the percentiles below and above it.
+fn around_percentiles(panel: &Panel) -> Panel {
+    let mut around = panel.clone();
+    around.show.iter_mut().for_each(|metric| metric.hidden = true);
+    for metric in panel.shown() {
+        let Measured::Percentile(percentile) = &metric.value else { continue };
+        let mut add = |value: Measured| {
+            let when = [metric.when.clone(), vec![Condition::Has(percentile.field.clone())]];
+            around.show.push(Metric { value, when: when.concat(), per: None, ..metric.clone() });
+        };
+        add(Measured::Count);
+        for at in NEIGHBOURS.map(|(_, away)| [percentile.at - away, percentile.at + away]).concat()
+        {
+            let at = at.clamp(0.0, 100.0);
+            add(Measured::Percentile(Percentile { at, ..percentile.clone() }));
+        }
+    }
+    around
+}
+
+/// Where two answers differ by more than a server's estimates may. `around`: what [`around_percentiles`] shows.
+fn difference(panel: &Panel, own: &Answer, around: &Answer, theirs: &Answer) -> Option<String> {
     if own.documents != theirs.documents {
         return Some(format!("{} and {} documents", own.documents, theirs.documents));
     }
@@ -257,7 +283,6 @@ fn difference(panel: &Panel, own: &Answer, theirs: &Answer) -> Option<String> {
         return (own.parts.len() != theirs.parts.len())
             .then(|| "lists of unequal length".to_owned());
     }
-    let shown: Vec<_> = panel.show.iter().filter(|metric| !metric.hidden).collect();
     let keys = |answer: &Answer| {
         answer.parts.iter().map(|part| format!("{:?}", part.keys)).collect::<Vec<_>>()
     };
@@ -265,25 +290,33 @@ fn difference(panel: &Panel, own: &Answer, theirs: &Answer) -> Option<String> {
     if own_keys != their_keys {
         return Some(format!("keys {own_keys:?} and {their_keys:?}"));
     }
-    for (left, right) in own.parts.iter().zip(&theirs.parts) {
-        for ((metric, left_value), right_value) in shown.iter().zip(&left.values).zip(&right.values)
+    assert_eq!(own_keys, keys(around));
+    for ((left, right), around) in own.parts.iter().zip(&theirs.parts).zip(&around.parts) {
+        let mut around = around.values.chunks(1 + 2 * NEIGHBOURS.len());
+        for ((metric, left_value), right_value) in
+            panel.shown().zip(&left.values).zip(&right.values)
         {
-            // Of few numbers a server takes the nearest or what lies between; different values are counted exactly by it up to
-            // 3000, if they stand in one index.
-            let tolerance = match metric.value {
-                panels::model::Value::Percentile(_) => 0.3,
-                panels::model::Value::Distinct(_) | panels::model::Value::Formula(_) => 0.02,
-                _ => 1e-9,
-            };
-            let is_same = match (left_value.number(), right_value.number()) {
-                (Some(left), Some(right)) => {
-                    (left - right).abs() <= tolerance * left.abs().max(right.abs()).max(1.0)
+            let numbers = left_value.number().zip(right_value.number());
+            let is_same = match (&metric.value, numbers) {
+                // A server takes the nearest of all or what lies between, and of many it estimates.
+                (Measured::Percentile(_), numbers) => {
+                    let around = around.next().unwrap();
+                    let bounds = around.iter().skip(1).map(|bound| bound.number());
+                    let count = around[0].number().unwrap();
+                    let place = NEIGHBOURS.iter().position(|(least, _)| count >= *least).unwrap();
+                    let bounds: Vec<_> = bounds.skip(2 * place).take(2).collect();
+                    numbers.map_or(left_value == right_value, |(_, right)| {
+                        let (low, high) = (bounds[0].unwrap(), bounds[1].unwrap());
+                        (low - 0.02 * low.abs()..=high + 0.02 * high.abs()).contains(&right)
+                    })
                 }
+                // Different values are counted exactly by it up to 3000, if they stand in one index.
+                (Measured::Distinct(_) | Measured::Formula(_), Some(numbers)) => {
+                    is_near(numbers, 0.02)
+                }
+                (_, Some(numbers)) => is_near(numbers, 1e-9),
                 // The newest of one time may be any.
-                _ => {
-                    matches!(metric.value, panels::model::Value::Last(_))
-                        || left_value == right_value
-                }
+                (value, None) => matches!(value, Measured::Last(_)) || left_value == right_value,
             };
             if !is_same {
                 return Some(format!(
@@ -294,6 +327,10 @@ fn difference(panel: &Panel, own: &Answer, theirs: &Answer) -> Option<String> {
         }
     }
     None
+}
+
+fn is_near((left, right): (f64, f64), tolerance: f64) -> bool {
+    (left - right).abs() <= tolerance * left.abs().max(right.abs()).max(1.0)
 }
 
 /// `diff` as a process: equal indices, one with documents missing, one with a field missing.
