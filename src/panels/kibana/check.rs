@@ -112,7 +112,7 @@ fn query(query: &str, at: &str, told: &mut Vec<String>) {
     term.each(&mut |field, words, is_compared| match holds(field) {
         Err(problem) => told.push(format!("{at}: {problem}")),
         Ok(holds) => {
-            let is_number = matches!(holds, Holds::Number(_) | Holds::Whole(_));
+            let is_number = holds.is_number();
             let suits = |word: &kql::Word| match word {
                 kql::Word::Text(_) => holds == Holds::Text,
                 kql::Word::Number(_) => is_number,
@@ -161,7 +161,7 @@ fn envelope(object: &Json, told: &mut Vec<String>) {
 fn data_view(object: &Json, told: &mut Vec<String>) {
     let formats = decoded(object, "/attributes/fieldFormatMap");
     for field in formats.as_object().into_iter().flat_map(serde_json::Map::keys) {
-        if !matches!(holds(field), Ok(Holds::Number(_) | Holds::Whole(_))) {
+        if !holds(field).is_ok_and(Holds::is_number) {
             told.push(format!("data view: {field} is no number"));
         }
     }
@@ -279,7 +279,7 @@ fn map(panel: &Json, at: &str, told: &mut Vec<String>) {
                 ("count", "") => true,
                 ("count", _) => false,
                 ("cardinality", field) => holds(field).is_ok(),
-                (_, field) => matches!(holds(field), Ok(Holds::Number(_) | Holds::Whole(_))),
+                (_, field) => holds(field).is_ok_and(Holds::is_number),
             };
             if !is_right {
                 told.push(format!("{at} shows {kind} of {field:?}"));

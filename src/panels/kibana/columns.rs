@@ -272,7 +272,7 @@ fn time(panel: &Panel, by: &ByTime) -> Json {
 fn values(panel: &Panel, shown: &[&Metric], by: &ByValues) -> Json {
     let (data_type, scale) = match fields::find(&by.field.value) {
         Some(Holds::Flag) => ("boolean", "ordinal"),
-        Some(Holds::Number(_) | Holds::Whole(_)) => ("number", "ordinal"),
+        Some(holds) if holds.is_number() => ("number", "ordinal"),
         _ => ("string", "ordinal"),
     };
     let has_missing = by.missing.is_some();

@@ -40,31 +40,26 @@ struct Reader<'t> {
 
 impl Reader<'_> {
     fn sum(&mut self) -> Result<Json, String> {
-        let mut left = self.product()?;
-        loop {
-            let name = match self.sign() {
-                Some('+') => "add",
-                Some('-') => "subtract",
-                _ => return Ok(left),
-            };
-            self.skip();
-            let right = self.product()?;
-            left = json!({ "type": "function", "name": name, "args": [left, right] });
-        }
+        self.chain(&[('+', "add"), ('-', "subtract")], Self::product)
     }
 
     fn product(&mut self) -> Result<Json, String> {
-        let mut left = self.factor()?;
-        loop {
-            let name = match self.sign() {
-                Some('*') => "multiply",
-                Some('/') => "divide",
-                _ => return Ok(left),
-            };
+        self.chain(&[('*', "multiply"), ('/', "divide")], Self::factor)
+    }
+
+    /// Equals are read from the left.
+    fn chain(
+        &mut self,
+        signs: &[(char, &str)],
+        next: fn(&mut Self) -> Result<Json, String>,
+    ) -> Result<Json, String> {
+        let mut left = next(self)?;
+        while let Some((_, name)) = signs.iter().find(|(sign, _)| self.sign() == Some(*sign)) {
             self.skip();
-            let right = self.factor()?;
+            let right = next(self)?;
             left = json!({ "type": "function", "name": name, "args": [left, right] });
         }
+        Ok(left)
     }
 
     fn factor(&mut self) -> Result<Json, String> {
