@@ -4,16 +4,15 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    unreachable_pub,
     reason = "a test that fails shows where"
 )]
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::Command;
 use std::time::Duration;
 
 use callscope::config::EmbeddedConfig;
@@ -24,33 +23,29 @@ use callscope::simulate::session;
 use callscope::sink::StatusSender;
 use callscope::sink::embedded::EmbeddedIndex;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+#[path = "support/instance.rs"]
+#[expect(dead_code, reason = "groups need more of it")]
+mod instance;
 #[path = "support/small_disk.rs"]
 mod small_disk;
+
+use instance::Instance;
 
 const KILLS: u64 = 20;
 /// Senders, each with one request under way.
 const SENDERS: usize = 16;
 
-/// A running `serve`, its address, and what it has said.
-struct Serve {
-    process: Child,
-    address: SocketAddr,
-    told: Arc<Mutex<String>>,
+fn serve(data_dir: &Path) -> Instance {
+    serve_with(data_dir, &[])
 }
 
-impl Serve {
-    fn start(data_dir: &Path) -> Self {
-        Self::with(data_dir, &[])
-    }
-
-    fn with(data_dir: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_callscope"))
-            .arg("serve")
+fn serve_with(data_dir: &Path, environment: &[(&str, &str)]) -> Instance {
+    Instance::start(
+        Command::new(env!("CARGO_BIN_EXE_callscope"))
             .env("CALLSCOPE__DATA_DIR", data_dir)
             .env("CALLSCOPE__HTTP__LISTEN", "127.0.0.1:0")
             .env("CALLSCOPE__STATS__EVERY", "0s")
@@ -59,81 +54,15 @@ impl Serve {
             // Small segments, so that some are deleted between the kills.
             .env("CALLSCOPE__JOURNAL__SEGMENT_BYTES", "50000")
             .env("CALLSCOPE__JOURNAL__RESERVE_BYTES", "0")
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let told = Arc::new(Mutex::new(String::new()));
-        let address = loop {
-            let Some(line) = lines.next() else { panic!("serve ended:\n{}", told.lock().unwrap()) };
-            let line = line.unwrap();
-            if let Some(url) = line.strip_prefix("callscope listens on http://") {
-                break url.parse().unwrap();
-            }
-            told.lock().unwrap().push_str(&(line + "\n"));
-        };
-        // Whatever else it says is read, so that it never waits for us.
-        let heard = Arc::clone(&told);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                heard.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
-        Self { process, address, told }
-    }
+            .envs(environment.iter().copied()),
+    )
+}
 
-    fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    fn stop(mut self) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        let ended = self.process.wait().unwrap();
-        assert!(ended.success(), "{ended}:\n{}", self.told.lock().unwrap());
-    }
-
-    fn has_told(&self, text: &str) -> bool {
-        self.told.lock().unwrap().contains(text)
-    }
-
-    async fn get(&self, path: &str) -> String {
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
-        let mut answer = String::new();
-        let asked = async {
-            let mut stream = tokio::net::TcpStream::connect(self.address).await?;
-            stream.write_all(request.as_bytes()).await?;
-            stream.read_to_string(&mut answer).await
-        };
-        if let Err(error) = asked.await {
-            panic!("no answer to {path}: {error}\n{}", self.told.lock().unwrap());
-        }
-        answer
-    }
-
-    /// Looks until `path` answers with `text` in it, however long that takes. Nobody answers any more once the process has
-    /// ended: then this fails.
-    async fn wait_for(&self, path: &str, text: &str) {
-        while !self.get(path).await.contains(text) {
-            tokio::task::yield_now().await;
-        }
-    }
-
+impl Instance {
     /// Until the journal is dealt with.
     async fn settled(&self, events: usize) {
         self.wait_for("/metrics", "callscope_queue_depth 0\n").await;
         self.wait_for("/api/search?type=cdr&limit=0", &format!("\"total\":{events},")).await;
-    }
-}
-
-impl Drop for Serve {
-    /// A test that fails leaves no process behind.
-    fn drop(&mut self) {
-        let _ended = self.process.kill();
-        let _reaped = self.process.wait();
     }
 }
 
@@ -229,7 +158,7 @@ impl Load {
 
 /// What comes out when nothing happens.
 async fn calm(data_dir: &Path, sessions: &[Vec<String>]) -> BTreeMap<String, Value> {
-    let serve = Serve::start(data_dir);
+    let serve = self::serve(data_dir);
     Load::start(sessions, serve.address).end().await;
     serve.settled(unique(sessions)).await;
     serve.stop();
@@ -253,14 +182,14 @@ async fn what_was_acknowledged_survives_kill_9_once() {
     let sessions = load(2000);
     let data_dir = folder.path().join("killed");
     let mut rng = Rng::new(std::process::id().into());
-    let mut serve = Serve::start(&data_dir);
+    let mut serve = self::serve(&data_dir);
     let mut load = Load::start(&sessions, serve.address);
     for kill in 0..KILLS {
         // Sixteen are under way when it dies, at any moment of theirs.
         let from = load.events * kill / KILLS;
         load.acknowledged(from + 1 + rng.below(load.events / KILLS - SENDERS as u64)).await;
         serve.kill();
-        serve = Serve::start(&data_dir);
+        serve = self::serve(&data_dir);
         load.address.send_replace(serve.address);
     }
     load.end().await;
@@ -285,13 +214,13 @@ async fn dying_at_each_point_of_a_record_s_way_changes_nothing() {
     ] {
         let data_dir = folder.path().join(point);
         let environment = [("CALLSCOPE_KILL_POINT", &*format!("{point}:{count}"))];
-        let mut dying = Serve::with(&data_dir, &environment);
+        let mut dying = serve_with(&data_dir, &environment);
         let load = Load::start(&sessions, dying.address);
         let ended =
             tokio::task::spawn_blocking(move || dying.process.wait().unwrap()).await.unwrap();
         let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
         assert_eq!(signal, Some(6), "{point}: {ended}");
-        let serve = Serve::start(&data_dir);
+        let serve = self::serve(&data_dir);
         load.address.send_replace(serve.address);
         load.end().await;
         serve.settled(unique(&sessions)).await;
@@ -316,7 +245,7 @@ async fn an_event_after_a_damaged_record_is_dealt_with() {
     // Counted from the end of the file: the body of the last record, its head, and its half.
     for damage in ["body", "head", "cut"] {
         let data_dir = folder.path().join(damage);
-        let serve = Serve::start(&data_dir);
+        let serve = self::serve(&data_dir);
         Load::start(before, serve.address).end().await;
         serve.settled(unique(before)).await;
         serve.stop();
@@ -329,9 +258,9 @@ async fn an_event_after_a_damaged_record_is_dealt_with() {
             _ => bytes.truncate(head + 50),
         }
         fs::write(&path, bytes).unwrap();
-        let serve = Serve::start(&data_dir);
+        let serve = self::serve(&data_dir);
         let told = "already dealt with";
-        assert_eq!(serve.has_told(told), damage == "cut", "{}", serve.told.lock().unwrap());
+        assert_eq!(serve.has_told(told), damage == "cut", "{}", serve.told());
         Load::start(after, serve.address).end().await;
         serve.settled(unique(&sessions)).await;
         serve.wait_for("/metrics", "callscope_dead_letters 0\n").await;
@@ -345,7 +274,7 @@ async fn unread(data_dir: &Path, sessions: &[Vec<String>]) {
         ("CALLSCOPE__SINK__KIND", "elasticsearch"),
         ("CALLSCOPE__ELASTICSEARCH__URLS", "http://127.0.0.1:1"),
     ];
-    let serve = Serve::with(data_dir, &away);
+    let serve = serve_with(data_dir, &away);
     Load::start(sessions, serve.address).end().await;
     let events: usize = sessions.iter().map(Vec::len).sum();
     // What waits behind a dead sink is counted although no cycle ends.
@@ -364,7 +293,7 @@ async fn a_missing_segment_is_told_of_and_counted() {
         |path: &Path| -> usize { path.file_stem().unwrap().to_str().unwrap().parse().unwrap() };
     let (first, next) = (number(&segments[1]), number(&segments[2]));
     fs::remove_file(&segments[1]).unwrap();
-    let serve = Serve::start(folder.path());
+    let serve = self::serve(folder.path());
     serve.wait_for("/metrics", "callscope_queue_depth 0\n").await;
     let page = serve.get("/metrics").await;
     let events: usize = sessions.iter().map(Vec::len).sum();
@@ -381,7 +310,7 @@ async fn a_missing_segment_is_told_of_and_counted() {
         assert!(page.contains(&line), "{line}:\n{page}");
     }
     let told = format!("first={first} last={} count={}", next - 1, next - first);
-    assert!(serve.has_told(&told), "{told}:\n{}", serve.told.lock().unwrap());
+    assert!(serve.has_told(&told), "{told}:\n{}", serve.told());
     serve.stop();
 }
 
@@ -395,7 +324,7 @@ async fn a_damaged_header_costs_nothing() {
         bytes[3] ^= 4;
         fs::write(&path, bytes).unwrap();
     }
-    let serve = Serve::start(folder.path());
+    let serve = self::serve(folder.path());
     assert!(serve.has_told("damaged header"));
     serve.settled(unique(&sessions)).await;
     serve.wait_for("/metrics", "callscope_dead_letters 0\n").await;
@@ -406,17 +335,17 @@ async fn a_damaged_header_costs_nothing() {
 async fn a_checkpoint_that_is_gone_is_told_of() {
     let folder = tempfile::tempdir().unwrap();
     let sessions = load(40);
-    let serve = Serve::start(folder.path());
+    let serve = self::serve(folder.path());
     assert!(!serve.has_told("NO CHECKPOINT"));
     Load::start(&sessions, serve.address).end().await;
     serve.settled(unique(&sessions)).await;
     serve.stop();
-    let serve = Serve::start(folder.path());
+    let serve = self::serve(folder.path());
     assert!(!serve.has_told("NO CHECKPOINT"));
     serve.stop();
     fs::remove_file(folder.path().join("checkpoint.redb")).unwrap();
-    let serve = Serve::start(folder.path());
-    assert!(serve.has_told("NO CHECKPOINT"), "{}", serve.told.lock().unwrap());
+    let serve = self::serve(folder.path());
+    assert!(serve.has_told("NO CHECKPOINT"), "{}", serve.told());
     serve.stop();
 }
 
@@ -429,7 +358,7 @@ async fn a_journal_that_fills_up_is_said_once() {
         ("CALLSCOPE__JOURNAL__BYTES_MAX", "200000"),
         ("CALLSCOPE__HTTP__BODY_BYTES_MAX", "100000"),
     ];
-    let serve = Serve::with(folder.path(), &environment);
+    let serve = serve_with(folder.path(), &environment);
     let bodies: Vec<String> = (0..100).map(|number| format!("{number:1000}")).collect();
     let mut sent = Load::start(std::slice::from_ref(&bodies), serve.address);
     sent.acknowledged(100).await;
@@ -437,7 +366,7 @@ async fn a_journal_that_fills_up_is_said_once() {
     let mut sent = Load::start(&[bodies], serve.address);
     sent.acknowledged(80).await;
     serve.wait_for("/readyz", "raise journal.bytes_max").await;
-    let told = serve.told.lock().unwrap().matches("filling up").count();
+    let told = serve.told().matches("filling up").count();
     assert_eq!(told, 1);
     serve.kill();
 }
@@ -449,7 +378,7 @@ async fn a_full_disk_is_waited_for_and_nothing_is_lost() {
         let Some(disk) = small_disk::SmallDisk::mount(32) else { return };
         let sessions = load(600);
         let data_dir = disk.path().join("data");
-        let serve = Serve::with(&data_dir, &[("CALLSCOPE__JOURNAL__RESERVE_BYTES", reserve)]);
+        let serve = serve_with(&data_dir, &[("CALLSCOPE__JOURNAL__RESERVE_BYTES", reserve)]);
         let mut load = Load::start(&sessions, serve.address);
         load.acknowledged(200).await;
         let ballast = disk.fill(100_000);
@@ -474,7 +403,7 @@ async fn checkpoint_and_dead_letters_wait_for_room() {
         let sessions = load(400);
         let garbage: Vec<String> =
             (0..200).map(|number| format!("{number} is no event{}", " ".repeat(5000))).collect();
-        let serve = Serve::start(folder.path());
+        let serve = self::serve(folder.path());
         let ballast = disk.fill(0);
         let both: Vec<Vec<String>> = sessions.iter().cloned().chain([garbage]).collect();
         let sent = Load::start(&both, serve.address);

@@ -25,13 +25,14 @@ use serde_json::{Value, json};
 mod elastic_double;
 #[path = "support/group.rs"]
 mod group;
+#[path = "support/instance.rs"]
+mod instance;
 #[path = "support/kafka_server.rs"]
 #[expect(dead_code, reason = "the bench needs more of it")]
 mod kafka_server;
 
-use group::{
-    Group, Instance, assert_same, but_for_silent, imported, imported_to_the_end, load, run, until,
-};
+use group::{Group, assert_same, but_for_silent, imported, imported_to_the_end, load, run};
+use instance::{Instance, until};
 use kafka_server::{Kafka, Stored, Wire};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -218,14 +219,42 @@ async fn an_audit_beside_a_group_at_work_finds_the_gaps_that_are_there() {
     assert!(told.contains(&gap), "{told}");
 }
 
+/// When the next thing happens to an instance, however far the group is with a cycle, a rebalance or a restore by then.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    AtOnce,
+    /// When somebody has got partitions.
+    Assigned,
+    /// After so many more requests to the store.
+    Stored(usize),
+}
+
 /// Something that happens to an instance.
 #[derive(Debug, Clone, Copy)]
 enum Blow {
     Kill,
     Stop,
     Start,
-    /// From the brokers, for a while.
+    /// From the brokers: it comes back at once, when it notices, or when the others have got what it had.
     Cut,
+}
+
+/// Waits for a moment, or until there is nothing left that it could come of.
+async fn comes(moment: Moment, group: &Group, instances: &[Option<Instance>]) {
+    let alive = || instances.iter().flatten();
+    if alive().next().is_none() {
+        return;
+    }
+    let assigned = || -> usize {
+        alive().map(|instance| instance.told().matches("partitions assigned").count()).sum()
+    };
+    let (before, stored) = (assigned(), group.double.arrived());
+    until(async || match moment {
+        Moment::AtOnce => true,
+        Moment::Assigned => assigned() > before || group.is_done(),
+        Moment::Stored(more) => group.double.arrived() >= stored + more || group.is_done(),
+    })
+    .await;
 }
 
 /// Three instances and twelve partitions: again and again one is killed, stopped, started or cut off, while events come.
@@ -235,9 +264,10 @@ async fn chaos(kafka: &Kafka, wires: &[Wire; 3], seed: u64, events: usize) {
     group.kafka.topic(topic, 12).await;
     let events = load(seed, events);
     let mut rng = Rng::new(seed);
+    let names = ["a", "b", "c"];
     let start = |place: usize| {
         let through = [("CALLSCOPE__KAFKA__BROKERS", &*wires[place].brokers)];
-        group.serve_with(["a", "b", "c"][place], &through)
+        group.serve_with(names[place], &through)
     };
     let mut instances: Vec<Option<Instance>> = (0..3).map(|place| Some(start(place))).collect();
     let parts: Vec<&[String]> = events.chunks(events.len().div_ceil(10)).collect();
@@ -256,15 +286,26 @@ async fn chaos(kafka: &Kafka, wires: &[Wire; 3], seed: u64, events: usize) {
                 (Blow::Stop, Some(instance)) => instance.stop(),
                 (Blow::Cut, Some(instance)) => {
                     wires[place].cut(true);
-                    instances[place] = Some(instance);
-                    // Shorter than its session, or longer.
-                    tokio::time::sleep(Duration::from_millis(rng.below(9000))).await;
+                    match rng.below(3) {
+                        0 => {}
+                        1 => instance.wait_for("/readyz", "\"ready\":false").await,
+                        _ => {
+                            let is_member =
+                                || group.kafka.members(topic).contains(&names[place].to_owned());
+                            until(async || !is_member()).await;
+                        }
+                    }
                     wires[place].cut(false);
+                    instances[place] = Some(instance);
                 }
                 _ => instances[place] = Some(start(place)),
             }
-            // At whatever moment of a cycle, a rebalance or a restore.
-            tokio::time::sleep(Duration::from_millis(rng.below(2000))).await;
+            let moment = match rng.below(3) {
+                0 => Moment::AtOnce,
+                1 => Moment::Assigned,
+                _ => Moment::Stored(usize::try_from(rng.below(30)).unwrap()),
+            };
+            comes(moment, &group, &instances).await;
         }
     }
     for (place, instance) in instances.iter_mut().enumerate() {
@@ -513,8 +554,9 @@ async fn a_store_that_is_away_costs_no_membership_and_no_memory() {
     let instance = group.serve_with("a", &LITTLE_ROOM);
     instance.holds();
     group.produce(&events);
-    // Three of its sessions pass.
-    tokio::time::sleep(Duration::from_secs(18)).await;
+    for _ in 0..3 {
+        group.kafka.a_session_passes();
+    }
     instance.shows("/readyz", "\"held\":[0,1,2,3]").await;
     instance.shows("/readyz", "the sink is away").await;
     // What waits is seen all the same.
@@ -585,8 +627,12 @@ async fn a_store_that_is_away_for_a_day_closes_no_session() {
     group.is_settled(&instance).await;
     let tomorrow = (now + Duration::from_secs(90_000)).format("%Y-%m-%dT").to_string();
     until(async || instance.has_told(&tomorrow)).await;
-    // Sessions are looked through once a second; those that had fallen silent would be written.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // A lane is told of every two seconds at most, and its sessions are looked through every second: those that had fallen silent
+    // would be written.
+    let told =
+        || group.kafka.records("g-digests").iter().filter(|digest| digest.key == b"0").count();
+    let before = told();
+    until(async || told() >= before + 2).await;
     let expected = imported(&[part(0, 1), part(1, 2)[..1].to_vec()].concat());
     assert_eq!(expected.len(), 41);
     assert_same(&group.documents(), &expected);

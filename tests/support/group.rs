@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+#[cfg(debug_assertions)]
 use std::time::Duration;
 
 use callscope::simulate::rng::Rng;
@@ -13,9 +12,9 @@ use callscope::simulate::send::Sender;
 use callscope::simulate::session;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::elastic_double::Double;
+use crate::instance::{Instance, until};
 use crate::kafka_server::Kafka;
 
 /// What the processes of one group have in common. Each has a folder of its name in `folder`; what somebody without a name runs
@@ -83,30 +82,7 @@ impl Group {
     }
 
     pub fn serve_with(&self, name: &str, environment: &[(&str, &str)]) -> Instance {
-        let mut process = self
-            .command(name)
-            .arg("serve")
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let told = Arc::new(Mutex::new(String::new()));
-        let address = loop {
-            let Some(line) = lines.next() else { panic!("serve ended:\n{}", told.lock().unwrap()) };
-            let line = line.unwrap();
-            if let Some(url) = line.strip_prefix("callscope listens on http://") {
-                break url.parse().unwrap();
-            }
-            told.lock().unwrap().push_str(&(line + "\n"));
-        };
-        let heard = Arc::clone(&told);
-        let listener = std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                heard.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
-        Instance { process, address, told, listener: Some(listener) }
+        Instance::start(self.command(name).envs(environment.iter().copied()))
     }
 
     /// What `serve` or `check` tells the instance "a" that has a setting or a topic to put right first.
@@ -152,11 +128,16 @@ impl Group {
         self.kafka.produce(self.topic, events);
     }
 
+    /// Whether the group has dealt with everything.
+    pub fn is_done(&self) -> bool {
+        self.kafka.lag(self.name, self.topic) == 0
+    }
+
     /// Waits until the group has dealt with everything. `alive`: somebody who has to be there for that.
     pub async fn is_settled(&self, alive: &Instance) {
         until(async || {
             alive.get("/healthz").await;
-            self.kafka.lag(self.name, self.topic) == 0
+            self.is_done()
         })
         .await;
     }
@@ -214,53 +195,11 @@ pub fn run(command: &mut Command, code: i32) -> (String, String) {
     (stdout, stderr)
 }
 
-/// A process of a group.
-pub struct Instance {
-    pub process: Child,
-    address: SocketAddr,
-    told: Arc<Mutex<String>>,
-    listener: Option<JoinHandle<()>>,
-}
-
 impl Instance {
-    pub fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    pub fn stop(self) {
-        self.signal("-TERM");
-        self.ended_with(0);
-    }
-
-    /// What it has told when it has ended like that.
-    pub fn ended_with(mut self, code: i32) -> String {
-        let ended = self.process.wait().unwrap();
-        self.listener.take().unwrap().join().unwrap();
-        let told = self.told();
-        assert_eq!(ended.code(), Some(code), "{told}");
-        told
-    }
-
-    pub fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
-    }
-
-    /// What it has told until now.
-    pub fn told(&self) -> String {
-        self.told.lock().unwrap().clone()
-    }
-
-    pub fn has_told(&self, text: &str) -> bool {
-        self.told.lock().unwrap().contains(text)
-    }
-
     /// Waits until it has told that it holds partitions.
     pub fn holds(&self) {
         while !self.has_told("state of the partitions is here") {
-            let is_over = self.listener.as_ref().is_none_or(JoinHandle::is_finished);
-            assert!(!is_over, "serve ended:\n{}", self.told());
+            assert!(!self.is_over(), "serve ended:\n{}", self.told());
             std::thread::yield_now();
         }
     }
@@ -282,44 +221,10 @@ impl Instance {
         }
     }
 
-    pub async fn get(&self, path: &str) -> String {
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
-        let mut answer = String::new();
-        let connected = tokio::net::TcpStream::connect(self.address).await;
-        let mut stream =
-            connected.unwrap_or_else(|error| panic!("{error}:\n{told}", told = self.told()));
-        stream.write_all(request.as_bytes()).await.unwrap();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    pub async fn wait_for(&self, path: &str, text: &str) {
-        until(async || self.get(path).await.contains(text)).await;
-    }
-
     /// It shows this now, without waiting.
     pub async fn shows(&self, path: &str, text: &str) {
         let page = self.get(path).await;
         assert!(page.contains(text), "{page}");
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let _gone = writeln!(std::io::stderr(), "{told}");
-        }
-        let _ended = self.process.kill();
-        let _reaped = self.process.wait();
-    }
-}
-
-/// Waits until something is so, which nobody tells: it is looked again and again.
-pub async fn until(is_so: impl AsyncFn() -> bool) {
-    while !is_so().await {
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

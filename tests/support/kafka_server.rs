@@ -328,6 +328,39 @@ impl Kafka {
 }
 
 impl Kafka {
+    /// The members of a group by their `client.id`, as its coordinator knows them.
+    pub fn members(&self, group: &str) -> Vec<String> {
+        let asking: BaseConsumer = self.client().create().unwrap();
+        let groups = asking.fetch_group_list(Some(group), ANSWER_WITHIN).unwrap();
+        let members = groups.groups().iter().flat_map(|group| group.members());
+        members.map(|member| member.client_id().to_owned()).collect()
+    }
+
+    /// Waits until the brokers have given up a member of some group that has said nothing for six seconds, the session of those who
+    /// are tested.
+    pub fn a_session_passes(&self) {
+        const GROUP: &str = "silent";
+        let silent: BaseConsumer = self
+            .client()
+            .set("group.id", GROUP)
+            // With a name of its own it does not leave.
+            .set("group.instance.id", "silent")
+            .set("session.timeout.ms", "6000")
+            .create()
+            .unwrap();
+        silent.subscribe(&["events"]).unwrap();
+        while silent.assignment().unwrap().count() == 0 {
+            let _record = silent.poll(Duration::from_millis(30));
+        }
+        drop(silent);
+        assert_eq!(self.members(GROUP).len(), 1);
+        let asking: BaseConsumer = self.client().create().unwrap();
+        while !self.members(GROUP).is_empty() {
+            // Nothing is assigned: it only waits.
+            let _nothing = asking.poll(Duration::from_millis(30));
+        }
+    }
+
     /// The node that leads a partition.
     pub fn leader(&self, topic: &str, partition: i32) -> usize {
         let asking: BaseConsumer = self.client().create().unwrap();

@@ -1,0 +1,120 @@
+//! A process that serves, and what it tells.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub struct Instance {
+    pub process: Child,
+    pub address: SocketAddr,
+    told: Arc<Mutex<String>>,
+    /// Reads whatever it tells, so that it never waits for us.
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Instance {
+    /// Has callscope serve with the settings of `command`, and waits until it listens.
+    pub fn start(command: &mut Command) -> Self {
+        let mut process = command.arg("serve").stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let told = Arc::new(Mutex::new(String::new()));
+        let address = loop {
+            let Some(line) = lines.next() else { panic!("serve ended:\n{}", told.lock().unwrap()) };
+            let line = line.unwrap();
+            if let Some(url) = line.strip_prefix("callscope listens on http://") {
+                break url.parse().unwrap();
+            }
+            told.lock().unwrap().push_str(&(line + "\n"));
+        };
+        let heard = Arc::clone(&told);
+        let listener = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                heard.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Self { process, address, told, listener: Some(listener) }
+    }
+
+    pub fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    pub fn stop(self) {
+        self.signal("-TERM");
+        self.ended_with(0);
+    }
+
+    /// What it has told when it has ended like that.
+    pub fn ended_with(mut self, code: i32) -> String {
+        let ended = self.process.wait().unwrap();
+        self.listener.take().unwrap().join().unwrap();
+        let told = self.told();
+        assert_eq!(ended.code(), Some(code), "{told}");
+        told
+    }
+
+    pub fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// What it has told until now.
+    pub fn told(&self) -> String {
+        self.told.lock().unwrap().clone()
+    }
+
+    pub fn has_told(&self, text: &str) -> bool {
+        self.told.lock().unwrap().contains(text)
+    }
+
+    /// Whether it has ended, and all that it told was read.
+    pub fn is_over(&self) -> bool {
+        self.listener.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    pub async fn get(&self, path: &str) -> String {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
+        let mut answer = String::new();
+        let asked = async {
+            let mut stream = tokio::net::TcpStream::connect(self.address).await?;
+            stream.write_all(request.as_bytes()).await?;
+            stream.read_to_string(&mut answer).await
+        };
+        if let Err(error) = asked.await {
+            panic!("no answer to {path}: {error}\n{}", self.told());
+        }
+        answer
+    }
+
+    /// Waits until it answers with `text`, however long that takes. Nobody answers any more once the process has ended: then this
+    /// fails.
+    pub async fn wait_for(&self, path: &str, text: &str) {
+        until(async || self.get(path).await.contains(text)).await;
+    }
+}
+
+impl Drop for Instance {
+    /// A test that fails shows what was told, and leaves no process behind.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let _gone = writeln!(std::io::stderr(), "{told}");
+        }
+        let _ended = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+/// Waits until something is so, which nobody tells: it is looked again and again.
+pub async fn until(is_so: impl AsyncFn() -> bool) {
+    while !is_so().await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
