@@ -14,6 +14,8 @@ use crate::enrich::place::GeoIp;
 use crate::kafka::KafkaError;
 use crate::kafka::range::Range;
 use crate::metrics::Metrics;
+use crate::panels::Panel;
+use crate::panels::answer::{Answer, View};
 use crate::search::{Page, Search, SearchError};
 use crate::sink::elasticsearch::{ElasticsearchSink, Plan, SetupError};
 use crate::sink::embedded::EmbeddedIndex;
@@ -132,6 +134,23 @@ impl AnyIndex {
                 found.map_err(|error| SearchError::Unavailable(error.into()))?
             }
             Self::Elasticsearch(index) => index.search(&search).await,
+            Self::None => Err(SearchError::Nowhere),
+        }
+    }
+
+    /// What `panel` shows.
+    ///
+    /// # Errors
+    ///
+    /// As the index says.
+    pub async fn panel(&self, panel: &Panel, view: &View) -> Result<Answer, SearchError> {
+        match self {
+            Self::Embedded(index) => {
+                let (index, panel, view) = (Arc::clone(index), panel.clone(), view.clone());
+                let shown = tokio::task::spawn_blocking(move || index.panel(&panel, &view)).await;
+                shown.map_err(|error| SearchError::Unavailable(error.into()))?
+            }
+            Self::Elasticsearch(index) => index.panel(panel, view).await,
             Self::None => Err(SearchError::Nowhere),
         }
     }

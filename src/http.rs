@@ -42,7 +42,9 @@ use crate::sink::SinkStatus;
 
 mod access;
 mod api;
+mod listen;
 mod page;
+mod panels;
 mod patience;
 mod webhook;
 
@@ -168,11 +170,11 @@ impl Bound {
 
     /// Serves until `stop`, then lets requests under way finish.
     pub async fn serve(self, app: Arc<App>, stop: CancellationToken) {
-        let reading = Arc::new(api::Reading::default());
+        let reading = Arc::new(api::Reading::new(stop.clone()));
         let router = router(Arc::clone(&app), Arc::clone(&reading), &self.config);
         let connections = Arc::new(Semaphore::new(self.config.connections_max.get()));
         let tasks = TaskTracker::new();
-        tasks.spawn(reading.watch(app.sink.clone(), stop.clone()));
+        tasks.spawn(reading.watch(app.sink.clone()));
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -278,6 +280,11 @@ fn router(app: Arc<App>, reading: Arc<api::Reading>, config: &HttpConfig) -> Rou
         .route("/api/sessions", get(api::sessions))
         .route("/api/sessions/{id}", get(api::session))
         .route("/api/search", get(api::search))
+        .route("/api/dashboards", get(panels::dashboards))
+        .route("/api/panels/{id}", get(panels::panel))
+        .route("/api/values/{field}", get(panels::values))
+        .route("/api/marks/{dashboard}", get(panels::marks))
+        .route("/api/live", get(listen::live))
         .fallback(|| async {
             api::failure(
                 StatusCode::NOT_FOUND,
@@ -321,7 +328,7 @@ async fn count(metrics: &Metrics, request: Request, next: axum::middleware::Next
     for (name, value) in [
         (
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),

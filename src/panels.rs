@@ -16,9 +16,11 @@ use std::sync::LazyLock;
 pub use model::{Dashboard, Panel};
 
 pub mod answer;
+pub mod catalog;
 mod check;
 pub mod formula;
 pub mod kibana;
+pub mod made;
 pub mod model;
 pub mod request;
 
@@ -53,6 +55,12 @@ pub fn all() -> &'static [Dashboard] {
         Err(problems) => panic!("{}", told(&problems)),
     });
     &ALL
+}
+
+/// The dashboard called `id`.
+#[must_use]
+pub fn dashboard(id: &str) -> Option<&'static Dashboard> {
+    all().iter().find(|dashboard| dashboard.id.value == id)
 }
 
 /// Problems, a line each.

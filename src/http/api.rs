@@ -27,7 +27,7 @@ use crate::search::{Found, LIMIT_MAX, Order, REACH_MAX, Search, SearchError};
 use crate::sink::SinkStatus;
 
 /// Query parameters, as they come.
-type Parameters = Query<Vec<(String, String)>>;
+pub(super) type Parameters = Query<Vec<(String, String)>>;
 /// A document, or a part of one, as it was stored.
 type Json = Box<RawValue>;
 
@@ -39,6 +39,10 @@ const ROOM_BYTES: usize = 96 << 20;
 const STEP: usize = 64 << 10;
 /// How long a request waits for room.
 const WAIT: Duration = Duration::from_secs(10);
+/// Panels that are computed at once: as many as keep two cores busy. The others wait.
+const TURNS: usize = 4;
+/// Connections that may be held open to be told as things happen.
+const LISTENERS_MAX: usize = 64;
 /// Documents asked for at first, and at most at once: how large they are is seen when they have come.
 const AT_ONCE: (usize, usize) = (32, 250);
 /// Most events of one session that are shown.
@@ -51,7 +55,7 @@ pub(super) fn failure(status: StatusCode, error: &str, hint: &str) -> Response {
     (status, axum::Json(json!({ "error": error, "hint": hint }))).into_response()
 }
 
-fn search_failure(error: &SearchError) -> Response {
+pub(super) fn search_failure(error: &SearchError) -> Response {
     match error {
         SearchError::Refused(reason) => failure(StatusCode::BAD_REQUEST, reason, "ask for less"),
         SearchError::Nowhere => failure(
@@ -71,21 +75,30 @@ pub(super) struct Reading {
     room: Arc<Semaphore>,
     /// Since when the sink does not take documents, milliseconds since 1970; 0: it does.
     troubled_since: AtomicI64,
-}
-
-impl Default for Reading {
-    fn default() -> Self {
-        let room = Arc::new(Semaphore::new(ROOM_BYTES / STEP));
-        Self { room, troubled_since: AtomicI64::new(0) }
-    }
+    /// Panels that are computed at once.
+    pub(super) turns: Semaphore,
+    /// Readers who are told as things happen.
+    pub(super) listeners: Arc<Semaphore>,
+    /// The server ends: so do answers that have no end of their own.
+    pub(super) stop: CancellationToken,
 }
 
 impl Reading {
-    /// Notes when the sink begins and ends to refuse, until `stop`.
+    /// Until `stop`.
+    pub(super) fn new(stop: CancellationToken) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(ROOM_BYTES / STEP)),
+            troubled_since: AtomicI64::new(0),
+            turns: Semaphore::new(TURNS),
+            listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
+            stop,
+        }
+    }
+
+    /// Notes when the sink begins and ends to refuse, until the server ends.
     pub(super) fn watch(
         self: &Arc<Self>,
         mut sink: watch::Receiver<SinkStatus>,
-        stop: CancellationToken,
     ) -> impl Future<Output = ()> + use<> {
         let reading = Arc::clone(self);
         async move {
@@ -98,7 +111,7 @@ impl Reading {
                     since.store(now(), Ordering::Relaxed);
                 }
                 tokio::select! {
-                    () = stop.cancelled() => return,
+                    () = reading.stop.cancelled() => return,
                     changed = sink.changed() => if changed.is_err() { return },
                 }
             }
@@ -106,7 +119,7 @@ impl Reading {
     }
 
     /// Room for one answer.
-    async fn take(&self) -> Result<Room, Response> {
+    pub(super) async fn take(&self) -> Result<Room, Response> {
         let steps = u32::try_from(ANSWER_BYTES_MAX / STEP).unwrap_or(u32::MAX);
         let taken = Arc::clone(&self.room).acquire_many_owned(steps);
         match tokio::time::timeout(WAIT, taken).await {
@@ -121,11 +134,11 @@ impl Reading {
 }
 
 /// Room that an answer takes until it is sent.
-struct Room(OwnedSemaphorePermit);
+pub(super) struct Room(OwnedSemaphorePermit);
 
 impl Room {
     /// Sends `body`, and keeps so much room as it needs until it has gone.
-    fn answer(mut self, body: &impl Serialize) -> Response {
+    pub(super) fn answer(mut self, body: &impl Serialize) -> Response {
         let Ok(json) = serde_json::to_vec(body) else {
             return failure(StatusCode::INTERNAL_SERVER_ERROR, "no answer", "try again");
         };
@@ -220,7 +233,7 @@ fn whole(found: Found) -> Option<(Json, usize)> {
     Some((found.source, size))
 }
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }
 
@@ -546,34 +559,44 @@ pub(super) async fn search(
 }
 
 /// A parameter that cannot be taken.
-struct Wrong {
+pub(super) struct Wrong {
     error: String,
     hint: String,
 }
 
 impl Wrong {
-    fn answer(&self) -> Response {
+    /// What is wrong, and what would be right.
+    pub(super) fn new(error: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { error: error.into(), hint: hint.into() }
+    }
+
+    pub(super) fn answer(&self) -> Response {
         failure(StatusCode::BAD_REQUEST, &self.error, &self.hint)
     }
+}
+
+/// The time that a parameter gives.
+pub(super) fn time_of(name: &str, value: &str) -> Result<i64, Wrong> {
+    let wrong =
+        |_| Wrong::new(format!("{name}={value} is no time"), "times are milliseconds since 1970");
+    value.parse().map_err(wrong)
 }
 
 fn read_search(parameters: &[(String, String)]) -> Result<Search, Wrong> {
     let mut search = Search { limit: 50, ..Search::default() };
     for (name, value) in parameters.iter().filter(|(_, value)| !value.is_empty()) {
-        let time = || Wrong {
-            error: format!("{name}={value} is no time"),
-            hint: "times are milliseconds since 1970".to_owned(),
-        };
         let number = |most: usize| {
-            value.parse().ok().filter(|number| *number <= most).ok_or_else(|| Wrong {
-                error: format!("{name}={value} is no number of documents"),
-                hint: format!("{name} is a whole number from 0 to {most}"),
+            value.parse().ok().filter(|number| *number <= most).ok_or_else(|| {
+                Wrong::new(
+                    format!("{name}={value} is no number of documents"),
+                    format!("{name} is a whole number from 0 to {most}"),
+                )
             })
         };
         match name.as_str() {
             "q" => search.text.clone_from(value),
-            "from" => search.from = Some(value.parse().map_err(|_| time())?),
-            "to" => search.to = Some(value.parse().map_err(|_| time())?),
+            "from" => search.from = Some(time_of(name, value)?),
+            "to" => search.to = Some(time_of(name, value)?),
             "limit" => search.limit = number(LIMIT_MAX)?,
             "offset" => search.offset = number(REACH_MAX)?,
             "order" => {
@@ -581,10 +604,10 @@ fn read_search(parameters: &[(String, String)]) -> Result<Search, Wrong> {
                     "newest" => Order::Newest,
                     "oldest" => Order::Oldest,
                     _ => {
-                        return Err(Wrong {
-                            error: format!("order={value} is no order"),
-                            hint: "order is newest or oldest, by timestamp".to_owned(),
-                        });
+                        return Err(Wrong::new(
+                            format!("order={value} is no order"),
+                            "order is newest or oldest, by timestamp",
+                        ));
                     }
                 }
             }

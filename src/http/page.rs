@@ -1,21 +1,32 @@
 //! The page: a handful of files, compiled in, working without any other host.
 
+use std::io::Write;
+
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 const INDEX: &str = include_str!("page/index.html");
-const SCRIPT: &str = include_str!("page/app.js");
-const SESSION: &str = include_str!("page/session.js");
-const TEXT: &str = include_str!("page/text.js");
 const STYLE: &str = include_str!("page/style.css");
+
+/// The scripts, each under its name.
+pub(super) const SCRIPTS: [(&str, &str); 12] = [
+    ("/app.js", include_str!("page/app.js")),
+    ("/chart.js", include_str!("page/chart.js")),
+    ("/data.js", include_str!("page/data.js")),
+    ("/explore.js", include_str!("page/explore.js")),
+    ("/now.js", include_str!("page/now.js")),
+    ("/panel.js", include_str!("page/panel.js")),
+    ("/session.js", include_str!("page/session.js")),
+    ("/shapes.js", include_str!("page/shapes.js")),
+    ("/table.js", include_str!("page/table.js")),
+    ("/text.js", include_str!("page/text.js")),
+    ("/view.js", include_str!("page/view.js")),
+    ("/world.js", include_str!("page/world.js")),
+];
 
 pub(super) async fn index(headers: HeaderMap) -> Response {
     asset(&headers, "text/html; charset=utf-8", INDEX)
 }
-
-/// The scripts, each under its name.
-pub(super) const SCRIPTS: [(&str, &str); 3] =
-    [("/app.js", SCRIPT), ("/session.js", SESSION), ("/text.js", TEXT)];
 
 pub(super) fn script(headers: &HeaderMap, content: &'static str) -> Response {
     asset(headers, "text/javascript; charset=utf-8", content)
@@ -25,21 +36,36 @@ pub(super) async fn style(headers: HeaderMap) -> Response {
     asset(&headers, "text/css; charset=utf-8", STYLE)
 }
 
-/// An asset, or 304 if the browser has this one.
-fn asset(headers: &HeaderMap, kind: &'static str, content: &'static str) -> Response {
+/// An asset, packed if the browser takes that, or 304 if it has this one.
+pub(super) fn asset(headers: &HeaderMap, kind: &'static str, content: &'static str) -> Response {
     let tag = format!("\"{:016x}\"", xxhash_rust::xxh3::xxh3_64(content.as_bytes()));
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
-    let caching = [(header::ETAG, tag.clone()), (header::CACHE_CONTROL, "no-cache".to_owned())];
-    if known == Some(tag.as_str()) {
+    let said = |name| headers.get(name).and_then(|said| said.to_str().ok());
+    let caching = [
+        (header::ETAG, tag.clone()),
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
+        (header::VARY, "accept-encoding".to_owned()),
+    ];
+    if said(header::IF_NONE_MATCH) == Some(tag.as_str()) {
         return (StatusCode::NOT_MODIFIED, caching).into_response();
     }
-    (caching, [(header::CONTENT_TYPE, kind)], content).into_response()
+    let takes_gzip = said(header::ACCEPT_ENCODING).is_some_and(|said| said.contains("gzip"));
+    let kind = [(header::CONTENT_TYPE, kind)];
+    match takes_gzip.then(|| packed(content)) {
+        Some(Ok(bytes)) => {
+            (caching, kind, [(header::CONTENT_ENCODING, "gzip")], bytes).into_response()
+        }
+        Some(Err(_)) | None => (caching, kind, content).into_response(),
+    }
+}
+
+fn packed(content: &str) -> std::io::Result<Vec<u8>> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(content.as_bytes())?;
+    packed.finish()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     fn sources() -> Vec<&'static str> {
@@ -72,9 +98,7 @@ mod tests {
 
     #[test]
     fn the_page_is_small() {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        sources().iter().for_each(|source| packed.write_all(source.as_bytes()).unwrap());
-        let bytes = packed.finish().unwrap().len();
+        let bytes: usize = sources().iter().map(|source| packed(source).unwrap().len()).sum();
         assert!(bytes < 100_000, "{bytes}");
     }
 }

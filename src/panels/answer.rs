@@ -132,6 +132,15 @@ impl Datum {
         said.filter(|said| !said.is_null()).cloned().map_or(Self::Nothing, Self::Json)
     }
 
+    /// It, if it is a time.
+    #[must_use]
+    pub fn time(&self) -> Option<i64> {
+        match self {
+            Self::Json(json) => json.as_i64(),
+            Self::Number(_) | Self::Nothing => None,
+        }
+    }
+
     /// It, if it is a number.
     #[must_use]
     pub fn number(&self) -> Option<f64> {

@@ -1,6 +1,8 @@
 // One session: what happened, to whom, when; as sentences, as a time line, as tables.
 
-import { bytes, clock, count, day, el, isBad, minute, name, problem, span, table, when, where, why } from "./text.js";
+import { bytes, clock, count, csv, day, download, el, isBad, minute, name, problem, span, when, where, why } from "./text.js";
+import { panel } from "./panel.js";
+import { grid } from "./table.js";
 
 /** Media that stopped at least this long before its stream's end is lost; a shorter stop belongs to the end. */
 const LOST_MS = 3000;
@@ -12,8 +14,8 @@ const SENTENCES_MAX = 6;
 
 let tab = "people";
 
-/** The view of the session that the API describes as `s`. */
-export function show(s, id) {
+/** The view of the session that the API describes as `s`; `catalog`: all dashboards. */
+export function show(s, id, catalog) {
   const model = read(s, id);
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const isStale = model.open && s.now - model.end > STALE_MS;
@@ -28,7 +30,7 @@ export function show(s, id) {
     missing(s),
     problems(model),
     model.people.length || model.recordings.length ? timeline(model) : null,
-    tabs(s, model, id),
+    tabs(s, model, id, catalog.find((dashboard) => dashboard.ofOne)),
   ].filter(Boolean);
 }
 
@@ -240,15 +242,43 @@ function grouped(streams) {
   return groups;
 }
 
-function tabs(s, model, id) {
-  const find = (text) => el("a", { href: `#/?q=${encodeURIComponent(text)}` }, text);
-  const what = (e) => [e.type && e.elastic_type === "kms" ? e.mediaType : "", e.connection, e.streamId && typeof e.streamId === "string" ? e.streamId : "", e.status, e.state, e.newValue !== undefined ? `quality ${e.oldValue} → ${e.newValue}` : "", why(e.reason)].filter(Boolean).join(" · ");
+/** A table of texts and links. */
+function table(heads, rows, empty) {
+  if (!rows.length) return el("p", { class: "nothing" }, empty);
+  const cell = (value) => (typeof value === "object" ? value : { text: value, raw: value });
+  return grid({ heads: heads.map((label) => ({ label })), rows: rows.map((row) => row.map(cell)) }, {});
+}
+
+/** An event in a line; opened, all that was stored of it. */
+function eventLine(e) {
+  const what = [e.type && e.elastic_type === "kms" ? e.mediaType : "", e.connection, e.streamId && typeof e.streamId === "string" ? e.streamId : "", e.status, e.state, e.newValue !== undefined ? `quality ${e.oldValue} → ${e.newValue}` : "", why(e.reason)].filter(Boolean).join(" · ");
+  const line = el("details", { class: "event", "data-key": `${e.timestamp} ${e.event || e.type} ${e.connectionId || ""} ${e.streamId || e.endpoint || ""}` },
+    el("summary", {}, el("span", {}, clock(e.timestamp)), el("b", {}, String(e.event || e.type || e.elastic_type)), el("span", {}, String(e.connectionId || "")), el("span", {}, what)));
+  line.addEventListener("toggle", () => { if (line.open && line.children.length < 2) line.append(el("pre", { class: "json" }, JSON.stringify(e, null, 2))); });
+  return line;
+}
+
+/** The panels of one session, over its time. */
+function charts(dashboard, id, model) {
+  const scene = { marks: [], more: [{ field: dashboard.ofOne, value: id }], choose: () => {}, zoom: () => {} };
+  const view = { filters: [] };
+  // What was stored of an end may bear a time a little after it.
+  const times = [model.start - 1000, model.end + 60000];
+  return el("div", {}, dashboard.rows.map((row) => el("div", { class: "panels" }, row.panels.map((description) => {
+    const one = panel(description, row.height, scene);
+    one.load(view, times);
+    return one.section;
+  }))));
+}
+
+function tabs(s, model, id, dashboard) {
+  const find = (text) => ({ text, raw: text, search: text });
   const contents = {
     people: () => table(["Person", "Joined", "Left", "Length", "Why", "Client and place"], model.people.flatMap((p) => p.connections.map((c) => [find(p.name), clock(c.from), c.open ? "still here" : clock(c.to), span((c.to - c.from) / 1000), why(c.reason), where(c)])), "Nobody has joined."),
     streams: () => table(["From", "Source", "Size", "Started", "Length", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", clock(t.from), span((t.to - t.from) / 1000), t.open ? "still sent" : why(t.reason)])), "Nobody has sent anything."),
     recordings: () => table(["Recording", "Started", "Stopped", "Length", "Size", "Result"], model.recordings.map((r) => [r.name, clock(r.from), r.open ? "running" : clock(r.to), r.seconds ? span(r.seconds) : "–", bytes(r.size), r.status === "none" ? "never became ready" : r.status]), "Nothing was recorded."),
-    events: () => el("div", {}, s.totalEvents > s.events.length ? el("p", { class: "quiet" }, `The first ${s.events.length} of ${s.totalEvents}.`) : null,
-      table(["Time", "Event", "Who", "What"], s.events.map((e) => [clock(e.timestamp), String(e.event || e.type || e.elastic_type), String(e.connectionId || ""), what(e)]), "No events are stored.")),
+    charts: () => charts(dashboard, id, model),
+    events: () => (s.events.length ? el("div", { class: "events" }, s.totalEvents > s.events.length ? el("p", { class: "quiet" }, `The first ${s.events.length} of ${s.totalEvents}.`) : null, s.events.map(eventLine)) : el("p", { class: "nothing" }, "No events are stored.")),
     "raw JSON": () => el("pre", { class: "json", tabindex: "0" }, JSON.stringify(s, null, 2)),
   };
   const counts = { people: model.people.length, recordings: model.recordings.length, events: s.totalEvents };
@@ -274,19 +304,12 @@ function tabs(s, model, id) {
   }, counts[key] === undefined ? key : `${key} ${counts[key]}`)));
   const exports = el("p", { class: "exports" },
     el("a", { href: `/api/sessions/${encodeURIComponent(id)}`, download: `${model.name}.json`, "data-key": "json" }, "JSON"),
-    el("a", { href: "#", "data-key": "csv", onclick: (event) => { event.preventDefault(); download(`${model.name}.csv`, csv(model)); } }, "CSV"));
+    el("a", { href: "#", "data-key": "csv", onclick: (event) => { event.preventDefault(); download(`${model.name}.csv`, "text/csv", csv(people(model))); } }, "CSV"));
   return el("section", {}, el("div", { class: "bar-tabs" }, list, exports), panel);
 }
 
-function csv(model) {
-  // A cell that begins like a formula would be one in a spreadsheet.
-  const cell = (value) => `"${String(value ?? "").replace(/^([=+\-@\t\r])/, "'$1").replaceAll('"', '""')}"`;
+/** Who was there, as rows. */
+function people(model) {
   const rows = model.people.flatMap((p) => p.connections.map((c) => [p.name, c.connectionId, new Date(c.from).toISOString(), c.open ? "" : new Date(c.to).toISOString(), Math.round((c.to - c.from) / 1000), c.reason, where(c)]));
-  return [["person", "connectionId", "joined", "left", "seconds", "reason", "client and place"], ...rows].map((row) => row.map(cell).join(",")).join("\r\n");
-}
-
-function download(file, text) {
-  const link = el("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: file });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  return [["person", "connectionId", "joined", "left", "seconds", "reason", "client and place"], ...rows];
 }

@@ -1,10 +1,18 @@
 // How things are called and written. Everything that somebody sent only ever becomes a text node.
 
+const SVG = "http://www.w3.org/2000/svg";
+
 /** An element: attributes, then children; texts become text nodes. */
-export function el(name, attributes, ...children) {
-  const node = document.createElement(name);
+export const el = (name, attributes, ...children) => filled(document.createElement(name), attributes, children);
+
+/** The same inside of a drawing. */
+export const svg = (name, attributes, ...children) => filled(document.createElementNS(SVG, name), attributes, children);
+
+function filled(node, attributes, children) {
   for (const [key, value] of Object.entries(attributes || {})) {
     if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    // Set so, because the page allows no style in attributes.
+    else if (key === "style") Object.assign(node.style, value);
     else if (value !== undefined && value !== null && value !== false) node.setAttribute(key, value);
   }
   node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
@@ -16,7 +24,7 @@ const NB = "\u00a0";
 export const two = (n) => String(n).padStart(2, "0");
 export function clock(ms) { const t = new Date(ms); return `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`; }
 export const minute = (ms) => clock(ms).slice(0, 5);
-export const day = (ms) => new Date(ms).toLocaleDateString(undefined, { day: "numeric", month: "short", year: "numeric" }).replaceAll(" ", NB);
+export const day = (ms, isShort) => new Date(ms).toLocaleDateString(undefined, { day: "numeric", month: "short", year: isShort ? undefined : "numeric" }).replaceAll(" ", NB);
 /** A moment as short as it stays clear: 14:31 · yesterday 14:31 · 3 Nov 14:31. */
 export function when(ms, now = Date.now()) {
   const date = (t) => new Date(t).toDateString();
@@ -34,13 +42,32 @@ export function span(seconds) {
   if (minutes < 48 * 60) return `${Math.floor(minutes / 60)}${NB}h${NB}${two(minutes % 60)}`;
   return `${Math.round(minutes / 1440)}${NB}days`;
 }
-export function bytes(n) {
-  if (!n) return "–";
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  const power = Math.min(4, Math.floor(Math.log10(n) / 3));
-  return `${Number((n / 1000 ** power).toPrecision(3))}${NB}${units[power]}`;
+/** At most three significant figures, and whole numbers whole. */
+export function figure(n) {
+  const rounded = Math.abs(n) >= 100 ? Math.round(n) : Number(n.toPrecision(3));
+  return rounded.toLocaleString("en", { maximumFractionDigits: 6 }).replaceAll(",", "\u2009");
 }
+const PREFIXES = ["", "k", "M", "G", "T", "P"];
+function scaled(n, unit, base = 1000) {
+  let power = 0;
+  for (let rest = Math.abs(n); rest >= base && power < PREFIXES.length - 1; rest /= base) power += 1;
+  return `${Number((n / base ** power).toPrecision(3))}${NB}${PREFIXES[power]}${unit}`;
+}
+/** In powers of 1024, as Kibana writes them. */
+export const bytes = (n) => (n ? scaled(n, "B", 1024) : "–");
 export const thousands = (n) => Number(n || 0).toLocaleString("en").replaceAll(",", "\u2009");
+/** Milliseconds as people say them. */
+const short = (ms) => (Math.abs(ms) < 1000 ? `${figure(ms)}${NB}ms` : Math.abs(ms) < 60000 ? `${figure(ms / 1000)}${NB}s` : span(ms / 1000));
+
+/** A number of a unit. */
+export function amount(n, unit, per) {
+  const text = {
+    seconds: () => (n > 0 && n < 10 ? `${figure(n)}${NB}s` : span(n)), milliseconds: () => short(n), bytes: () => scaled(n, "B", 1024), bitsPerSecond: () => scaled(n, "bit/s"),
+    percent: () => `${figure(n)}${NB}%`, share: () => `${figure(n * 100)}${NB}%`,
+  }[unit];
+  const written = text ? text() : Math.abs(n) >= 1e6 ? scaled(n, "").trim() : figure(n);
+  return per ? `${written}${unit === "number" || !unit ? NB : ""}/${per === "second" ? "s" : "min"}` : written;
+}
 export const count = (n, one, many) => `${thousands(n)}${NB}${n === 1 ? one : many}`;
 
 const REASONS = {
@@ -56,6 +83,11 @@ const PROBLEMS = {
 };
 /** A word out of a list, or the text itself: it may be called `constructor`. */
 const look = (list, key) => (Object.hasOwn(list, key) ? list[key] : String(key));
+const KINDS = { publisherSummary: "sent", subscriberSummary: "received", true: "yes", false: "no" };
+/** How a value of a field is called. */
+export const called = (field, value) => (field === "reason" ? why(value) : field === "problems" ? problem(value) : field === "elastic_type" ? look(KINDS, value) : String(value));
+/** How a field is called. */
+export const field = (name) => name.replace(/[._]/g, " ").replace(/([a-z])([A-Z])/g, (_, a, b) => `${a} ${b.toLowerCase()}`);
 export const why = (reason) => (reason ? look(REASONS, reason) : "");
 export const problem = (code) => look(PROBLEMS, code);
 const BAD = new Set(["networkDisconnect", "mediaServerDisconnect", "mediaServerReconnect", "nodeCrashed", "openviduServerStopped"]);
@@ -85,9 +117,16 @@ export function where(connection) {
 /** Messages often tell a cause in every layer; each part is told once. */
 export const once = (text) => [...new Set(String(text).split(": "))].join(": ");
 
-export function table(heads, rows, empty) {
-  if (!rows.length) return el("p", { class: "empty" }, empty);
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table" }, el("table", {},
-    el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
-    el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell) => el("td", typeof cell === "string" ? { title: cell } : {}, cell)))))));
+/** Text as a file. */
+export function download(file, kind, text) {
+  const link = el("a", { href: URL.createObjectURL(new Blob([text], { type: kind })), download: file });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+/** Rows of cells as a table for spreadsheets. */
+export function csv(rows) {
+  // A cell that begins like a formula would be one in a spreadsheet.
+  const cell = (value) => `"${String(value ?? "").replace(/^([=+\-@\t\r])(?![\d.]+$)/, "'$1").replaceAll('"', '""')}"`;
+  return rows.map((row) => row.map(cell).join(",")).join("\r\n");
 }

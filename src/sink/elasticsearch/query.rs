@@ -5,7 +5,12 @@ use serde_json::{Value, json};
 
 use super::ElasticsearchSink;
 use crate::document::SUPERSEDED;
+use crate::panels::answer::{self as panels, View};
+use crate::panels::{Panel, request};
 use crate::search::{Found, Order, Page, Search, SearchError, WORDS};
+
+/// How long the servers may search.
+const TIMEOUT: &str = "20s";
 
 #[derive(serde::Deserialize)]
 struct Answer {
@@ -39,14 +44,7 @@ impl ElasticsearchSink {
     /// If it asks for more than can be given, or the servers do not answer.
     pub async fn search(&self, search: &Search) -> Result<Page, SearchError> {
         search.check()?;
-        let path = format!("/{}/_search?ignore_unavailable=true", self.config.index);
-        let (status, answer) = self
-            .ask(Method::Post, &path, Some(body(search).to_string()))
-            .await
-            .map_err(SearchError::Unavailable)?;
-        if status != 200 {
-            return Err(SearchError::Unavailable(anyhow::anyhow!("status {status}: {answer}")));
-        }
+        let answer = self.found(&body(search)).await?;
         let unreadable = |error: serde_json::Error| SearchError::Unavailable(error.into());
         let answer: Answer = serde_json::from_value(answer).map_err(unreadable)?;
         let found = |hit: Hit| {
@@ -56,6 +54,42 @@ impl ElasticsearchSink {
         let documents =
             answer.hits.hits.into_iter().map(found).collect::<Result<_, SearchError>>()?;
         Ok(Page { total: answer.hits.total.value, documents })
+    }
+
+    /// What `panel` shows of that which the servers have made searchable.
+    ///
+    /// # Errors
+    ///
+    /// If it has more parts than the servers count, or they do not answer whole and in time.
+    pub async fn panel(&self, panel: &Panel, view: &View) -> Result<panels::Answer, SearchError> {
+        let answer = self.found(&request::body(panel, view)).await?;
+        request::read(panel, view, &answer).map_err(|error| SearchError::Unavailable(error.into()))
+    }
+
+    /// The answer to a search, whole or not at all.
+    async fn found(&self, body: &Value) -> Result<Value, SearchError> {
+        let path =
+            format!("/{}/_search?ignore_unavailable=true&timeout={TIMEOUT}", self.config.index);
+        let (status, answer) = self
+            .ask(Method::Post, &path, Some(body.to_string()))
+            .await
+            .map_err(SearchError::Unavailable)?;
+        let unavailable = |problem: String| Err(SearchError::Unavailable(anyhow::anyhow!(problem)));
+        if status != 200 {
+            let told = answer.to_string();
+            if told.contains("too_many_buckets") {
+                let problem = "there are more parts than the servers count (search.max_buckets)";
+                return Err(SearchError::Refused(problem.to_owned()));
+            }
+            return unavailable(format!("status {status}: {told}"));
+        }
+        if answer.get("timed_out") == Some(&json!(true)) {
+            return unavailable(format!("the search took longer than {TIMEOUT}"));
+        }
+        if let Some(reason) = answer.pointer("/_shards/failures/0/reason") {
+            return unavailable(format!("a part of the index does not answer: {reason}"));
+        }
+        Ok(answer)
     }
 }
 

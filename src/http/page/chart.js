@@ -1,0 +1,269 @@
+// Charts over time or over steps of a number: lines, areas, bars. All that lie over the same time share one cross-hair.
+
+import { amount, clock, day, el, minute, svg, thousands, when } from "./text.js";
+import { keyText, series } from "./data.js";
+
+const MARGIN = { right: 16, top: 12, bottom: 24 };
+/** Of an axis: at least, around its labels, and of each character. */
+const LABEL = { least: 36, around: 14, character: 6.4 };
+/** A line goes on over as many steps without a value. */
+const GAP = 3;
+const MINUTE = 60000, HOUR = 3600000, DAY = 86400000;
+const TICKS = [1000, 5000, 15000, 30000, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 3 * DAY, 5 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 61 * DAY, 91 * DAY, 183 * DAY, 365 * DAY];
+
+/** Calls `draw` with the width and height of `box`, again and again as they change. What is drawn takes no room, so it changes neither. */
+export function sized(box, draw) {
+  drawings.set(box, draw);
+  observer.observe(box);
+  return box;
+}
+const drawings = new WeakMap();
+const observer = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) {
+    if (!target.isConnected) observer.unobserve(target);
+    else if (contentRect.width && contentRect.height) drawings.get(target)(contentRect.width, contentRect.height);
+  }
+});
+
+/** Charts that show a moment together. */
+const crossed = new Set();
+function cross(at) {
+  for (const chart of crossed) {
+    if (chart.svg.isConnected) chart.show(at);
+    else crossed.delete(chart);
+  }
+}
+
+/** Room for a drawing: the rest of its panel, or on a phone so many pixels. */
+export const room = (kind, height) => { const box = el("div", { class: `plot ${kind}` }); box.style.setProperty("--plot", `${height}px`); return box; };
+
+/**
+ * Draws an answer. `scene`: `from` and `to`, `marks` to be shown, `zoom(from, to)`, `choose(filter)`, and `height` in pixels.
+ */
+export function chart(panel, answer, scene) {
+  const isTime = panel.by.at(-1).kind === "time";
+  const shown = stacked(panel, filled(panel, series(panel, answer), answer, scene, isTime));
+  const legend = el("div", { class: "legend" });
+  const values = shown.map((one) => el("span", { class: "value" }));
+  shown.forEach((one, i) => {
+    const name = one.filter ? el("button", { type: "button", title: `Only ${one.label}`, onclick: () => scene.choose(one.filter) }, one.label) : one.label;
+    legend.append(el("span", { class: "entry" }, el("i", { class: `swatch ${one.color}` }), name, values[i]));
+  });
+  const box = room("", scene.height);
+  const isAlone = panel.by.length === 1 && shown.length === 1;
+  sized(box, (width, height) => {
+    const drawn = draw(panel, answer, shown, scene, { width, height, isTime });
+    const read = (at) => shown.forEach((one, i) => {
+      const point = at === null ? null : nearest(one.points, at, answer.step || panel.by.at(-1).every);
+      values[i].textContent = point ? amount(point.value, one.metric.unit, one.metric.per) : at === null ? "" : "–";
+    });
+    const time = el("span", { class: "moment" });
+    legend.querySelector(".moment")?.remove();
+    legend.append(time);
+    watch(drawn, scene, isTime, (at) => { read(at); time.textContent = at === null ? "" : isTime ? when(at) : keyText(panel.by.at(-1), at); });
+    box.replaceChildren(drawn.svg);
+  });
+  legend.classList.toggle("alone", isAlone);
+  return [legend, box];
+}
+
+/** With a 0 at each step where nothing was counted, so that lines come down to it. */
+function filled(panel, all, answer, scene, isTime) {
+  if (!isTime || !answer.step) return all;
+  const known = all.flatMap((one) => one.points.map(([x]) => x));
+  const first = known.length ? Math.min(...known) : scene.from;
+  const begin = first - Math.floor((first - scene.from) / answer.step) * answer.step;
+  return all.map((one) => {
+    if (!one.metric.isZero) return one;
+    const values = new Map(one.points);
+    const points = [];
+    for (let at = begin; at < scene.to && points.length < 4000; at += answer.step) points.push([at, values.get(at) ?? 0]);
+    return { ...one, points };
+  });
+}
+
+/** Each point as `{ x, value, low, high }`: from where to where it is drawn. */
+function stacked(panel, all) {
+  const sums = new Map();
+  const isStacked = panel.form !== "line";
+  const totals = new Map();
+  if (panel.form === "fullBar") for (const one of all) for (const [x, value] of one.points) totals.set(x, (totals.get(x) || 0) + value);
+  return all.map((one) => ({
+    ...one,
+    points: [...one.points].sort((a, b) => a[0] - b[0]).map(([x, value]) => {
+      const share = totals.size ? (totals.get(x) ? (100 * value) / totals.get(x) : 0) : value;
+      const low = isStacked ? sums.get(x) || 0 : 0;
+      if (isStacked) sums.set(x, low + share);
+      return { x, value, low, high: low + share };
+    }),
+  }));
+}
+
+function nearest(points, at, step) {
+  let best = null;
+  for (const point of points) if (point.x <= at && (!best || point.x > best.x)) best = point;
+  return best && at - best.x < (step || Infinity) ? best : null;
+}
+
+/** Where round numbers lie between 0, or the least, and the greatest. */
+export function rounds(least, most, count) {
+  const span = most - least || 1;
+  const power = 10 ** Math.floor(Math.log10(span / count));
+  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => span / n <= count) || power * 10;
+  const found = [];
+  for (let n = Math.ceil(least / step - 1e-9) * step; n <= most + step * 1e-9; n += step) found.push(Number(n.toPrecision(12)));
+  return found;
+}
+
+function axis(shown, panel, height) {
+  if (!shown.length) return null;
+  const highs = shown.flatMap((one) => one.points.map((point) => point.high));
+  const lows = shown.flatMap((one) => one.points.map((point) => point.low || point.high));
+  const isWhole = shown.every((one) => one.metric.unit === "number" && !one.metric.per);
+  const { unit, per } = shown[0].metric;
+  const most = panel.form === "fullBar" ? 100 : Math.max(...highs, isWhole ? 1 : 0) || 1;
+  const least = Math.min(0, ...lows);
+  const ticks = rounds(least, most, Math.max(2, Math.floor(height / 34))).filter((n) => !isWhole || Number.isInteger(n));
+  const top = Math.max(most, ticks.at(-1) ?? most);
+  const bottom = MARGIN.top + height;
+  return { y: (value) => bottom - ((value - least) / (top - least)) * height, ticks, write: (n) => (panel.form === "fullBar" ? `${n}\u00a0%` : n === 0 ? "0" : amount(n, unit, per)) };
+}
+
+function draw(panel, answer, shown, scene, { width, height, isTime }) {
+  const high = height - MARGIN.top - MARGIN.bottom;
+  const left = axis(shown.filter((one) => !one.isRight), panel, high);
+  const right = axis(shown.filter((one) => one.isRight), panel, high);
+  const side = (scale) => Math.max(LABEL.least, LABEL.around + LABEL.character * Math.max(...scale.ticks.map((tick) => scale.write(tick).length)));
+  const margin = { left: left ? side(left) : LABEL.least, right: right ? side(right) : MARGIN.right };
+  const inner = { width: width - margin.left - margin.right, height: high };
+  const known = shown.flatMap((one) => one.points.map((point) => point.x));
+  const step = isTime ? answer.step || 0 : panel.by.at(-1).every;
+  const [from, to] = isTime ? [scene.from, scene.to] : [Math.min(...known), Math.max(...known) + step];
+  const x = (at) => margin.left + ((at - from) / (to - from)) * inner.width;
+  const at = (px) => Math.max(from, Math.min(to, from + ((px - margin.left) / inner.width) * (to - from)));
+  const root = svg("svg", { width, height, role: "img", tabindex: "0", "aria-label": summary(panel, shown) });
+  const bottom = MARGIN.top + inner.height;
+  for (const [scale, isLeft] of [[left, true], [right, false]]) {
+    for (const tick of scale?.ticks || []) {
+      const y = Math.round(scale.y(tick)) + 0.5;
+      if (isLeft || !left) root.append(svg("line", { class: tick === 0 ? "zero" : "grid", x1: margin.left, x2: margin.left + inner.width, y1: y, y2: y }));
+      root.append(svg("text", { class: "tick", x: isLeft ? margin.left - 8 : margin.left + inner.width + 8, y: y + 4, "text-anchor": isLeft ? "end" : "start" }, scale.write(tick)));
+    }
+  }
+  for (const tick of isTime ? timeTicks(from, to, inner.width) : rounds(from, to, inner.width / 80).map((n) => [n, keyText(panel.by.at(-1), n)])) {
+    const px = x(tick[0]);
+    if (px < margin.left - 1 || px > margin.left + inner.width + 1) continue;
+    root.append(svg("line", { class: "stub", x1: px, x2: px, y1: bottom, y2: bottom + 4 }), svg("text", { class: "tick", x: px, y: bottom + 17, "text-anchor": "middle" }, tick[1]));
+  }
+  const clipped = svg("g", {});
+  const scaleOf = (one) => (one.isRight ? right : left);
+  if (panel.form === "bar" || panel.form === "fullBar") for (const one of shown) clipped.append(bars(one, scaleOf(one), x, step, { left: margin.left, right: margin.left + inner.width }));
+  else for (const one of [...shown].reverse()) clipped.append(...line(one, scaleOf(one), (px) => Math.max(margin.left, Math.min(margin.left + inner.width, x(px))), step, panel.form === "area"));
+  root.append(clipped);
+  if (isTime) for (const mark of scene.marks) {
+    for (const time of mark.times) if (time >= from && time < to) root.append(svg("g", { class: "happened" }, svg("line", { x1: x(time), x2: x(time), y1: MARGIN.top, y2: bottom }), svg("path", { d: `M${x(time)} ${MARGIN.top + 5}l-4-7h8z` }), svg("title", {}, `${mark.label}, ${when(time)}`)));
+  }
+  return { svg: root, x, at, top: MARGIN.top, bottom, step };
+}
+
+function bars(one, scale, x, step, bounds) {
+  const group = svg("g", { class: one.color });
+  for (const point of one.points) {
+    const [a, b] = [Math.max(bounds.left, x(point.x)), Math.min(bounds.right, x(point.x + step))];
+    const gap = b - a > 4 ? 1 : b - a > 2 ? 0.5 : 0;
+    const [top, low] = [scale.y(point.high), scale.y(point.low)];
+    if (low > top && b > a) group.append(svg("rect", { class: "bar", x: a + gap / 2, width: Math.max(0.5, b - a - gap), y: top, height: Math.max(1, low - top) }));
+  }
+  return group;
+}
+
+function line(one, scale, x, step, isArea) {
+  // A value is of a whole step: drawn in its middle.
+  const place = (point) => x(point.x + step / 2);
+  const runs = [];
+  for (const point of one.points) {
+    const run = runs.at(-1);
+    if (run && point.x - run.at(-1).x <= GAP * step) run.push(point);
+    else runs.push([point]);
+  }
+  const path = (points, key) => points.map((point) => `${place(point).toFixed(1)} ${scale.y(point[key]).toFixed(1)}`).join("L");
+  return runs.flatMap((run) => {
+    if (run.length === 1) return [svg("circle", { class: `dot ${one.color}`, cx: place(run[0]), cy: scale.y(run[0].high), r: 2.5 })];
+    const top = svg("path", { class: `line ${one.color}`, d: `M${path(run, "high")}` });
+    if (!isArea) return [top];
+    return [svg("path", { class: `area ${one.color}`, d: `M${path(run, "high")}L${path([...run].reverse(), "low")}z` }), top];
+  });
+}
+
+/** Round moments, and how they are written: the day where it begins, the clock else. */
+function timeTicks(from, to, width) {
+  const step = TICKS.find((step) => (to - from) / step <= width / 84) || TICKS.at(-1);
+  const zone = new Date(from).getTimezoneOffset() * MINUTE;
+  const found = [];
+  for (let at = Math.ceil((from - zone) / step) * step + zone; at < to; at += step) {
+    const isDay = step >= DAY || clock(at) === "00:00:00";
+    found.push([at, isDay ? day(at, to - from < 300 * DAY) : step < MINUTE ? clock(at) : minute(at)]);
+  }
+  return found;
+}
+
+function summary(panel, shown) {
+  const told = shown.slice(0, 8).map((one) => {
+    const most = one.points.reduce((best, point) => (point.value > best ? point.value : best), -Infinity);
+    return `${one.label}: at most ${amount(most, one.metric.unit, one.metric.per)}`;
+  });
+  return `${panel.title}. ${told.join("; ")}${shown.length > 8 ? `; and ${thousands(shown.length - 8)} more` : ""}. The table has all values.`;
+}
+
+/** Cross-hair, and choosing a time by dragging. */
+function watch(drawn, scene, isTime, read) {
+  const root = drawn.svg;
+  const hair = svg("line", { class: "hair", y1: drawn.top, y2: drawn.bottom });
+  const brush = svg("rect", { class: "brush", y: drawn.top, height: drawn.bottom - drawn.top });
+  let begun = null;
+  const show = (at) => {
+    hair.classList.toggle("shown", at !== null);
+    if (at !== null) { hair.setAttribute("x1", drawn.x(at)); hair.setAttribute("x2", drawn.x(at)); }
+    read(at);
+  };
+  if (isTime) crossed.add({ svg: root, show });
+  const tell = isTime ? cross : show;
+  const place = (event) => drawn.at(event.clientX - root.getBoundingClientRect().left);
+  let current = null;
+  root.append(hair, brush);
+  root.addEventListener("pointermove", (event) => {
+    current = place(event);
+    tell(current);
+    if (begun === null) return;
+    const [a, b] = [drawn.x(Math.min(begun, current)), drawn.x(Math.max(begun, current))];
+    brush.setAttribute("x", a);
+    brush.setAttribute("width", b - a);
+  });
+  root.addEventListener("pointerleave", () => { if (begun === null) tell(null); });
+  if (isTime) {
+    root.classList.add("zoomed");
+    root.addEventListener("pointerdown", (event) => {
+      if (event.button || event.pointerType === "touch") return;
+      begun = place(event);
+      root.setPointerCapture(event.pointerId);
+    });
+    const end = (event) => {
+      if (begun === null) return;
+      const [a, b] = [Math.min(begun, place(event)), Math.max(begun, place(event))];
+      begun = null;
+      brush.setAttribute("width", 0);
+      if (drawn.x(b) - drawn.x(a) > 6) scene.zoom(Math.round(a), Math.round(b));
+    };
+    root.addEventListener("pointerup", end);
+    root.addEventListener("pointercancel", () => { begun = null; brush.setAttribute("width", 0); });
+  }
+  root.addEventListener("keydown", (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const step = drawn.step || 1;
+    current = drawn.at(drawn.x(current === null ? drawn.at(0) : current + by * step));
+    tell(current);
+  });
+  root.addEventListener("blur", () => tell(null));
+}

@@ -1,0 +1,111 @@
+// What the answer of a panel says: as words, as rows, as series.
+
+import { amount, called, day, field, two, when } from "./text.js";
+
+/** What a part of a split is called. */
+export function keyText(split, key, step) {
+  if (split.kind === "time") return split.isDay ? day(key) : when(key);
+  if (split.kind === "classes") return classText(split, key);
+  if (split.kind === "steps") return split.field.field === "hourOfDay" ? `${two(key)}:00` : amount(key, split.field.unit);
+  if (split.kind === "tiles") return `${tile(key).map((degrees) => degrees.toFixed(1)).join(", ")}`;
+  return split.field ? called(split.field.field, key) : String(key);
+}
+
+function classText(split, key) {
+  const place = key === null ? -1 : split.at.indexOf(key);
+  const [from, to] = [split.at[place], split.at[place + 1]];
+  const write = (n) => amount(n, split.field.unit);
+  if (from === undefined) return `below ${write(to)}`;
+  if (to === undefined) return `${write(from)} or more`;
+  if (split.field.unit === "number") return to - from === 1 ? write(from) : `${from}–${to - 1}`;
+  const [low, high] = [write(from).split("\u00a0"), write(to).split("\u00a0")];
+  return low[1] === high[1] ? `${low[0]}–${high.join("\u00a0")}` : `${low.join("\u00a0")} – ${high.join("\u00a0")}`;
+}
+
+/** Latitude and longitude of the middle of a tile. */
+export function tile([zoom, x, y]) {
+  const tiles = 2 ** zoom;
+  return [(Math.atan(Math.sinh(Math.PI * (1 - (2 * (y + 0.5)) / tiles))) * 180) / Math.PI, ((x + 0.5) / tiles) * 360 - 180];
+}
+
+const GOOD = new Set(["healthy", "connected", "ready", "running"]);
+const BAD = new Set(["problems", "failed", "crashed", "terminated"]);
+/** The colour of a part: what it means, or its place. */
+export function colorOf(split, key, place) {
+  // Levels, from bad to good.
+  if (split.kind === "values" && split.field.field === "newValue") return `level${Math.max(0, Math.min(5, key))}`;
+  if (split.field?.field === "health" && !GOOD.has(key) && !BAD.has(key)) return "c7";
+  const isJudged = split.kind === "cases" || ["health", "status", "finalStatus", "newStatus"].includes(split.field?.field);
+  return isJudged && GOOD.has(key) ? "good" : isJudged && BAD.has(key) ? "bad" : `c${place % 8}`;
+}
+
+/** By what a part can be chosen; null: it cannot. */
+export function filterOf(split, key) {
+  if (split.kind !== "values" || key === split.missing) return null;
+  return { field: split.field.field, value: String(key) };
+}
+
+/** A value in words. */
+export function valueText(metric, value) {
+  if (value === null || value === undefined) return "–";
+  if (metric.kind === "time") return when(value);
+  if (Array.isArray(value)) return value.map((one) => called(metric.field, one)).join(", ");
+  if (typeof value === "number") return amount(value, metric.unit, metric.per);
+  return typeof value === "object" ? JSON.stringify(value) : called(metric.field, value);
+}
+
+/**
+ * An answer as a table: heads, and rows of cells. A cell has what is shown, what it is, and where it leads: `filter`, or
+ * `session`.
+ */
+export function table(panel, answer) {
+  if (panel.form === "list") {
+    const heads = panel.columns.map((column) => ({ label: field(column.field), isNumber: column.kind === "number" }));
+    const cell = (column, value) => {
+      const text = valueText(column, value);
+      const isPlain = column.kind === "text" && typeof value === "string" && value !== "";
+      return { text: value === null ? "" : text, raw: column.kind === "time" ? iso(value) : value, sort: value, session: column.field === "uniqueSessionId" ? value : null, filter: isPlain && column.field !== "uniqueSessionId" ? { field: column.field, value } : null };
+    };
+    return { heads, rows: answer.parts.map((part) => part.values.map((value, i) => cell(panel.columns[i], value))) };
+  }
+  const heads = [...panel.by.map((split) => ({ label: split.label || (split.kind === "time" ? (split.isDay ? "Day" : "Time") : "Place"), isNumber: split.kind === "steps" })),
+    ...panel.show.map((metric) => ({ label: metric.label, isNumber: metric.kind === "number" }))];
+  const rows = answer.parts.map((part) => [
+    ...part.keys.map((key, i) => ({
+      text: keyText(panel.by[i], key), raw: panel.by[i].kind === "time" ? iso(key) : Array.isArray(key) ? tile(key).join(" ") : key, sort: key,
+      filter: panel.by[i].opens ? null : filterOf(panel.by[i], key), session: panel.by[i].opens && key !== panel.by[i].missing ? key : null,
+    })),
+    ...part.values.map((value, i) => ({ text: valueText(panel.show[i], value), raw: panel.show[i].kind === "time" ? iso(value) : Array.isArray(value) ? value.join(" ") : value, sort: value })),
+  ]);
+  return { heads, rows };
+}
+
+const iso = (ms) => (typeof ms === "number" ? new Date(ms).toISOString() : "");
+
+/** An answer as series over its last split: of each value, and of each part of the first split where there are two. */
+export function series(panel, answer) {
+  const over = panel.by.length - 1;
+  const all = new Map();
+  for (const part of answer.parts) {
+    const outer = over > 0 ? part.keys[0] : null;
+    part.values.forEach((value, i) => {
+      const id = JSON.stringify([outer, i]);
+      if (!all.has(id)) all.set(id, { outer, label: labelOf(panel, outer, i), metric: panel.show[i], filter: over > 0 ? filterOf(panel.by[0], outer) : null, isRight: panel.show[i].right, points: [] });
+      if (typeof value === "number") all.get(id).points.push([part.keys[over], value]);
+    });
+  }
+  const shown = [...all.values()].filter((one) => one.points.length);
+  if (panel.by.length > 1 && panel.by[0].field?.kind === "number") shown.sort((a, b) => a.outer - b.outer);
+  return shown.map((one, i) => ({ ...one, color: one.outer === null ? `c${i % 8}` : colorOf(panel.by[0], one.outer, i) }));
+}
+
+function labelOf(panel, outer, i) {
+  if (panel.by.length < 2) return panel.show[i].label;
+  const name = keyText(panel.by[0], outer);
+  return panel.show.length > 1 ? `${name} · ${panel.show[i].label.toLowerCase()}` : name;
+}
+
+/** Whether there is nothing to show. */
+export function isEmpty(panel, answer) {
+  return !answer.documents || !answer.parts.some((part) => part.values.some((value) => value !== null && (value !== 0 || panel.form === "numbers" || panel.form === "table" || panel.form === "line")));
+}

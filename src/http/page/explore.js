@@ -1,0 +1,115 @@
+// A dashboard: what is looked at above, panels below.
+
+import { el, field, thousands } from "./text.js";
+import { EVERY, PRESETS, address, ask, failure, has, length, query, times, toggled } from "./view.js";
+import { panel } from "./panel.js";
+
+const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
+
+/** Shows a dashboard. `go(view)` leads to another address. Gives its nodes, and `load()`, which asks for everything anew. */
+export function show(dashboard, view, go) {
+  const scene = { marks: [], more: [], choose: ({ field, value }) => go(toggled(view, field, value)), zoom: (from, to) => go({ ...view, last: null, from, to }) };
+  const panels = [];
+  const rows = dashboard.rows.map((row) => el("div", { class: "panels" }, row.panels.map((description) => {
+    const one = panel(description, row.height, scene);
+    panels.push(one);
+    return one.section;
+  })));
+  const aborted = new AbortController();
+  const load = async () => {
+    const span = times(view);
+    const marked = dashboard.isMarked ? ask(`/api/marks/${dashboard.id}?${query(view, span)}`, aborted.signal).then(({ body }) => body, () => []) : Promise.resolve([]);
+    marked.then((marks) => { scene.marks.splice(0, Infinity, ...marks); if (marks.some((mark) => mark.times.length)) panels.forEach((one) => one.draw()); });
+    await Promise.all(panels.map((one) => one.load(view, span, aborted.signal)));
+  };
+  const nodes = [
+    el("header", { class: "title" }, el("h1", {}, dashboard.title), el("p", { class: "lead" }, dashboard.question)),
+    el("div", { class: "looked" }, range(view, go), dashboard.controls.map((control) => choice(control, view, go, scene))),
+    chips(view, go), ...rows,
+  ].filter(Boolean);
+  return { nodes, load, end: () => aborted.abort() };
+}
+
+/** What is chosen, each to be taken away. */
+function chips(view, go) {
+  if (!view.filters.length) return null;
+  return el("div", { class: "chips", role: "group", "aria-label": "Filters" },
+    view.filters.map((filter) => el("button", { type: "button", class: "chip", title: "Remove this filter", onclick: () => go(toggled(view, filter.field, filter.value)) }, el("span", {}, `${field(filter.field)} `), el("b", {}, filter.value), " ×")),
+    view.filters.length > 1 ? el("button", { type: "button", class: "more", onclick: () => go({ ...view, filters: [] }) }, "Remove all") : null);
+}
+
+/** A menu that closes when something else is touched. */
+export function menu(label, attributes, fill) {
+  const inside = el("div", { class: "menu" });
+  const details = el("details", attributes, el("summary", {}, label), inside);
+  details.addEventListener("toggle", () => { if (details.open) fill(inside, () => { details.open = false; }); });
+  details.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !details.open) return;
+    event.stopPropagation();
+    details.open = false;
+    details.firstChild.focus();
+  });
+  return details;
+}
+addEventListener("pointerdown", (event) => {
+  for (const open of document.querySelectorAll("details.choice[open]")) if (!open.contains(event.target)) open.open = false;
+});
+
+function choice(control, view, go, scene) {
+  const chosen = view.filters.filter((filter) => filter.field === control.field);
+  const label = chosen.length ? `${control.label}: ${chosen.length === 1 ? chosen[0].value : thousands(chosen.length)}` : control.label;
+  return menu(label, { class: `choice${chosen.length ? " chosen" : ""}`, "data-key": control.field }, async (inside, close) => {
+    inside.replaceChildren(el("p", { class: "quiet" }, "…"));
+    try {
+      // What is chosen of this field narrows all but what there is to choose of it.
+      const others = { ...view, filters: view.filters.filter((filter) => filter.field !== control.field) };
+      const { body } = await ask(`/api/values/${encodeURIComponent(control.field)}?${query(others, times(view))}`);
+      if (!body.parts.length) { inside.replaceChildren(el("p", { class: "quiet" }, `No ${control.label.toLowerCase()} is known in this time.`)); return; }
+      const list = el("ul", {}, body.parts.map((part) => {
+        const value = String(part.keys[0]);
+        const isChosen = has(view, control.field, value);
+        return el("li", {}, el("button", { type: "button", "aria-pressed": String(isChosen), onclick: () => { close(); scene.choose({ field: control.field, value }); } }, el("span", {}, value), el("small", {}, thousands(part.values[0]))));
+      }));
+      const search = body.parts.length > 12 ? el("input", { type: "search", "aria-label": `Find a ${control.label.toLowerCase()}`, oninput: (event) => {
+        const wanted = event.target.value.toLowerCase();
+        for (const item of list.children) item.hidden = !item.textContent.toLowerCase().includes(wanted);
+      } }) : null;
+      inside.replaceChildren(...[search, list].filter(Boolean));
+      (search || list.querySelector("button")).focus();
+    } catch (error) {
+      inside.replaceChildren(el("p", { class: "quiet" }, failure(error)));
+    }
+  });
+}
+
+/** From when to when, and how often anew. */
+function range(view, go) {
+  const [from, to] = times(view);
+  const local = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+  const written = (ms) => new Date(ms).toLocaleString(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const preset = PRESETS.find(([last]) => last === view.last);
+  const label = view.from ? `${written(from)} – ${written(to)}` : `Last ${preset ? preset[1] : view.last}`;
+  const picked = menu(label, { class: "choice range", "data-key": "range" }, (inside, close) => {
+    const input = (name, ms) => el("input", { type: "datetime-local", name, value: local(ms), "aria-label": name });
+    const form = el("form", { onsubmit: (event) => {
+      event.preventDefault();
+      const [a, b] = ["from", "to"].map((name) => new Date(form.elements[name].value).getTime());
+      if (a < b) { close(); go({ ...view, last: null, from: a, to: b }); } else form.lastChild.textContent = "The end has to be after the beginning.";
+    } }, el("label", {}, "From ", input("from", from)), el("label", {}, "To ", input("to", to)), el("button", { type: "submit" }, "Apply"), el("p", { class: "quiet", role: "alert" }));
+    inside.replaceChildren(
+      el("ul", { class: "presets" }, PRESETS.map(([last, name]) => el("li", {}, el("button", { type: "button", "aria-pressed": String(view.last === last), onclick: () => { close(); go({ ...view, last, from: null, to: null }); } }, `Last ${name}`)))),
+      form,
+      el("div", { class: "every" }, el("span", { class: "quiet" }, "Ask anew every"), EVERY.map((every) => el("button", { type: "button", "aria-pressed": String(view.every === every), onclick: () => { close(); go({ ...view, every }); } }, AGO[every]))),
+      el("p", { class: "quiet" }, `Times are those of ${Intl.DateTimeFormat().resolvedOptions().timeZone}. Drag over a chart to look closer.`));
+    inside.querySelector("button").focus();
+  });
+  const span = view.from ? to - from : length(view.last);
+  const shift = (by) => go({ ...view, last: null, from: Math.round(from + by * span), to: Math.round(to + by * span) });
+  const button = (label, title, act) => el("button", { type: "button", title, "aria-label": title, onclick: act }, label);
+  return el("div", { class: "period" }, button("‹", "Earlier", () => shift(-1)), picked, button("›", "Later", () => shift(1)),
+    button("−", "Look at more time", () => go({ ...view, last: null, from: Math.round(from - span / 2), to: Math.min(Date.now(), Math.round(to + span / 2)) })));
+}
+
+/** Goes on asking as often as the view says. */
+export const next = (view) => view.every * 1000;
+export { address };

@@ -1,0 +1,170 @@
+// This moment: open sessions, who comes and goes, and what has ended last.
+
+import { count, el, figure, isBad, once, problem, span, svg, thousands, when, why } from "./text.js";
+
+/** Cards shown at first: three rows, or a screen of a phone. */
+const CARDS = () => (innerWidth <= 720 ? 4 : innerWidth < 1100 ? 6 : 8);
+const CARDS_MAX = 200;
+/** Comings and goings that are kept. */
+const MOVES_MAX = 6;
+const HOUR = 3600000, DAY = 24 * HOUR;
+/** From this share of connections that ended badly on it is worth a look. */
+const BAD_SHARE = 0.05;
+
+/** `state`: `body` of /api/sessions, `moves`, `past`: the last two days, `limit`, `allCards`; `more(change)` shows more. */
+export function show(state, q, more) {
+  const { body } = state;
+  const live = body.live;
+  const open = [...live.sessions].sort((a, b) => b.problems.length - a.problems.length || b.users - a.users || a.sessionId.localeCompare(b.sessionId));
+  const parts = [trouble(body)];
+  // The totals count all sessions, the list holds at most 500.
+  const people = live.sessions.length < live.totals.sessions ? live.totals.connections : live.sessions.reduce((sum, s) => sum + s.users, 0);
+  if (q) {
+    parts.push(el("header", { class: "title" }, el("h1", {}, `“${q}”`), el("p", { class: "lead" },
+      `${count(open.length, "open session", "open sessions")}, ${count(body.total, "ended one", "ended ones")} · `, el("a", { href: "#/", class: "link" }, "× show everything"))));
+  } else {
+    const past = state.past;
+    parts.push(el("section", { class: "numbers", "aria-label": "At this moment" },
+      number(live.totals.sessions, "sessions open", spark(past, 0)), number(people, "people connected", spark(past, 1)),
+      number(live.totals.publishers, "streams sent", spark(past, 2)), number(live.totals.recordings, "recordings running"), lost(state.left)));
+    parts.push(strip(state.moves, live.at));
+  }
+  if (open.length) {
+    const most = state.allCards ? CARDS_MAX : CARDS();
+    const bad = open.filter((s) => s.problems.length).length;
+    parts.push(el("h2", {}, "Open now", el("small", {}, bad ? `${thousands(bad)} of ${thousands(open.length)} with problems` : "")),
+      el("div", { class: "cards" }, open.slice(0, most).map((s) => card(s, live.at))));
+    if (open.length > CARDS()) {
+      parts.push(el("button", { class: "more", "data-key": "cards", "aria-expanded": String(state.allCards), onclick: () => more({ allCards: !state.allCards }) },
+        state.allCards ? "Show fewer" : `Show all ${thousands(Math.min(CARDS_MAX, open.length))}`));
+    }
+  }
+  if (body.ended.length) {
+    parts.push(el("h2", {}, "Ended", el("small", {}, body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total))), ended(body.ended, body.now));
+    if (body.total > body.ended.length && state.limit < 1000) parts.push(el("button", { class: "more", "data-key": "more", onclick: () => more({ limit: Math.min(1000, state.limit * 3) }) }, "Show more"));
+  }
+  if (!open.length && !body.ended.length) parts.push(nothing(body, q));
+  return parts.filter(Boolean);
+}
+
+const number = (n, label, below) => el("div", { class: "number" }, el("b", {}, thousands(n)), el("span", {}, label), below);
+
+/** The last day as a line, and faintly the same hours of the day before. */
+function spark(past, place) {
+  if (!past?.parts.length) return null;
+  const points = past.parts.map((part) => [part.keys[0], part.values[place] || 0]);
+  const most = Math.max(...points.map(([, value]) => value), 1);
+  const line = (from) => points.filter(([at]) => at >= from && at < from + DAY).map(([at, value]) => `${(((at - from) / DAY) * 100).toFixed(1)} ${(23 - (value / most) * 22).toFixed(1)}`).join("L");
+  const [before, last] = [line(past.to - 2 * DAY), line(past.to - DAY)];
+  return svg("svg", { class: "spark", viewBox: "0 0 100 24", preserveAspectRatio: "none", role: "img", "aria-label": `at most ${thousands(most)} in the last two days` },
+    before ? svg("path", { class: "before", d: `M${before}` }) : null, last ? svg("path", { class: "last", d: `M${last}` }) : null);
+}
+
+/** Which share of those who left in the last hour did not mean to. */
+function lost(left) {
+  if (!left?.documents) return null;
+  const all = left.parts.reduce((sum, part) => sum + part.values[0], 0);
+  const bad = left.parts.filter((part) => isBad(part.keys[0])).reduce((sum, part) => sum + part.values[0], 0);
+  return el("div", { class: `number${bad / all > BAD_SHARE ? " warn" : ""}` }, el("b", {}, `${figure((100 * bad) / all)}\u00a0%`), el("span", {}, "lost, of all who left in the last hour"));
+}
+
+/** What is behind a user and what its client said about itself. */
+function person(who) {
+  const blank = who.indexOf(" ");
+  const data = blank < 0 ? "" : who.slice(blank + 1);
+  try {
+    const parsed = JSON.parse(data.split("%/%")[0]);
+    for (const key of ["clientData", "name", "userName", "nickname", "user"]) if (typeof parsed[key] === "string" && parsed[key]) return parsed[key];
+  } catch { /* free text */ }
+  return data && data.length < 60 && !data.startsWith("{") ? data : blank < 0 ? who : who.slice(0, blank);
+}
+
+function strip(moves, now) {
+  if (!moves.length) return null;
+  return el("ul", { class: "moves", "aria-label": "Coming and going" }, moves.map((move) => el("li", { class: move.hasJoined ? "came" : "went", "data-key": move.key },
+    el("b", {}, person(move.who)), move.hasJoined ? " joined " : " left ", el("a", { href: `#/s/${encodeURIComponent(move.uniqueSessionId)}` }, move.sessionId), el("small", {}, ` ${when(move.at, now)}`))));
+}
+
+/** Adds what a message told, the newest first. */
+export function moved(moves, change) {
+  const told = change.people.map((one) => ({ ...one, at: Date.now(), key: `${one.who} ${one.uniqueSessionId} ${one.hasJoined} ${change.at}` }));
+  return [...told.reverse(), ...moves].slice(0, MOVES_MAX);
+}
+
+/** The open sessions after a message. */
+export function applied(live, change) {
+  const sessions = new Map((live?.sessions || []).map((session) => [session.uniqueSessionId, session]));
+  for (const id of change.gone) sessions.delete(id);
+  for (const session of change.changed) sessions.set(session.uniqueSessionId, session);
+  return { at: change.at, totals: change.totals, sessions: [...sessions.values()] };
+}
+
+/** What is asked for of the past, besides what has ended: the last two days, and the last hour. */
+export const PAST = { past: ["concurrency", 2 * DAY], left: ["reasons-of-leaving", HOUR] };
+
+/** One clear line: what is wrong, since when, what still works, what to do. The technical reason is one click away. */
+function trouble(body) {
+  const told = [...body.troubles, body.error].filter(Boolean).map(once);
+  if (!told.length) return null;
+  const [first] = told;
+  const since = body.troubledSince ? ` since ${when(body.troubledSince, body.now)}` : "";
+  const isAway = first.startsWith("the sink is away");
+  const isPaused = first.startsWith("the sink refuses");
+  const line = isAway ? `The store has not answered${since}. Events are still taken and wait in the journal; nothing is lost. Check that it runs; callscope goes on by itself.`
+    : isPaused ? `The store has refused documents${since}. Events are still taken and wait in the journal; nothing is lost. Cure what the reason says; callscope goes on by itself.`
+    : `${first[0].toUpperCase()}${first.slice(1)}.`;
+  const reasons = isAway || isPaused ? told : told.slice(1);
+  return el("div", { class: body.troubles.length ? "notice bad" : "notice", role: "alert" }, el("p", {}, line),
+    reasons.length ? el("details", { "data-key": "reason" }, el("summary", {}, "Reason"), reasons.map((text) => el("p", {}, text))) : null);
+}
+
+function card(s, at) {
+  const isBad = s.problems.length > 0;
+  const facts = [count(s.users, "person", "people"), count(s.publishers, "stream", "streams"), s.createdAt ? span((Math.max(at, s.lastEventAt) - s.createdAt) / 1000) : ""].filter(Boolean).join(" · ");
+  return el("a", { class: isBad ? "card bad" : "card", href: `#/s/${encodeURIComponent(s.uniqueSessionId)}` },
+    el("span", { class: "head" }, el("b", { title: s.sessionId }, s.sessionId), s.recordings ? el("span", { class: "rec", title: "being recorded" }, "● rec") : null),
+    el("span", { class: "facts" }, facts),
+    isBad ? el("span", { class: "wrong" }, `⚠ ${s.problems.map(problem).join(", ")}`) : null,
+    el("span", { class: "dots", "aria-hidden": "true" }, Array.from({ length: Math.min(s.users, 20) }, () => el("i"))));
+}
+
+function health(s) {
+  if (s.problems && s.problems.length) return el("span", { class: "state bad" }, s.problems.map(problem).join(", "));
+  if (s.closedBy === "silence") return el("span", { class: "state warn" }, "end unknown");
+  if (s.health === "healthy") return el("span", { class: "state good" }, "healthy");
+  return el("span", { class: "state", title: "no telemetry came with its events" }, "unknown");
+}
+
+function ended(sessions, at) {
+  const head = (text, kind) => el("th", { scope: "col", class: kind }, text);
+  const row = (s) => {
+    const people = s.users.numberOfElements;
+    const recordings = s.recordings.numberOfElements;
+    return el("tr", {},
+      el("td", { class: "name" }, el("a", { href: `#/s/${encodeURIComponent(s.uniqueSessionId)}`, title: s.sessionId }, s.sessionId)),
+      el("td", { class: "health" }, health(s)),
+      el("td", { class: "at" }, when(s.destroyedAt, at)),
+      el("td", { class: "n" }, span(s.duration)),
+      el("td", { class: "n", "data-unit": people === 1 ? "person" : "people" }, thousands(people)),
+      el("td", { class: "n", "data-unit": recordings === 1 ? "recording" : "recordings" }, recordings ? thousands(recordings) : ""),
+      el("td", { class: "why", title: why(s.reason) }, why(s.reason)));
+  };
+  return el("table", { class: "list" },
+    el("thead", {}, el("tr", {}, head("Session", "name"), head("Health", "health"), head("Ended", "at"), head("Length", "n"), head("People", "n"), head("Rec.", "n"), head("Why it ended", "why"))),
+    el("tbody", {}, sessions.map(row)));
+}
+
+/** Why there is nothing, and what would change that. */
+function nothing(body, q) {
+  if (q) return el("p", { class: "empty" }, "Nobody and nothing is called like that. Words and their beginnings are looked for: names of sessions, users, connections, places and reasons.");
+  if (body.events || body.troubles.length || body.error) {
+    return el("p", { class: "empty" }, !body.events ? "Nothing can be shown until the store answers."
+      : body.troubles.length ? `${count(body.events, "event has", "events have")} come. What they tell is shown as soon as the store takes it.`
+      : `${count(body.events, "event has", "events have")} come, but no session is open and none that ended can be shown.`);
+  }
+  return el("div", { class: "empty" },
+    el("p", {}, "No events yet. Point your OpenVidu server here, in its .env file, and restart it:"),
+    el("pre", {}, `OPENVIDU_WEBHOOK=true\nOPENVIDU_WEBHOOK_ENDPOINT=${location.origin}/webhook\nOPENVIDU_WEBHOOK_HEADERS=["Authorization: Bearer YOUR-SECRET"]`),
+    el("p", {}, "The secret is one of sources.default.secrets. Old CDR files come in with callscope import; callscope demo shows what it looks like."));
+}
+

@@ -1,0 +1,83 @@
+// One panel: its frame, what it shows, its table twin, its files.
+
+import { el, thousands, when } from "./text.js";
+import { ask, failure, query } from "./view.js";
+import { isEmpty, table } from "./data.js";
+import { chart } from "./chart.js";
+import { bars, classes, donut, heatmap, map, numbers, treemap } from "./shapes.js";
+import { grid, saveCsv, saveJson } from "./table.js";
+
+/** Of the frame: title, question, paddings, and a legend of one line. */
+const FRAME = { title: 76, legend: 26 };
+
+/**
+ * A panel. `scene`: `choose(filter)`, `zoom(from, to)`, `marks`, `more`: filters besides those of the view. Its `load(view, times,
+ * signal)` asks for what it shows and shows it.
+ */
+export function panel(description, rows, scene) {
+  const body = el("div", { class: "body" }, el("div", { class: "skeleton" }));
+  const note = el("small", { class: "note" });
+  let isTable = false;
+  let known = null;
+  const draw = () => { if (known) body.replaceChildren(...content(description, known, { ...scene, from: known.from, to: known.to, height: rows * 20 - FRAME.title }, isTable)); };
+  const twin = el("button", { type: "button", "aria-pressed": "false", title: "Show the values as a table", onclick: () => {
+    isTable = !isTable;
+    twin.setAttribute("aria-pressed", String(isTable));
+    draw();
+  } }, "Table");
+  const save = (kind) => () => {
+    if (!known) return;
+    if (kind === "CSV") saveCsv(description.id, table(description, known));
+    else saveJson(description.id, known);
+  };
+  const hasTwin = description.form !== "table" && description.form !== "list";
+  const tools = el("div", { class: "tools" }, hasTwin ? twin : null, ["CSV", "JSON"].map((kind) => el("button", { type: "button", title: `Save the values as ${kind}`, onclick: save(kind) }, kind)));
+  const section = el("section", { class: `panel is-${description.form}`, "data-panel": description.id, "aria-labelledby": `title-${description.id}`, "aria-busy": "true" },
+    el("header", {}, el("div", {}, el("h3", { id: `title-${description.id}` }, description.title), el("p", {}, description.question)), note, tools), body);
+  section.style.setProperty("--width", description.width);
+  section.style.setProperty("--height", `${rows * 20}px`);
+
+  const load = async (view, times, signal) => {
+    section.setAttribute("aria-busy", "true");
+    try {
+      const { body: answer } = await ask(`/api/panels/${description.id}?${query(view, times, scene.more)}`, signal);
+      known = answer;
+      note.textContent = "";
+      section.classList.toggle("is-empty", isEmpty(description, answer));
+      section.classList.remove("is-failed");
+      draw();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      section.classList.add("is-failed");
+      const again = el("button", { type: "button", onclick: () => load(view, times, signal) }, "Try again");
+      // What was shown stays, with its age.
+      if (known) note.replaceChildren(`as of ${when(known.now)}: ${failure(error)} `, again);
+      else body.replaceChildren(el("p", { class: "nothing", role: "alert" }, `${failure(error)} `, again));
+    } finally {
+      section.setAttribute("aria-busy", "false");
+    }
+  };
+  return { section, load, draw };
+}
+
+/** What is inside of the frame. */
+function content(description, answer, scene, isTable) {
+  if (isEmpty(description, answer)) return [el("p", { class: "nothing" }, description.empty)];
+  if (isTable) return [grid(table(description, answer), { ...scene, title: description.title })];
+  const last = description.by.at(-1)?.kind;
+  const overLine = { ...scene, height: scene.height - FRAME.legend };
+  switch (description.form) {
+    case "numbers": return numbers(description, answer, scene);
+    case "table": case "list": {
+      const cut = description.form === "list" && answer.documents > answer.parts.length ? el("p", { class: "under" }, `The newest ${thousands(answer.parts.length)} of ${thousands(answer.documents)}.`) : null;
+      return [cut, grid(table(description, answer), { ...scene, title: description.title })].filter(Boolean);
+    }
+    case "donut": return donut(description, answer, scene);
+    case "treemap": return treemap(description, answer, scene);
+    case "heatmap": return heatmap(description, answer, scene);
+    case "map": return map(description, answer, scene);
+    default:
+      if (last === "classes") return classes(description, answer, overLine);
+      return last === "values" ? bars(description, answer, scene) : chart(description, answer, overLine);
+  }
+}

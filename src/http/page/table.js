@@ -1,0 +1,56 @@
+// Tables: sorted by any column, cut where they are long, and as files.
+
+import { csv, download, el, thousands } from "./text.js";
+import { address } from "./view.js";
+
+const ROWS = 100;
+
+/** `data`: heads and rows of cells, see `data.js`. `options`: `choose(filter)`, `title`, and `open(row)` for what is behind one. */
+export function grid(data, options) {
+  let rows = data.rows;
+  let sorted = null;
+  let most = ROWS;
+  const body = el("tbody");
+  const more = el("button", { type: "button", class: "more", onclick: () => { most = Infinity; fill(); } });
+  const heads = data.heads.map((head, i) => {
+    const sort = () => {
+      const isRising = sorted?.i === i ? !sorted.isRising : !head.isNumber;
+      sorted = { i, isRising };
+      const sign = isRising ? 1 : -1;
+      const value = (row) => row[i].sort ?? row[i].raw;
+      rows = [...data.rows].sort((a, b) => sign * compare(value(a), value(b)));
+      heads.forEach((cell, n) => cell.setAttribute("aria-sort", n === i ? (isRising ? "ascending" : "descending") : "none"));
+      fill();
+    };
+    return el("th", { scope: "col", class: head.isNumber ? "n" : "", "aria-sort": "none" }, el("button", { type: "button", onclick: sort }, head.label));
+  });
+  const fill = () => {
+    body.replaceChildren(...rows.slice(0, most).map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: data.heads[i].isNumber ? "n" : "", title: cell.text }, content(cell, options))))));
+    more.hidden = rows.length <= most;
+    more.textContent = `Show all ${thousands(rows.length)}`;
+  };
+  fill();
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": options.title || "Table" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body), more);
+}
+
+function compare(a, b) {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  if (a === null || a === undefined) return -1;
+  if (b === null || b === undefined) return 1;
+  return String(a).localeCompare(String(b), undefined, { numeric: true });
+}
+
+function content(cell, options) {
+  if (cell.session) return el("a", { href: address({ path: ["s", cell.session], filters: [], last: "24h" }) }, cell.text);
+  if (cell.filter && options.choose) return el("button", { type: "button", class: "pickable", onclick: () => options.choose(cell.filter) }, cell.text);
+  if (cell.search) return el("a", { href: `#/?q=${encodeURIComponent(cell.search)}` }, cell.text);
+  return cell.text;
+}
+
+export function saveCsv(name, data) {
+  download(`${name}.csv`, "text/csv", csv([data.heads.map((head) => head.label), ...data.rows.map((row) => row.map((cell) => cell.raw))]));
+}
+
+export function saveJson(name, value) {
+  download(`${name}.json`, "application/json", JSON.stringify(value, null, 2));
+}

@@ -1,0 +1,73 @@
+// What is looked at: time, filters and how often it is asked for anew. All of it stands in the address, so that a link shows the same.
+
+const UNITS = { m: 60000, h: 3600000, d: 86400000 };
+export const PRESETS = [["15m", "15 minutes"], ["1h", "hour"], ["6h", "6 hours"], ["24h", "24 hours"], ["7d", "7 days"], ["30d", "30 days"], ["90d", "90 days"], ["365d", "year"]];
+/** Seconds between two askings; 0: never. */
+export const EVERY = [0, 10, 30, 60, 300];
+const RANGE = "24h";
+
+/** Reads the part of the address behind `#`. `path`: its parts, decoded. */
+export function read(hash) {
+  const [path, query] = hash.replace(/^#\/?/, "").split("?");
+  const parameters = new URLSearchParams(query || "");
+  const filters = parameters.getAll("filter").map((text) => ({ field: text.slice(0, text.indexOf(":")), value: text.slice(text.indexOf(":") + 1) })).filter((filter) => filter.field);
+  const every = Number(parameters.get("every"));
+  const times = [Number(parameters.get("from")), Number(parameters.get("to"))];
+  const isFixed = times[0] > 0 && times[1] > times[0];
+  const last = /^\d{1,4}[mhd]$/.test(parameters.get("last")) ? parameters.get("last") : RANGE;
+  return { path: path.split("/").map(safe), q: parameters.get("q") || "", filters, every: EVERY.includes(every) ? every : 0, last: isFixed ? null : last, from: isFixed ? times[0] : null, to: isFixed ? times[1] : null };
+}
+
+function safe(text) {
+  try { return decodeURIComponent(text); } catch { return text; }
+}
+
+/** The address of a view, of which only what differs from the usual is written. */
+export function address(view) {
+  const parameters = new URLSearchParams();
+  if (view.q) parameters.set("q", view.q);
+  if (view.from) { parameters.set("from", view.from); parameters.set("to", view.to); } else if (view.last !== RANGE) parameters.set("last", view.last);
+  for (const { field, value } of view.filters) parameters.append("filter", `${field}:${value}`);
+  if (view.every) parameters.set("every", view.every);
+  const query = String(parameters);
+  return `#/${view.path.map(encodeURIComponent).join("/")}${query ? `?${query}` : ""}`;
+}
+
+/** Milliseconds of a preset. */
+export const length = (last) => Number(last.slice(0, -1)) * UNITS[last.at(-1)];
+
+/** From when to when, milliseconds since 1970. */
+export function times(view, now = Date.now()) {
+  return view.from ? [view.from, view.to] : [now - length(view.last), now];
+}
+
+/** The parameters of a request for what `view` shows. */
+export function query(view, [from, to], more = []) {
+  const parameters = new URLSearchParams({ from: Math.round(from), to: Math.round(to), zone: -new Date().getTimezoneOffset() });
+  for (const { field, value } of [...view.filters, ...more]) parameters.append("filter", `${field}:${value}`);
+  return String(parameters);
+}
+
+export const has = (view, field, value) => view.filters.some((filter) => filter.field === field && filter.value === String(value));
+
+/** With a filter more, or less where it is there already. */
+export function toggled(view, field, value) {
+  const filters = has(view, field, value) ? view.filters.filter((filter) => filter.field !== field || filter.value !== String(value)) : [...view.filters, { field, value: String(value) }];
+  return { ...view, filters };
+}
+
+/** Asks for JSON. Fails with `hint`: what to do. */
+export async function ask(path, signal) {
+  const response = await fetch(path, { signal });
+  const text = await response.text();
+  let body;
+  try { body = JSON.parse(text); } catch { body = { error: `status ${response.status}` }; }
+  if (!response.ok) throw Object.assign(new Error(body.error || `status ${response.status}`), { hint: body.hint });
+  return { body, text };
+}
+
+/** What to say of a failure. */
+export function failure(error) {
+  const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "");
+  return error instanceof TypeError ? "callscope does not answer." : `${sentence(error.message)} ${sentence(error.hint)}`.trim();
+}

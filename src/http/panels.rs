@@ -1,0 +1,240 @@
+//! The panels of the page: what there is, and what each shows of a time, narrowed by values of fields.
+//!
+//! Nobody's query reaches the index: panels are named, fields are those of documents, and what is asked has bounds in time and
+//! number. How many parts an answer has, the panel bounds.
+
+use std::sync::{Arc, LazyLock};
+
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+
+use super::App;
+use super::api::{Parameters, Reading, Wrong, failure, now, search_failure, time_of};
+use super::page::asset;
+use crate::document::fields::{self, Holds};
+use crate::panels::answer::{Answer, View};
+use crate::panels::catalog::catalog;
+use crate::panels::{self, Dashboard, Panel, made};
+use crate::search::SearchError;
+
+const DAY: i64 = 86_400_000;
+/// Longest time that is looked at: the step of a table by days is fixed.
+const SPAN_MAX: i64 = 3_660 * DAY;
+/// Fields that narrow one answer, and values of each.
+const FILTERS_MAX: (usize, usize) = (20, 50);
+/// As long as a text that is searched may be.
+const VALUE_BYTES_MAX: usize = 1024;
+/// Minutes between UTC and a clock of this earth.
+const ZONE_MAX: i32 = 14 * 60;
+
+/// `GET /api/dashboards`: what there is.
+pub(super) async fn dashboards(headers: HeaderMap) -> Response {
+    static CATALOG: LazyLock<String> = LazyLock::new(|| catalog(panels::all()).to_string());
+    asset(&headers, "application/json", &CATALOG)
+}
+
+#[derive(Serialize)]
+struct Shown {
+    /// When it was asked, milliseconds since 1970.
+    now: i64,
+    from: i64,
+    to: i64,
+    #[serde(flatten)]
+    answer: Answer,
+}
+
+/// `GET /api/panels/{id}?from=&to=&zone=&filter=FIELD:VALUE`: what a panel shows.
+pub(super) async fn panel(
+    State(app): State<Arc<App>>,
+    Extension(reading): Extension<Arc<Reading>>,
+    Path(id): Path<String>,
+    Query(parameters): Parameters,
+) -> Response {
+    let of =
+        |dashboard: &'static Dashboard| dashboard.panels().map(move |panel| (dashboard, panel));
+    let found = panels::all().iter().flat_map(of).find(|(_, panel)| panel.id.value == id);
+    let Some((dashboard, panel)) = found else {
+        return failure(StatusCode::NOT_FOUND, "no such panel", "/api/dashboards lists them");
+    };
+    let view = match read_view(&parameters) {
+        Ok(view) => view,
+        Err(wrong) => return wrong.answer(),
+    };
+    if let Some(field) = &dashboard.of_one
+        && !view.filters.iter().any(|(known, _)| *known == field.value)
+    {
+        let error = format!("this panel is about one {}", field.value);
+        return failure(
+            StatusCode::BAD_REQUEST,
+            &error,
+            &format!("add filter={}:VALUE", field.value),
+        );
+    }
+    answer(&app, &reading, panel, &view).await
+}
+
+/// `GET /api/values/{field}?from=&to=&filter=FIELD:VALUE`: the values of a field, the most frequent first.
+pub(super) async fn values(
+    State(app): State<Arc<App>>,
+    Extension(reading): Extension<Arc<Reading>>,
+    Path(field): Path<String>,
+    Query(parameters): Parameters,
+) -> Response {
+    if !is_offered(&field) {
+        let error = format!("the values of {field} are not offered");
+        return failure(StatusCode::NOT_FOUND, &error, "/api/dashboards lists the controls");
+    }
+    match read_view(&parameters) {
+        Ok(view) => answer(&app, &reading, &made::values(&field), &view).await,
+        Err(wrong) => wrong.answer(),
+    }
+}
+
+#[derive(Serialize)]
+struct Marked<'m> {
+    id: &'m str,
+    label: &'m str,
+    /// Milliseconds since 1970.
+    times: Vec<i64>,
+}
+
+/// `GET /api/marks/{dashboard}?from=&to=&filter=FIELD:VALUE`: when happened what is marked in panels over time.
+pub(super) async fn marks(
+    State(app): State<Arc<App>>,
+    Extension(reading): Extension<Arc<Reading>>,
+    Path(id): Path<String>,
+    Query(parameters): Parameters,
+) -> Response {
+    let Some(dashboard) = panels::dashboard(&id) else {
+        return failure(StatusCode::NOT_FOUND, "no such dashboard", "/api/dashboards lists them");
+    };
+    let view = match read_view(&parameters) {
+        Ok(view) => view,
+        Err(wrong) => return wrong.answer(),
+    };
+    let room = match reading.take().await {
+        Ok(room) => room,
+        Err(busy) => return busy,
+    };
+    let mut marked = Vec::with_capacity(dashboard.marks.len());
+    for mark in &dashboard.marks {
+        let shown = match looked_at(&app, &reading, &made::times(mark), &view).await {
+            Ok(shown) => shown,
+            Err(error) => return search_failure(&error),
+        };
+        let times = shown.parts.iter().filter_map(|part| part.values.first()?.time()).collect();
+        marked.push(Marked { id: &mark.id.value, label: &mark.label, times });
+    }
+    room.answer(&marked)
+}
+
+/// Answers a request for a panel.
+async fn answer(app: &App, reading: &Reading, panel: &Panel, view: &View) -> Response {
+    let room = match reading.take().await {
+        Ok(room) => room,
+        Err(busy) => return busy,
+    };
+    match looked_at(app, reading, panel, view).await {
+        Ok(answer) => room.answer(&Shown { now: now(), from: view.from, to: view.to, answer }),
+        Err(error) => search_failure(&error),
+    }
+}
+
+/// What a panel shows, once it is its turn.
+async fn looked_at(
+    app: &App,
+    reading: &Reading,
+    panel: &Panel,
+    view: &View,
+) -> Result<Answer, SearchError> {
+    let closed = |error: tokio::sync::AcquireError| SearchError::Unavailable(error.into());
+    let _turn = reading.turns.acquire().await.map_err(closed)?;
+    app.index.panel(panel, view).await
+}
+
+/// Whether a dashboard offers the values of a field.
+fn is_offered(field: &str) -> bool {
+    let offered = panels::all().iter().flat_map(|dashboard| &dashboard.controls);
+    offered.clone().any(|control| control.field.value == field)
+}
+
+fn read_view(parameters: &[(String, String)]) -> Result<View, Wrong> {
+    let to = now();
+    let mut view = View { from: to - DAY, to, ..View::default() };
+    for (name, value) in parameters {
+        match name.as_str() {
+            "from" => view.from = time_of(name, value)?,
+            "to" => view.to = time_of(name, value)?,
+            "zone" => {
+                let zone = value.parse().ok().filter(|zone: &i32| zone.abs() <= ZONE_MAX);
+                view.zone = zone.ok_or_else(|| {
+                    Wrong::new(
+                        format!("zone={value} is no time zone"),
+                        format!("minutes ahead of UTC, from -{ZONE_MAX} to {ZONE_MAX}"),
+                    )
+                })?;
+            }
+            "filter" => add_filter(&mut view, value)?,
+            _ => {
+                return Err(Wrong::new(
+                    format!("there is no parameter {name}"),
+                    "use from, to, zone and filter=FIELD:VALUE",
+                ));
+            }
+        }
+    }
+    if view.from >= view.to {
+        return Err(Wrong::new("from is not before to", "times are milliseconds since 1970"));
+    }
+    if view.to.saturating_sub(view.from) > SPAN_MAX {
+        let most = format!("at most {} days are looked at", SPAN_MAX / DAY);
+        return Err(Wrong::new("from and to are too far apart", most));
+    }
+    Ok(view)
+}
+
+/// Adds what `FIELD:VALUE` says: documents have one of the values given for each field.
+fn add_filter(view: &mut View, text: &str) -> Result<(), Wrong> {
+    let hint = "write filter=FIELD:VALUE, a field of the documents and a value it has";
+    let (field, value) = text
+        .split_once(':')
+        .ok_or_else(|| Wrong::new(format!("filter={text} names no field and value"), hint))?;
+    match fields::find(field) {
+        None => return Err(Wrong::new(format!("no field is called {field}"), hint)),
+        Some(Holds::Point | Holds::Span | Holds::Unsearched) => {
+            return Err(Wrong::new(format!("{field} has no values to choose from"), hint));
+        }
+        Some(holds) if holds.is_number() && value.parse::<f64>().is_err() => {
+            return Err(Wrong::new(format!("{field} is a number, and {value} is none"), hint));
+        }
+        Some(Holds::Flag) if value.parse::<bool>().is_err() => {
+            return Err(Wrong::new(format!("{field} is true or false, and not {value}"), hint));
+        }
+        Some(Holds::Date) if value.parse::<i64>().is_err() => {
+            return Err(Wrong::new(format!("{field} is a time, and {value} is none"), hint));
+        }
+        Some(_) => {}
+    }
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(Wrong::new(
+            format!("the value for {field} is too long"),
+            "values above 1024 bytes are not searched",
+        ));
+    }
+    let (fields_max, values_max) = FILTERS_MAX;
+    let fields = view.filters.len();
+    match view.filters.iter_mut().find(|(known, _)| known == field) {
+        Some((_, values)) if values.len() < values_max => values.push(value.to_owned()),
+        None if fields < fields_max => {
+            view.filters.push((field.to_owned(), vec![value.to_owned()]));
+        }
+        _ => {
+            let most = format!("at most {fields_max} fields and {values_max} values of each");
+            return Err(Wrong::new("too many filters", most));
+        }
+    }
+    Ok(())
+}
