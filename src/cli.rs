@@ -69,11 +69,21 @@ pub enum Command {
     },
     /// Say whether every record of the group has an outcome and every event its document
     Audit,
-    /// Create template, alias and lifecycle in Elasticsearch or OpenSearch
+    /// Create template, alias and lifecycle in Elasticsearch or OpenSearch, and the dashboards in Kibana or OpenSearch Dashboards
+    ///
+    /// Dashboards that callscope made are replaced, others never touched. User name and password, or API key, are settings:
+    /// `kibana.username` and so on, in the environment `CALLSCOPE__KIBANA__PASSWORD`.
+    #[command(after_help = "Example: callscope setup --kibana https://kibana:5601 --space calls")]
     Setup {
         /// Only show what would change
         #[arg(long)]
         dry_run: bool,
+        /// Where the dashboards go, instead of kibana.url
+        #[arg(long, value_name = "URL")]
+        kibana: Option<String>,
+        /// The space or tenant there, instead of kibana.space
+        #[arg(long, value_name = "SPACE")]
+        space: Option<String>,
     },
     /// Say whether settings, GeoIP databases, data directory, Kafka and the sink are as `serve` needs them
     Check {

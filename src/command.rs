@@ -68,7 +68,10 @@ pub fn run(
         }
         Command::Diff { left, right } => runtime.block_on(diff::run(&config, &left, &right)),
         Command::Audit => runtime.block_on(audit::run(&config)),
-        Command::Setup { dry_run } => runtime.block_on(setup::run(&config, dry_run)),
+        Command::Setup { dry_run, kibana, space } => {
+            setup::name_kibana(&mut config, kibana, space)?;
+            runtime.block_on(setup::run(&config, dry_run))
+        }
         Command::Check { events } => runtime.block_on(check::run(&config, events.as_deref())),
         Command::Config => Ok(ExitCode::Ok),
         Command::Demo { history, seed } => {

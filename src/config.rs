@@ -20,6 +20,7 @@ pub mod describe;
 
 pub(crate) use layers::distance;
 pub use load::{ConfigError, Loaded};
+pub(crate) use rules::address;
 
 /// The compiled-in defaults, with the meaning of every setting.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -45,6 +46,7 @@ pub struct Config {
     pub sink: SinkConfig,
     pub embedded: EmbeddedConfig,
     pub elasticsearch: ElasticsearchConfig,
+    pub kibana: KibanaConfig,
 }
 
 impl Config {
@@ -350,6 +352,21 @@ pub struct ElasticsearchConfig {
     pub bulk_documents: NonZeroUsize,
     pub requests_max: NonZeroUsize,
     pub gzip: bool,
+    #[serde(deserialize_with = "span")]
+    pub request_timeout: Duration,
+}
+
+/// `[kibana]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct KibanaConfig {
+    pub url: String,
+    pub space: String,
+    pub username: String,
+    pub password: Secret,
+    pub api_key: Secret,
+    pub ca: String,
     #[serde(deserialize_with = "span")]
     pub request_timeout: Duration,
 }

@@ -24,6 +24,7 @@
 //! * What is no event, or what the store refuses for good, becomes a letter in [`dead_letters`].
 //! * [`http`] takes webhooks in and shows what was found: [`live`] is a picture of the open sessions made by the lane,
 //!   [`search`] asks what was stored.
+//! * [`panels`] describe the dashboards once; [`kibana`] brings them to a Kibana or an OpenSearch Dashboards.
 //! * [`command`] wires all of this together, one module for each command of [`cli`]; [`simulate`] plays an OpenVidu cluster
 //!   for the demo and for tests.
 //!
@@ -60,6 +61,7 @@ pub mod enrich;
 pub mod sessions;
 pub mod summary;
 pub mod document;
+mod transport;
 pub mod sink;
 pub mod dead_letters;
 pub mod checkpoint;
@@ -69,6 +71,7 @@ pub mod kafka;
 pub mod live;
 pub mod search;
 pub mod panels;
+pub mod kibana;
 pub mod http;
 pub mod metrics;
 pub mod logging;

@@ -481,6 +481,35 @@ fn every_rule_says_what_is_wrong() {
              is never old enough to be deleted",
         ),
         (
+            "[kibana]\nurl = \"kibana:5601\"",
+            "kibana.url (callscope.toml): must begin with http:// or https://",
+        ),
+        (
+            "[kibana]\nurl = \"http://kibana:port\"",
+            "kibana.url (callscope.toml): must hold addresses such as \"https://kibana:5601\"",
+        ),
+        (
+            "[kibana]\nurl = \"http://elastic:hunter2@kibana\"",
+            "kibana.url (callscope.toml): must not hold user and password; use kibana.username and .password",
+        ),
+        (
+            "[kibana]\nusername = \"u\"\napi_key = \"k\"",
+            "kibana.api_key (callscope.toml): is set together with kibana.username; keep one of the two",
+        ),
+        (
+            "[kibana]\npassword = \"p\"",
+            "kibana.password (callscope.toml): is set without kibana.username",
+        ),
+        (
+            "[kibana]\nspace = \"a/b\"",
+            "kibana.space = \"a/b\" (callscope.toml): must be the identifier of a space, as in its address, or the name of a tenant: \
+             letters, digits, _ - .",
+        ),
+        (
+            "[kibana]\nrequest_timeout = \"0s\"",
+            "kibana.request_timeout = \"0s\" (callscope.toml): must be longer than nothing, such as \"1s\"",
+        ),
+        (
             "[kafka]\ntopics = [\"x\", \"y\", \"x\"]",
             "kafka.topics = [\"x\", \"y\", \"x\"] (callscope.toml): must not hold the same topic twice",
         ),

@@ -1,15 +1,46 @@
-//! `setup`: what Elasticsearch or OpenSearch needs before the first document.
+//! `setup`: what Elasticsearch or OpenSearch needs before the first document, and the dashboards in Kibana or OpenSearch Dashboards.
 
 use super::{plan_setup, print, setup_failure};
 use crate::cli::{ExitCode, Failure};
-use crate::config::{Config, SinkKind};
+use crate::config::{self, Config, SinkKind};
+use crate::kibana::{self, Kibana};
 use crate::sink::elasticsearch::Step;
 
-pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failure> {
-    if config.sink.kind != SinkKind::Elasticsearch {
-        print("sink.kind is not \"elasticsearch\": what it is needs no setup")?;
-        return Ok(ExitCode::Ok);
+/// Puts what the command line says in the place of the settings.
+pub(super) fn name_kibana(
+    config: &mut Config,
+    url: Option<String>,
+    space: Option<String>,
+) -> Result<(), Failure> {
+    if let Some(url) = url {
+        config::address("kibana", &url).map_err(|problem| {
+            Failure::new(ExitCode::Usage, anyhow::anyhow!("--kibana {problem}"))
+        })?;
+        config.kibana.url = url;
     }
+    if let Some(space) = space {
+        if config.kibana.url.is_empty() {
+            let error = anyhow::anyhow!("--space is of a Kibana, and none is named; see --kibana");
+            return Err(Failure::new(ExitCode::Usage, error));
+        }
+        config.kibana.space = space;
+    }
+    Ok(())
+}
+
+pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failure> {
+    if config.sink.kind == SinkKind::Elasticsearch {
+        set_up_sink(config, is_dry).await?;
+    } else {
+        print("sink.kind is not \"elasticsearch\": what it is needs no setup")?;
+    }
+    if !config.kibana.url.is_empty() {
+        bring_dashboards(config, is_dry).await?;
+    }
+    Ok(ExitCode::Ok)
+}
+
+async fn set_up_sink(config: &Config, is_dry: bool) -> Result<(), Failure> {
     let (sink, plan) = plan_setup(config).await?;
     for line in plan.steps.iter().flat_map(|step| lines(step, is_dry)) {
         print(&line)?;
@@ -18,12 +49,40 @@ pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failu
         print(&format!("warning: {told}"))?;
     }
     if is_dry {
-        return Ok(ExitCode::Ok);
+        return Ok(());
     }
     // Once: whoever set this going stands by, and can do it again.
     sink.apply(&plan).await.map_err(setup_failure)?;
-    print("done")?;
-    Ok(ExitCode::Ok)
+    print("done")
+}
+
+async fn bring_dashboards(config: &Config, is_dry: bool) -> Result<(), Failure> {
+    let kibana = Kibana::new(&config.kibana).map_err(Failure::with(ExitCode::Misconfigured))?;
+    let plan = kibana.plan(&config.elasticsearch.index).await.map_err(setup_failure)?;
+    for line in brought(&plan, is_dry) {
+        print(&line)?;
+    }
+    if is_dry {
+        return Ok(());
+    }
+    for told in kibana.bring(&plan).await.map_err(setup_failure)? {
+        print(&format!("warning: {told}"))?;
+    }
+    print("done")
+}
+
+/// What becomes of each object; `is_dry`: with the request that would be sent.
+fn brought(plan: &kibana::Plan, is_dry: bool) -> Vec<String> {
+    let mut lines = vec![format!("dashboards for {}", plan.who)];
+    lines.extend(plan.warnings.iter().map(|told| format!("warning: {told}")));
+    lines.extend(plan.objects.iter().map(|object| {
+        let verb = if object.is_there { "replace" } else { "create" };
+        format!("{verb} {} {} ({})", object.kind, object.id, object.title)
+    }));
+    if is_dry {
+        lines.push(format!("  POST {} with a file of {} bytes", plan.path, plan.file.len()));
+    }
+    lines
 }
 
 /// What becomes of `step`; `is_dry`: with everything that differs.

@@ -29,6 +29,8 @@ const SECRETS: &[&str] = &[
     "privacy.user_hash_key",
     "elasticsearch.password",
     "elasticsearch.api_key",
+    "kibana.password",
+    "kibana.api_key",
 ];
 
 pub(super) type Table = Map<String, Value>;
@@ -233,9 +235,9 @@ impl Source for Layer {
     }
 }
 
-/// Whether an error may quote a setting's value. A wrong address of a node may hold a password.
+/// Whether an error may quote a setting's value. A wrong address may hold a password.
 pub(super) fn is_printable(key: &str) -> bool {
-    !is_secret(key) && key != "elasticsearch.urls"
+    !is_secret(key) && !["elasticsearch.urls", "kibana.url"].contains(&key)
 }
 
 /// Whether a setting's value must not be printed. Every source's settings are like those of the default one.

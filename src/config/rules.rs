@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, ElasticsearchConfig, Period, Secret, SinkKind, SourceConfig};
+use super::{Config, ElasticsearchConfig, KibanaConfig, Period, Secret, SinkKind, SourceConfig};
 use crate::enrich::fields::DataPath;
 
 /// Most secrets of one source: the one in use, and the one that replaces it.
@@ -83,6 +83,7 @@ pub(super) fn violations(config: &Config) -> Vec<(String, String)> {
     found.data(config);
     found.kafka(config);
     found.elasticsearch(&config.elasticsearch, config.sink.kind);
+    found.kibana(&config.kibana);
     found.0
 }
 
@@ -152,6 +153,7 @@ impl Violations {
             ("sessions.silent_after", sessions.silent_after),
             ("sessions.forget_after", sessions.forget_after),
             ("elasticsearch.request_timeout", config.elasticsearch.request_timeout),
+            ("kibana.request_timeout", config.kibana.request_timeout),
         ] {
             self.check(key, !span.is_zero(), "must be longer than nothing, such as \"1s\"");
         }
@@ -260,16 +262,9 @@ impl Violations {
         let needed = sink == SinkKind::Elasticsearch;
         self.check(key, !(needed && config.urls.is_empty()), "must name at least one node");
         for url in &config.urls {
-            if let Err(message) = node_address(url) {
-                self.check(key, false, message);
-            }
+            self.address("elasticsearch", "urls", url);
         }
-        let [name, password, api_key] =
-            [!config.username.is_empty(), !config.password.is_empty(), !config.api_key.is_empty()];
-        let message = "is set together with elasticsearch.username; keep one of the two";
-        self.check("elasticsearch.api_key", !(api_key && name), message);
-        let message = "is set without elasticsearch.username";
-        self.check("elasticsearch.password", !password || name, message);
+        self.credentials("elasticsearch", &config.username, &config.password, &config.api_key);
         let message = "is no name for an index: lower-case, at most 200 bytes, no blanks, none of \
                        \\/*?\"<>|,#: and not beginning with - _ + or .";
         self.check("elasticsearch.index", is_index_name(&config.index), message);
@@ -279,20 +274,53 @@ impl Violations {
             "needs elasticsearch.period \"month\" or \"day\": a single index is never old enough to be deleted",
         );
     }
+
+    fn kibana(&mut self, config: &KibanaConfig) {
+        if !config.url.is_empty() {
+            self.address("kibana", "url", &config.url);
+        }
+        self.credentials("kibana", &config.username, &config.password, &config.api_key);
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let message = "must be the identifier of a space, as in its address, or the name of a tenant: letters, digits, _ - .";
+        self.check("kibana.space", config.space.chars().all(is_legal), message);
+    }
+
+    fn address(&mut self, section: &str, setting: &str, url: &str) {
+        if let Err(message) = address(section, url) {
+            self.check(&format!("{section}.{setting}"), false, &message);
+        }
+    }
+
+    /// One way to say who asks, and all of it.
+    fn credentials(&mut self, section: &str, username: &str, password: &Secret, api_key: &Secret) {
+        let [name, password, api_key] =
+            [!username.is_empty(), !password.is_empty(), !api_key.is_empty()];
+        let message = format!("is set together with {section}.username; keep one of the two");
+        self.check(&format!("{section}.api_key"), !(api_key && name), &message);
+        let message = format!("is set without {section}.username");
+        self.check(&format!("{section}.password"), !password || name, &message);
+    }
 }
 
-/// Whether a text is the address of a node; if not, why. The message never quotes it, for it may hold a password.
-fn node_address(url: &str) -> Result<(), &'static str> {
+/// Whether a text is the address of a server; if not, why. The message never quotes it, for it may hold a password.
+/// `section`: where user and password belong.
+///
+/// # Errors
+///
+/// What it must be.
+pub(crate) fn address(section: &str, url: &str) -> Result<(), String> {
     let rest = url
         .strip_prefix("http://")
         .or_else(|| url.strip_prefix("https://"))
         .ok_or("must begin with http:// or https://")?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if rest.contains('@') {
-        return Err("must not hold user and password; use elasticsearch.username and .password");
+        return Err(format!(
+            "must not hold user and password; use {section}.username and .password"
+        ));
     }
     if rest.contains(['?', '#']) {
-        return Err("must not hold a query or a fragment");
+        return Err("must not hold a query or a fragment".to_owned());
     }
     let valid = url
         .parse::<axum::http::Uri>()
@@ -300,7 +328,11 @@ fn node_address(url: &str) -> Result<(), &'static str> {
         && authority.rsplit_once(':').is_none_or(|(_, port)| {
             port.ends_with(']') || port.parse::<u16>().is_ok_and(|port| port > 0)
         });
-    if valid { Ok(()) } else { Err("must hold addresses such as \"https://node-1:9200\"") }
+    if valid { Ok(()) } else { Err(format!("must hold addresses such as {:?}", example(section))) }
+}
+
+fn example(section: &str) -> &'static str {
+    if section == "kibana" { "https://kibana:5601" } else { "https://node-1:9200" }
 }
 
 fn is_index_name(name: &str) -> bool {

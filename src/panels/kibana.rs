@@ -29,6 +29,8 @@ pub mod check;
 
 /// The id of what all dashboards share: data view and tag.
 const OWN: &str = "callscope";
+/// By which what callscope made is known where nothing else tells.
+const MARK: &str = "Shipped with callscope";
 /// From when on dashboards show what was, unless somebody chooses otherwise.
 const FROM: &str = "now-24h";
 
@@ -41,17 +43,43 @@ pub fn objects(dashboards: &[Dashboard], index: &str) -> Vec<Json> {
     [data_view(index), tag()].into_iter().chain(boards).chain(searches).collect()
 }
 
+/// What takes the file. One knows nothing of the other's objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavour {
+    /// Kibana 8.17 to 9.
+    Kibana,
+    /// OpenSearch Dashboards 2 and 3.
+    OpenSearch,
+}
+
 /// The same as a file to import: a line for each object, keys in order, so that equal dashboards give equal files.
 #[must_use]
-pub fn ndjson(dashboards: &[Dashboard], index: &str) -> String {
-    objects(dashboards, index).iter().map(|object| encoded(object) + "\n").collect()
+pub fn ndjson(dashboards: &[Dashboard], index: &str, flavour: Flavour) -> String {
+    let objects = match flavour {
+        Flavour::Kibana | Flavour::OpenSearch => objects(dashboards, index),
+    };
+    objects.iter().map(|object| encoded(object) + "\n").collect()
+}
+
+/// Whether an object that has an identifier of ours was made by callscope, also by an older one. Kibana keeps `managed` from
+/// everybody else; besides there are the mark, and references to our own data view and tag.
+#[must_use]
+pub fn is_ours(object: &Json) -> bool {
+    let described = object.pointer("/attributes/description").and_then(Json::as_str);
+    let references = object.get("references").and_then(Json::as_array).into_iter().flatten();
+    let mut kinds = references
+        .filter(|reference| reference.get("id").and_then(Json::as_str) == Some(OWN))
+        .filter_map(|reference| reference.get("type").and_then(Json::as_str));
+    object.get("managed") == Some(&Json::Bool(true))
+        || described.is_some_and(|described| described.contains(MARK))
+        || kinds.any(|kind| ["tag", "index-pattern"].contains(&kind))
 }
 
 /// The files of the folder `kibana/` by name, over the alias `openvidu`.
 #[must_use]
 pub fn files(dashboards: &[Dashboard]) -> [(&'static str, String); 2] {
     [
-        ("callscope.ndjson", ndjson(dashboards, "openvidu")),
+        ("callscope.ndjson", ndjson(dashboards, "openvidu", Flavour::Kibana)),
         ("README.md", readme::readme(dashboards)),
     ]
 }
@@ -84,8 +112,7 @@ fn view(name: &str) -> Json {
 }
 
 fn tag() -> Json {
-    let attributes =
-        json!({ "name": "callscope", "description": "Shipped with callscope", "color": "#0077CC" });
+    let attributes = json!({ "name": "callscope", "description": MARK, "color": "#0077CC" });
     object("tag", OWN, None, &attributes, &[])
 }
 

@@ -16,11 +16,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use elasticsearch::auth::Credentials;
-use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::Method;
 use elasticsearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
+use elasticsearch::http::transport::Transport;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
@@ -31,6 +29,7 @@ use crate::config::ElasticsearchConfig;
 use crate::document::Document;
 use crate::json;
 use crate::metrics::Metrics;
+use crate::transport::Server;
 
 pub mod answer;
 mod bulk;
@@ -288,30 +287,17 @@ fn jittered(delay: Duration) -> Duration {
 
 impl Node {
     fn new(url: &str, config: &ElasticsearchConfig) -> anyhow::Result<Self> {
-        use anyhow::Context;
-        let parsed =
-            url.parse().with_context(|| format!("elasticsearch.urls: {url:?} is no address"))?;
-        let mut builder = TransportBuilder::new(SingleNodeConnectionPool::new(parsed))
-            .enable_meta_header(false)
-            .disable_proxy()
-            .timeout(config.request_timeout);
-        if !config.api_key.is_empty() {
-            builder = builder.auth(Credentials::EncodedApiKey(config.api_key.expose().to_owned()));
-        } else if !config.username.is_empty() {
-            let credentials =
-                Credentials::Basic(config.username.clone(), config.password.expose().to_owned());
-            builder = builder.auth(credentials);
-        }
-        if !config.ca.is_empty() {
-            let pem = std::fs::read(&config.ca)
-                .with_context(|| format!("cannot read elasticsearch.ca {}", config.ca))?;
-            let certificate = Certificate::from_pem(&pem).with_context(|| {
-                format!("elasticsearch.ca {} holds no certificate in PEM form", config.ca)
-            })?;
-            builder = builder.cert_validation(CertificateValidation::Full(certificate));
-        }
-        let transport =
-            builder.build().with_context(|| format!("cannot use elasticsearch.urls {url:?}"))?;
+        let server = Server {
+            section: "elasticsearch",
+            setting: "urls",
+            url,
+            username: &config.username,
+            password: &config.password,
+            api_key: &config.api_key,
+            ca: &config.ca,
+            timeout: config.request_timeout,
+        };
+        let transport = server.connect()?;
         Ok(Self { url: url.to_owned(), transport, rest: Mutex::new((None, DELAY.0)) })
     }
 

@@ -27,14 +27,14 @@ fn what_is_committed_is_what_the_panels_say() {
 
 #[test]
 fn the_shipped_dashboards_would_work() {
-    assert_eq!(check::check(&ndjson(all(), "openvidu")), Vec::<String>::new());
+    assert_eq!(check::check(&ndjson(all(), "openvidu", Flavour::Kibana)), Vec::<String>::new());
 }
 
 #[test]
 fn whatever_can_be_said_would_work() {
-    let file = ndjson(&every(), "openvidu");
+    let file = ndjson(&every(), "openvidu", Flavour::Kibana);
     assert_eq!(check::check(&file), Vec::<String>::new());
-    assert_eq!(file, ndjson(&every(), "openvidu"));
+    assert_eq!(file, ndjson(&every(), "openvidu", Flavour::Kibana));
     assert!(file.starts_with(r#"{"attributes":{"fieldAttrs""#) && file.ends_with("}\n"));
     let kinds: Vec<Json> =
         objects(&every(), "other").iter().map(|one| json!([one["type"], one["id"]])).collect();

@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::check;
 use crate::panels::kibana::tests::every;
-use crate::panels::kibana::{ndjson, objects};
+use crate::panels::kibana::{Flavour, ndjson, objects};
 
 /// A way to damage a file: the object by its line, the text that holds JSON, if it is in one, and what is done there.
 struct Damage(usize, Option<&'static str>, &'static str, fn(&mut Json));
@@ -456,7 +456,7 @@ fn damage_to_a_map_is_found() {
 
 #[test]
 fn damage_to_the_file_as_such_is_found() {
-    let file = ndjson(&every(), "openvidu");
+    let file = ndjson(&every(), "openvidu", Flavour::Kibana);
     let without_end = file.trim_end().to_owned();
     let unordered = file.replacen("{\"attributes\":", "{\"type\":\"x\",\"attributes\":", 1);
     let cut = file.replacen("{\"attributes\"", "\"attributes\"", 1);
