@@ -36,7 +36,7 @@ use callscope::metrics::Metrics;
 use callscope::record::{Input, Position, Record};
 use callscope::sessions::{Keeping, Limits};
 use callscope::simulate::rng::Rng;
-use callscope::simulate::send::Sender;
+use callscope::simulate::send::{Sender, Webhook};
 use callscope::simulate::{session, telemetry};
 use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkError, StatusSender, Written};
@@ -363,7 +363,7 @@ async fn webhook(bodies: &[String]) {
         let tasks = (0..connections).map(|index| {
             let bodies: Vec<String> =
                 bodies.iter().skip(index * each).take(each).cloned().collect();
-            let mut sender = Sender::new(serve.address, "/webhook");
+            let mut sender = Sender::new(Webhook::at(serve.address));
             tokio::spawn(async move {
                 let mut latencies = Vec::with_capacity(each);
                 for body in &bodies {
@@ -498,7 +498,7 @@ async fn search(what: &str, kafka: &[(&str, &str)]) {
     let next = Arc::new(AtomicI64::new(0));
     let senders: Vec<_> = (0..16)
         .map(|_| {
-            let (next, mut sender) = (Arc::clone(&next), Sender::new(serve.address, "/webhook"));
+            let (next, mut sender) = (Arc::clone(&next), Sender::new(Webhook::at(serve.address)));
             tokio::spawn(async move {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use chrono::{DateTime, FixedOffset};
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::simulate::send::Webhook;
+
 /// See what happens in video calls: turns the events of OpenVidu into searchable sessions, users and streams.
 #[derive(Debug, Parser)]
 #[command(name = "callscope", version, about, max_term_width = 100)]
@@ -91,6 +93,12 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         events: Option<PathBuf>,
     },
+    /// Ask the `serve` of the same settings whether it lives; made for containers
+    Health {
+        /// Ask whether events get through, and say why not
+        #[arg(long)]
+        ready: bool,
+    },
     /// Print every setting with its meaning, its value and where that came from
     Config,
     /// Run with a simulated OpenVidu cluster that sends real events
@@ -101,6 +109,10 @@ pub enum Command {
         /// Another number makes other calls
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
+        /// Do not serve, send to a callscope that does, such as http://127.0.0.1:7300/webhook, with the first of
+        /// sources.default.secrets
+        #[arg(long, value_name = "URL")]
+        to: Option<Webhook>,
     },
     /// Look at what could not be stored, try it again or throw it away
     ///

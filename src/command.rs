@@ -28,6 +28,7 @@ mod dead_letters;
 mod demo;
 mod describe;
 mod diff;
+mod health;
 mod import;
 mod kept;
 mod replay;
@@ -73,10 +74,17 @@ pub fn run(
             runtime.block_on(setup::run(&config, dry_run))
         }
         Command::Check { events } => runtime.block_on(check::run(&config, events.as_deref())),
+        Command::Health { ready } => {
+            let path = if ready { "/readyz" } else { "/healthz" };
+            runtime.block_on(health::run(&config, path))
+        }
         Command::Config => Ok(ExitCode::Ok),
-        Command::Demo { history, seed } => {
+        Command::Demo { history, seed, to } => {
             demo::prepare(&mut config)?;
-            runtime.block_on(demo::run(config, *history, seed))
+            match to {
+                None => runtime.block_on(demo::run(config, *history, seed)),
+                Some(webhook) => runtime.block_on(demo::send(&config, &webhook, *history, seed)),
+            }
         }
         Command::DeadLetters(command) => runtime.block_on(dead_letters::run(config, command)),
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use callscope::config::EmbeddedConfig;
 use callscope::search::{Order, Search};
 use callscope::simulate::rng::Rng;
-use callscope::simulate::send::Sender;
+use callscope::simulate::send::{Sender, Webhook};
 use callscope::simulate::session;
 use callscope::sink::StatusSender;
 use callscope::sink::embedded::EmbeddedIndex;
@@ -131,13 +131,13 @@ impl Load {
                 sessions.iter().skip(first).step_by(SENDERS).flatten().cloned().collect();
             let (mut serving, count) = (serving.clone(), count.clone());
             senders.spawn(async move {
-                let mut sender = Sender::new(*serving.borrow_and_update(), "/webhook");
+                let mut sender = Sender::new(Webhook::at(*serving.borrow_and_update()));
                 for body in own {
                     while sender.send(&body).await.is_err() {
                         let _again =
                             tokio::time::timeout(Duration::from_millis(20), serving.changed())
                                 .await;
-                        sender = Sender::new(*serving.borrow_and_update(), "/webhook");
+                        sender = Sender::new(Webhook::at(*serving.borrow_and_update()));
                     }
                     count.send_modify(|count| *count += 1);
                 }

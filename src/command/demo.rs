@@ -1,20 +1,22 @@
 //! `demo`: serve, beside a simulated cluster that sends real events to the webhook, first a month of history and then time
-//! lapse for as long as it runs. How far it got is kept beside the data, so that a later start goes on there.
+//! lapse for as long as it runs. How far it got is kept beside the data, so that a later start goes on there. With `--to` the
+//! cluster stands alone, and sends to a callscope that runs elsewhere.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::{serve, tell, wall};
+use super::{serve, stop_on_signal, tell, wall};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, Secret};
+use crate::journal::lock::DataDirLock;
 use crate::simulate::rng::Rng;
-use crate::simulate::send::Sender;
+use crate::simulate::send::{Sender, Webhook};
 use crate::simulate::{Emitted, arrivals, session, telemetry};
 
 /// How many times faster than in life sessions pass once the history is told.
@@ -49,13 +51,13 @@ pub(super) fn prepare(config: &mut Config) -> Result<(), Failure> {
 
 pub(super) async fn run(config: Config, history: Duration, seed: u64) -> Result<ExitCode, Failure> {
     let progress = Progress::load(&config.data_dir, history, seed);
-    let secret = config.sources.get("default").and_then(|source| source.secrets.first()).cloned();
+    let secret = secret(&config).cloned();
     serve::run(
         config,
         Some(Box::new(move |address, stop| {
             tokio::spawn(async move {
                 tell(&format!("\n  open http://{address}/ in a browser; Ctrl-C ends the demo\n"));
-                let cluster = Cluster::new(address, secret.as_ref());
+                let cluster = Cluster::new(&Webhook::at(address), secret.as_ref());
                 if let Err(error) = drive(cluster, progress, &stop).await
                     && !stop.is_cancelled()
                 {
@@ -65,6 +67,28 @@ pub(super) async fn run(config: Config, history: Duration, seed: u64) -> Result<
         })),
     )
     .await
+}
+
+/// Sends to `webhook` until it is told to stop. Whoever is there no more, or refuses, ends it: a later start goes on there.
+pub(super) async fn send(
+    config: &Config,
+    webhook: &Webhook,
+    history: Duration,
+    seed: u64,
+) -> Result<ExitCode, Failure> {
+    let _lock =
+        DataDirLock::acquire(&config.data_dir).map_err(Failure::with(ExitCode::Misconfigured))?;
+    let stop = stop_on_signal()?;
+    let progress = Progress::load(&config.data_dir, history, seed);
+    tell(&format!("a simulated cluster sends to {webhook}"));
+    let sent = drive(Cluster::new(webhook, secret(config)), progress, &stop).await;
+    sent.with_context(|| webhook.to_string()).map_err(Failure::with(ExitCode::Unreachable))?;
+    Ok(ExitCode::Ok)
+}
+
+/// What the cluster shows.
+fn secret(config: &Config) -> Option<&Secret> {
+    config.sources.get("default").and_then(|source| source.secrets.first())
 }
 
 /// How far the story is told. It is the same story after a restart.
@@ -205,9 +229,9 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(address: SocketAddr, secret: Option<&Secret>) -> Self {
+    fn new(webhook: &Webhook, secret: Option<&Secret>) -> Self {
         let sender = || {
-            let sender = Sender::new(address, "/webhook");
+            let sender = Sender::new(webhook.clone());
             match secret {
                 Some(secret) => sender.with_secret(secret),
                 None => sender,
@@ -258,7 +282,7 @@ mod tests {
     use super::*;
 
     fn planned(progress: &Progress) -> Cluster {
-        let mut cluster = Cluster::new("127.0.0.1:1".parse().unwrap(), None);
+        let mut cluster = Cluster::new(&Webhook::at("127.0.0.1:1".parse().unwrap()), None);
         cluster.plan_history(progress);
         cluster.forget_before(progress.told);
         cluster

@@ -2,9 +2,10 @@
 //! is an error that is not repeated, a broken connection is tried again up to 5 times.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use axum::body::Body;
-use axum::http::{Request, StatusCode, header};
+use axum::http::{Request, StatusCode, Uri, header};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -25,27 +26,63 @@ pub enum SendError {
     Broken(anyhow::Error),
 }
 
+/// The webhook of a callscope, as `http://HOST:PORT/webhook`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Host and port. The name is looked up for every connection: in a network of containers a restart moves it.
+    host: String,
+    path: String,
+}
+
+impl Webhook {
+    /// The default source's at `address`.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self { host: address.to_string(), path: "/webhook".to_owned() }
+    }
+}
+
+impl FromStr for Webhook {
+    type Err = anyhow::Error;
+
+    fn from_str(url: &str) -> anyhow::Result<Self> {
+        let uri: Uri = url.parse()?;
+        let (Some("http"), Some(host)) = (uri.scheme_str(), uri.authority()) else {
+            anyhow::bail!("an address such as http://127.0.0.1:7300/webhook is needed");
+        };
+        anyhow::ensure!(
+            !host.as_str().contains('@') && uri.query().is_none(),
+            "the secret is the first of sources.default.secrets, and stands in no address"
+        );
+        anyhow::ensure!(
+            uri.path() == "/webhook" || uri.path().starts_with("/webhook/"),
+            "a webhook ends in /webhook or /webhook/SOURCE"
+        );
+        let port = host.port_u16().unwrap_or(80);
+        Ok(Self { host: format!("{}:{port}", host.host()), path: uri.path().to_owned() })
+    }
+}
+
+impl std::fmt::Display for Webhook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://{}{}", self.host, self.path)
+    }
+}
+
 /// One sender thread of OpenVidu.
 #[derive(Debug)]
 pub struct Sender {
-    address: SocketAddr,
-    path: String,
+    webhook: Webhook,
     secret: Option<Secret>,
     connection: Option<SendRequest<Body>>,
     tasks: tokio::task::JoinSet<()>,
 }
 
 impl Sender {
-    /// Sends to `path` at `address`.
+    /// Sends to `webhook`.
     #[must_use]
-    pub fn new(address: SocketAddr, path: &str) -> Self {
-        Self {
-            address,
-            path: path.to_owned(),
-            secret: None,
-            connection: None,
-            tasks: tokio::task::JoinSet::new(),
-        }
+    pub fn new(webhook: Webhook) -> Self {
+        Self { webhook, secret: None, connection: None, tasks: tokio::task::JoinSet::new() }
     }
 
     /// Shows `secret`, as `OPENVIDU_WEBHOOK_HEADERS` makes OpenVidu do.
@@ -80,7 +117,7 @@ impl Sender {
         let connection = match &mut self.connection {
             Some(connection) if !connection.is_closed() => connection,
             slot => {
-                let stream = TcpStream::connect(self.address).await?;
+                let stream = TcpStream::connect(&self.webhook.host).await?;
                 stream.set_nodelay(true)?;
                 let (sender, connection) = handshake(TokioIo::new(stream)).await?;
                 self.tasks.spawn(async move {
@@ -91,8 +128,8 @@ impl Sender {
             }
         };
         connection.ready().await?;
-        let mut request = Request::post(&self.path)
-            .header(header::HOST, self.address.to_string())
+        let mut request = Request::post(&self.webhook.path)
+            .header(header::HOST, &self.webhook.host)
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(secret) = &self.secret {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", secret.expose()));
@@ -102,5 +139,31 @@ impl Sender {
         let status = response.status();
         axum::body::to_bytes(Body::new(response.into_body()), 1 << 20).await?;
         Ok(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_is_an_address_of_http_without_secrets() {
+        for (url, told) in [
+            ("http://callscope:7300/webhook", "http://callscope:7300/webhook"),
+            ("http://[::1]:7300/webhook/south", "http://[::1]:7300/webhook/south"),
+            ("http://callscope/webhook", "http://callscope:80/webhook"),
+        ] {
+            assert_eq!(url.parse::<Webhook>().unwrap().to_string(), told);
+        }
+        for (url, reason) in [
+            ("https://callscope/webhook", "such as http://"),
+            ("callscope:7300", "such as http://"),
+            ("http://callscope:7300", "ends in /webhook"),
+            ("http://me:secret@callscope/webhook", "in no address"),
+            ("http://callscope/webhook?secret=x", "in no address"),
+        ] {
+            let error = url.parse::<Webhook>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{url}: {error}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callscope::simulate::rng::Rng;
-use callscope::simulate::send::Sender;
+use callscope::simulate::send::{Sender, Webhook};
 use callscope::simulate::session;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -215,7 +215,7 @@ impl Instance {
 
     /// Sends it events as webhooks.
     pub async fn post(&self, events: &[String]) {
-        let mut sender = Sender::new(self.address, "/webhook");
+        let mut sender = Sender::new(Webhook::at(self.address));
         for event in events {
             sender.send(event).await.unwrap();
         }
