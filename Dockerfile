@@ -18,5 +18,7 @@ USER callscope
 ENV CALLSCOPE__DATA_DIR=/var/lib/callscope/data CALLSCOPE__HTTP__LISTEN=0.0.0.0:7300
 VOLUME /var/lib/callscope
 EXPOSE 7300
+# Whether it lives: to start it anew helps nobody who waits for Elasticsearch or Kafka. There is no curl in here.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["callscope", "health"]
 ENTRYPOINT ["callscope"]
 CMD ["serve"]

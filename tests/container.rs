@@ -1,4 +1,5 @@
-//! The container image: what the Dockerfile copies is what cargo needs, and its variables are settings.
+//! The container image and the compose files, of which no engine runs here: what the Dockerfile copies is what cargo needs, and
+//! whatever the files name is there, in this folder, in each other or in the program.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -6,11 +7,14 @@
     reason = "a test that fails shows where"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use callscope::cli::Cli;
 use callscope::config::Config;
+use clap::Parser;
+use serde_json::{Map, Value, json};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -97,28 +101,363 @@ fn every_compiled_in_file_is_copied() {
     assert!(count >= 4, "the page and the default settings are compiled in");
 }
 
-/// Variables of ours in a file, with a value that any of them takes.
-fn variables(text: &str) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    for part in text.split("CALLSCOPE__").skip(1) {
-        let end = part.find(|c: char| !(c.is_ascii_uppercase() || c == '_')).unwrap();
-        let (name, rest) = part.split_at(end);
-        let value = match rest.strip_prefix('=') {
-            Some(value) => value.split_whitespace().next().unwrap(),
-            None => "a-long-secret",
-        };
-        found.insert(format!("CALLSCOPE__{name}"), value.to_owned());
-    }
-    found
+/// What stands in the last stage of the Dockerfile after `word`, where that begins a line.
+fn instructions(word: &str) -> Vec<String> {
+    let text = read("Dockerfile");
+    let (_, last) = text.rsplit_once("\nFROM ").unwrap();
+    last.lines()
+        .filter_map(|line| line.strip_prefix(word))
+        .map(|rest| rest.trim().to_owned())
+        .collect()
+}
+
+/// The variables that the image brings.
+fn image_environment() -> BTreeMap<String, String> {
+    let all = instructions("ENV ").join(" ");
+    let pairs = all.split_whitespace().map(|pair| pair.split_once('=').unwrap());
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The program with the words of a command, as the image calls it.
+fn parse(words: &[String]) -> Cli {
+    Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
 }
 
 #[test]
-fn the_variables_of_image_and_compose_file_are_settings() {
-    let mut all = variables(&read("Dockerfile"));
-    assert!(all.len() >= 2, "{all:?}");
-    all.extend(variables(&read("docker-compose.yml")));
-    let loaded = Config::load(None, all.clone().into_iter());
-    let config = loaded.unwrap_or_else(|error| panic!("{all:?}: {error}")).config;
+fn the_image_runs_as_nobody_in_particular_and_asks_itself_how_it_is() {
+    assert_eq!(instructions("USER "), ["callscope"]);
+    let config = config(&json!({}));
     assert!(!config.http.listen.ip().is_loopback(), "a container is reached from outside");
-    assert!(!config.sources["default"].secrets.is_empty(), "{all:?}");
+    assert_eq!(instructions("EXPOSE "), [config.http.listen.port().to_string()]);
+    assert!(
+        config.data_dir.starts_with(&instructions("VOLUME ")[0]),
+        "what is kept is in the volume"
+    );
+    let check = instructions("HEALTHCHECK ").concat();
+    let (_, words) = check.split_once("CMD ").unwrap();
+    parse(&serde_json::from_str::<Vec<String>>(words).unwrap());
+    let [entry, command] = ["ENTRYPOINT ", "CMD "]
+        .map(|word| serde_json::from_str::<Vec<String>>(&instructions(word)[0]).unwrap());
+    parse(&[entry, command].concat());
+}
+
+#[test]
+fn what_is_copied_is_sent_and_what_is_large_is_not() {
+    let ignored = read(".dockerignore");
+    let ignored: BTreeSet<&str> =
+        ignored.lines().filter_map(|line| line.strip_prefix('/')).collect();
+    for large in ["target", ".git"] {
+        assert!(ignored.contains(large), "{large} is sent");
+    }
+    for path in copied() {
+        assert!(Path::new(ROOT).join(&path).exists(), "{path} is not there");
+        assert!(!ignored.contains(path.as_str()), "{path} is not sent");
+    }
+}
+
+const FILES: [&str; 2] = ["docker-compose.yml", "compose.opensearch.yml"];
+
+/// `.env`, as compose reads it.
+fn defaults() -> BTreeMap<String, String> {
+    let text = read(".env");
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let pairs = lines.map(|line| line.split_once('=').unwrap());
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// `text` with the values of its variables, whose names go to `used`. `$$` is a dollar sign.
+fn filled(text: &str, used: &mut BTreeSet<String>) -> String {
+    let known = defaults();
+    let mut parts = text.split('$');
+    let mut filled = parts.next().unwrap().to_owned();
+    while let Some(part) = parts.next() {
+        if part.is_empty() {
+            filled.push('$');
+            filled.push_str(parts.next().unwrap());
+            continue;
+        }
+        let (name, rest) = part.strip_prefix('{').and_then(|part| part.split_once('}')).unwrap();
+        filled.push_str(known.get(name).unwrap_or_else(|| panic!("{name} is not in .env")));
+        filled.push_str(rest);
+        used.insert(name.to_owned());
+    }
+    filled
+}
+
+fn fill(value: &mut Value, used: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => *text = filled(text, used),
+        Value::Array(values) => values.iter_mut().for_each(|value| fill(value, used)),
+        Value::Object(values) => values.values_mut().for_each(|value| fill(value, used)),
+        _ => {}
+    }
+}
+
+fn raw(name: &str) -> Value {
+    serde_saphyr::from_str(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// What `file` says with the defaults, where whatever is extended has been put together.
+fn compose(file: &str) -> Value {
+    let mut compose = raw(file);
+    let services = compose["services"].as_object_mut().unwrap();
+    for (name, service) in services.iter_mut() {
+        let Some(base) = service.as_object_mut().unwrap().remove("extends") else { continue };
+        let mut whole = raw(base["file"].as_str().unwrap())["services"][name].take();
+        assert!(whole.is_object() && base["service"] == *name, "{file}: {name} extends {base}");
+        merge(whole.as_object_mut().unwrap(), service.as_object().unwrap());
+        *service = whole;
+    }
+    fill(&mut compose, &mut BTreeSet::new());
+    compose
+}
+
+fn merge(below: &mut Map<String, Value>, above: &Map<String, Value>) {
+    for (key, value) in above {
+        match (below.get_mut(key), value) {
+            (Some(Value::Object(below)), Value::Object(above)) => merge(below, above),
+            (Some(Value::Array(below)), Value::Array(above)) => below.extend(above.iter().cloned()),
+            _ => drop(below.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+/// Calls `look` with each file, and each of its services by name.
+fn each_service(look: impl Fn(&Value, &str, &Value)) {
+    for file in FILES {
+        let compose = compose(file);
+        let services = compose["services"].as_object().unwrap();
+        assert!(services.len() >= 7, "{file}");
+        services.iter().for_each(|(name, service)| look(&compose, name, service));
+    }
+}
+
+fn is_ours(service: &Value) -> bool {
+    service["image"].as_str().unwrap().starts_with("callscope:")
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+/// The settings of one of our services: the image's and its own.
+fn config(service: &Value) -> Config {
+    let mut all = image_environment();
+    for (name, value) in service["environment"].as_object().into_iter().flatten() {
+        assert!(name.starts_with("CALLSCOPE__"), "{name}");
+        all.insert(name.clone(), value.as_str().unwrap().to_owned());
+    }
+    let loaded = Config::load(None, all.clone().into_iter());
+    loaded.unwrap_or_else(|error| panic!("{all:?}: {error}")).config
+}
+
+/// Where a service listens. Of what is not ours the image decides, but for Kafka, which is told.
+fn ports(service: &Value) -> Vec<u16> {
+    let image = service["image"].as_str().unwrap();
+    let (image, _) = image.rsplit_once(':').unwrap();
+    match image.rsplit('/').next().unwrap() {
+        "callscope" => vec![config(service).http.listen.port()],
+        "elasticsearch" | "opensearch" => vec![9200],
+        "kibana" | "opensearch-dashboards" => vec![5601],
+        "kafka" => {
+            let listeners = service["environment"]["KAFKA_LISTENERS"].as_str().unwrap();
+            let ports = listeners.split(',').map(|listener| listener.rsplit(':').next().unwrap());
+            ports.map(|port| port.parse().unwrap()).collect()
+        }
+        other => panic!("where does {other} listen?"),
+    }
+}
+
+/// The ports that follow `host:` in what a service says.
+fn ports_of(host: &str, text: &str) -> Vec<u16> {
+    let mark = format!("{host}:");
+    let after = text.split(&mark).skip(1);
+    let digits = after.map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap());
+    digits.filter(|digits| !digits.is_empty()).map(|digits| digits.parse().unwrap()).collect()
+}
+
+#[test]
+fn the_compose_files_fit_the_schema_of_compose() {
+    let schema: Value = serde_json::from_str(include_str!("support/compose-spec.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for file in FILES {
+        for compose in [raw(file), compose(file)] {
+            let errors: Vec<String> = validator
+                .iter_errors(&compose)
+                .map(|error| format!("{}: {error}", error.instance_path()))
+                .collect();
+            assert!(errors.is_empty(), "{file}: {errors:#?}");
+        }
+    }
+}
+
+#[test]
+fn every_variable_has_a_default_and_every_default_is_used() {
+    let mut used = BTreeSet::new();
+    FILES.iter().for_each(|file| fill(&mut raw(file), &mut used));
+    let known: BTreeSet<String> = defaults().into_keys().collect();
+    assert_eq!(used, known);
+    assert_eq!(defaults()["CALLSCOPE_VERSION"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_defaults_are_secrets_that_are_taken_and_addresses_that_nobody_else_reaches() {
+    for (name, value) in defaults() {
+        if name.ends_with("_ADDRESS") {
+            assert!(value.starts_with("127.0.0.1:"), "{name}={value}");
+        }
+        if name.ends_with("_SECRET") || name.ends_with("_PASSWORD") || name.ends_with("_KEY") {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-".contains(c);
+            assert!(value.chars().all(is_plain), "{name} goes into JSON and a shell");
+        }
+    }
+    assert!(defaults()["KIBANA_ENCRYPTION_KEY"].len() >= 32, "Kibana does not start");
+    each_service(|_, name, service| {
+        for port in texts(&service["ports"]) {
+            assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
+        }
+    });
+    let password = &defaults()["ADMIN_PASSWORD"];
+    let has = |is: fn(&char) -> bool| password.chars().any(|c| is(&c));
+    assert!(
+        has(char::is_ascii_lowercase)
+            && has(char::is_ascii_uppercase)
+            && has(char::is_ascii_digit)
+            && has(char::is_ascii_punctuation)
+            && !password.to_lowercase().contains("admin"),
+        "OpenSearch refuses it"
+    );
+}
+
+#[test]
+fn what_callscope_is_told_in_them_is_in_the_program() {
+    let commands = [("callscope", "serve"), ("setup", "setup"), ("demo", "demo")];
+    each_service(|compose, name, service| {
+        if !is_ours(service) {
+            assert!(!service["environment"].to_string().contains("CALLSCOPE__"), "{name}");
+            return;
+        }
+        let config = config(service);
+        let mut words = texts(&service["command"]);
+        if words.is_empty() {
+            words = serde_json::from_str(&instructions("CMD ")[0]).unwrap();
+        }
+        assert!(commands.contains(&(name, &words[0])), "{name}: {words:?}");
+        parse(&[vec!["callscope".to_owned()], words].concat());
+        match name {
+            "callscope" => {
+                assert!(
+                    !config.sources["default"].secrets.is_empty()
+                        && !config.http.read_secrets.is_empty()
+                );
+                let made = texts(&compose["services"]["topics"]["command"]);
+                assert!(made.contains(&config.kafka.topics[0]), "{made:?}");
+                let check = texts(&service["healthcheck"]["test"]);
+                assert_eq!(check[0], "CMD");
+                parse(&check[1..]);
+                let volume = texts(&service["volumes"])[0].clone();
+                assert!(volume.ends_with(&instructions("VOLUME ")[0]), "{volume}");
+            }
+            "demo" => {
+                assert_eq!(service["profiles"], json!(["demo"]));
+                let serving = self::config(&compose["services"]["callscope"]);
+                assert_eq!(config.sources["default"].secrets, serving.sources["default"].secrets);
+            }
+            _ => {}
+        }
+        if name != "demo" {
+            assert_eq!(config.sink.kind, callscope::config::SinkKind::Elasticsearch, "{name}");
+            let account = format!("internalusers/{0} user/{0}", config.elasticsearch.username);
+            let accounts = texts(&compose["services"]["accounts"]["command"]).concat();
+            assert!(account.split(' ').any(|path| accounts.contains(path)), "{account}");
+            for index in [
+                config.elasticsearch.index.clone(),
+                format!("{}-events-*", config.elasticsearch.index),
+            ] {
+                assert!(accounts.contains(&format!("\"{index}\"")), "{index}");
+            }
+        }
+    });
+}
+
+#[test]
+fn every_port_and_address_is_one_at_which_somebody_listens() {
+    each_service(|compose, name, service| {
+        for mapped in texts(&service["ports"]) {
+            let inside = mapped.rsplit(':').next().unwrap().parse().unwrap();
+            assert!(ports(service).contains(&inside), "{name}: {mapped}");
+        }
+        let mut told = service.clone();
+        // A tag is no port.
+        told["image"] = Value::Null;
+        let told = told.to_string();
+        for (other, listening) in compose["services"].as_object().unwrap() {
+            for port in ports_of(other, &told) {
+                assert!(ports(listening).contains(&port), "{name} asks {other} at {port}");
+            }
+        }
+        for port in ports_of("localhost", &told) {
+            assert!(ports(service).contains(&port), "{name} asks itself at {port}");
+        }
+        for url in told.split("http://").skip(1) {
+            let host = url.split([':', '/', '"', '\\']).next().unwrap();
+            let is_known = !compose["services"][host].is_null();
+            assert!(is_known || ["localhost", "127.0.0.1"].contains(&host), "{name} asks {host}");
+        }
+    });
+}
+
+#[test]
+fn services_wait_for_others_that_are_there_and_can_be_waited_for() {
+    each_service(|compose, name, service| {
+        let services = &compose["services"];
+        for (other, how) in service["depends_on"].as_object().into_iter().flatten() {
+            let other_service = &services[other];
+            assert!(other_service.is_object(), "{name} waits for {other}, which is not there");
+            assert!(other_service["profiles"].is_null(), "{other} may not be there");
+            match how["condition"].as_str().unwrap() {
+                "service_healthy" => {
+                    assert!(other_service["healthcheck"]["test"].is_array(), "{name}: {other}")
+                }
+                "service_completed_successfully" => {
+                    assert_eq!(other_service["restart"], "no", "{name}: {other}")
+                }
+                condition => panic!("{name} waits for {other} to be {condition}"),
+            }
+        }
+        let limited = service["mem_limit"].is_string();
+        assert!(
+            limited && service["restart"].is_string(),
+            "{name} has no limit, or nobody starts it again"
+        );
+        let ends = service["restart"] == "no" || name == "demo";
+        assert!(ends || service["healthcheck"]["test"].is_array(), "{name} has no health check");
+        assert!(!ends || service["ports"].is_null(), "{name} listens, and ends");
+    });
+}
+
+#[test]
+fn images_are_pinned_and_volumes_declared() {
+    for file in FILES {
+        let compose = compose(file);
+        let mut used = BTreeSet::new();
+        for (name, service) in compose["services"].as_object().unwrap() {
+            let (_, tag) = service["image"].as_str().unwrap().rsplit_once(':').unwrap();
+            let is_pinned = tag.split('.').count() == 3
+                && tag.split('.').all(|part| part.parse::<u16>().is_ok());
+            assert!(is_pinned, "{name}: {tag}");
+            assert_eq!(is_ours(service), service["build"] == ".", "{name}");
+            for volume in texts(&service["volumes"]) {
+                let (source, inside) = volume.split_once(':').unwrap();
+                assert!(inside.starts_with('/'), "{name}: {volume}");
+                match source.strip_prefix("./") {
+                    Some(path) => assert!(Path::new(ROOT).join(path).exists(), "{name}: {path}"),
+                    None => drop(used.insert(source.to_owned())),
+                }
+            }
+        }
+        let declared: BTreeSet<String> =
+            compose["volumes"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(used, declared, "{file}");
+    }
 }
