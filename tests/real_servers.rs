@@ -19,13 +19,17 @@ use callscope::panels::answer::{Answer, Datum, View};
 use callscope::panels::model::{Condition, Expect, Form, Metric, Percentile, Value as Measured};
 use callscope::panels::{self, Panel, request};
 use callscope::search::Search;
-use callscope::simulate::{self, Emitted};
 use callscope::sink::elasticsearch::{ElasticsearchSink, Step};
 use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio_util::sync::CancellationToken;
+
+#[path = "support/month.rs"]
+mod month;
+
+use month::a_month_and_the_odd_cases;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/server.sh");
 
@@ -155,49 +159,11 @@ async fn scenario(kind: &'static str) {
     killed_under_load(&mut server).await;
 }
 
-/// A month of sessions with what the media server tells of them, and one of everything else that there is.
-fn a_month_and_the_odd_cases() -> String {
-    const START: i64 = 1_700_000_000_000;
-    const DAY: i64 = 86_400_000;
-    let mut events: Vec<Emitted> = Vec::new();
-    for number in 0..150_u64 {
-        let start = START + DAY * 30 / 150 * i64::try_from(number).unwrap();
-        events.extend(simulate::session(number, start, 1).0);
-        events.extend(simulate::telemetry(number, start, 1, 60_000));
-    }
-    events.sort_by_key(|event| event.at);
-    let mut lines: Vec<String> = events.into_iter().map(|event| event.json).collect();
-    let folder = format!("{}/fixtures/samples", env!("CARGO_MANIFEST_DIR"));
-    let mut samples: Vec<PathBuf> =
-        std::fs::read_dir(folder).unwrap().map(|found| found.unwrap().path()).collect();
-    samples.sort();
-    for sample in samples {
-        let json: Value = serde_json::from_str(&std::fs::read_to_string(sample).unwrap()).unwrap();
-        lines.push(json.to_string());
-    }
-    // What no sample has.
-    let session =
-        json!({"sessionId": "odd", "uniqueSessionId": "odd_1700000000000", "timestamp": START});
-    for more in [
-        json!({"event": "participantJoined", "connectionId": "con_odd", "location": "Madrid", "geoPoints": "40.4,-3.7", "platform": "x"}),
-        json!({"event": "broadcastStarted"}),
-        json!({"elastic_type": "kms", "connectionId": "con_odd", "endpoint": "e", "type": "MediaTranscodingStateChanged", "mediaType": "VIDEO",
-               "state": "TRANSCODING"}),
-        json!({"elastic_type": "kms", "connectionId": "con_odd", "endpoint": "e", "type": "UNEXPECTED_ERROR", "description": "odd"}),
-        json!({"event": "sessionDestroyed", "startTime": START, "duration": 10, "reason": "lastParticipantLeft"}),
-    ] {
-        let mut line = session.clone();
-        line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        lines.push(line.to_string());
-    }
-    lines.join("\n")
-}
-
 /// Every panel is a request that the server answers, and it says what the embedded index says of the same documents.
 async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("month.jsonl");
-    std::fs::write(&file, a_month_and_the_odd_cases()).unwrap();
+    std::fs::write(&file, a_month_and_the_odd_cases(60_000)).unwrap();
     for kind in ["elasticsearch", "embedded"] {
         let output = Command::new(env!("CARGO_BIN_EXE_callscope"))
             .args(["import", "--to", kind])

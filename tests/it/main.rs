@@ -11,7 +11,10 @@
 )]
 
 mod behaviours;
+mod figures;
 mod lifetimes;
+#[path = "../support/month.rs"]
+mod month;
 mod property;
 mod samples;
 mod schemas;

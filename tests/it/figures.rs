@@ -1,0 +1,599 @@
+//! What the panels show of a month, against the same figures counted in the lines of its events. Nothing here reads what
+//! callscope makes of them: a line is JSON, and a figure is a walk over lines.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use callscope::config::Config;
+use callscope::panels::answer::{Key, View};
+use callscope::panels::model::{Split, Value as Measured};
+use callscope::panels::{self, Panel};
+use callscope::sink::StatusSender;
+use callscope::sink::embedded::EmbeddedIndex;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::month::{DAY, START, a_month_and_the_odd_cases};
+
+/// How often what is open is counted, in milliseconds. Not as often as by default: some samples are open for months.
+const COUNTED_EVERY: i64 = 300_000;
+
+/// Figures by the parts of a panel, whose names are put together.
+type Figures = BTreeMap<String, f64>;
+
+/// An hour ahead of UTC, so that days begin elsewhere.
+fn month() -> View {
+    View { from: START, to: START + 31 * DAY, zone: 60, filters: Vec::new() }
+}
+
+/// The documents of the month, in an index.
+struct Shown {
+    index: EmbeddedIndex,
+    _folder: tempfile::TempDir,
+}
+
+impl Shown {
+    fn of(lines: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("month.jsonl");
+        std::fs::write(&file, lines).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_callscope"))
+            .args(["import", "--to", "embedded"])
+            .arg(&file)
+            .env("CALLSCOPE__DATA_DIR", folder.path())
+            .env("CALLSCOPE__STATS__EVERY", format!("{COUNTED_EVERY}ms"))
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        // Some samples are no events.
+        assert!(matches!(output.status.code(), Some(0 | 5)), "{told}");
+        let config = Config::load(None, std::iter::empty()).unwrap().config;
+        let index = EmbeddedIndex::open(
+            &folder.path().join("index"),
+            &config.embedded,
+            CancellationToken::new(),
+            StatusSender::default(),
+        )
+        .unwrap();
+        Self { index, _folder: folder }
+    }
+
+    /// One value of each part of a panel.
+    fn values(&self, panel: &Panel, metric: &str) -> Figures {
+        let place = panel.shown().position(|shown| shown.id.value == metric).unwrap();
+        let answer = self.index.panel(panel, &month()).unwrap();
+        let part = |part: &panels::answer::Part| {
+            let keys: Vec<String> = part.keys.iter().map(named).collect();
+            (keys.join(" / "), part.values[place].number().unwrap_or(f64::NAN))
+        };
+        answer.parts.iter().map(part).collect()
+    }
+}
+
+fn named(key: &Key) -> String {
+    match key {
+        Key::Time(time) => time.to_string(),
+        Key::Number(None) => "below".to_owned(),
+        Key::Number(Some(number)) => number.to_string(),
+        Key::Text(text) => text.clone(),
+        Key::Tile(..) => panic!("no figure is on a map"),
+    }
+}
+
+fn panel(id: &str) -> Panel {
+    let mut all = panels::all().iter().flat_map(panels::Dashboard::panels);
+    all.find(|panel| panel.id.value == id).unwrap().clone()
+}
+
+/// `panel` of the whole time at once. A rate is then what there was.
+fn whole(panel: &Panel) -> Panel {
+    let mut whole = panel.clone();
+    whole.by.retain(|split| !matches!(split, Split::Time(_)));
+    whole
+}
+
+const BROWSERS: [&str; 4] = ["Chrome", "Safari", "Firefox", "Microsoft Edge"];
+/// By what stands in the text of a platform.
+const SYSTEMS: [(&str, &str); 5] = [
+    ("(Android ", "Android"),
+    ("(iOS ", "iOS"),
+    ("on Linux", "Linux"),
+    ("on Windows", "Windows"),
+    ("on OS X", "macOS"),
+];
+
+/// The lines of the month.
+struct Lines(Vec<Value>);
+
+/// Session and connection.
+type Who<'a> = (&'a str, &'a str);
+/// Session, connection and endpoint.
+type Endpoint<'a> = (&'a str, &'a str, &'a str);
+
+fn text<'a>(line: &'a Value, name: &str) -> &'a str {
+    line[name].as_str().unwrap_or("")
+}
+
+fn integer(line: &Value, name: &str) -> i64 {
+    line[name].as_i64().unwrap()
+}
+
+fn session(line: &Value) -> &str {
+    text(line, "uniqueSessionId")
+}
+
+fn who(line: &Value) -> Who<'_> {
+    (session(line), text(line, "connectionId"))
+}
+
+fn endpoint(line: &Value) -> Endpoint<'_> {
+    (session(line), text(line, "connectionId"), text(line, "endpoint"))
+}
+
+/// Seconds that an end tells by its times.
+fn seconds(line: &Value) -> i64 {
+    (integer(line, "timestamp") - integer(line, "startTime")) / 1000
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn number(value: i64) -> f64 {
+    value as f64
+}
+
+fn sum(values: impl Iterator<Item = i64>) -> f64 {
+    number(values.sum())
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let values: Vec<f64> = values.collect();
+    values.iter().sum::<f64>() / count(&values)
+}
+
+fn count<T>(values: &[T]) -> f64 {
+    number(i64::try_from(values.len()).unwrap())
+}
+
+/// How many there are of each name.
+fn each<T: Ord>(named: impl Iterator<Item = (String, T)>) -> Figures {
+    let mut all: BTreeMap<String, Vec<T>> = BTreeMap::new();
+    named.for_each(|(name, one)| all.entry(name).or_default().push(one));
+    all.into_iter().map(|(name, ones)| (name, count(&ones))).collect()
+}
+
+/// How many different ones there are of each name.
+fn different<T: Ord>(named: impl Iterator<Item = (String, T)>) -> Figures {
+    each(named.collect::<BTreeSet<_>>().into_iter())
+}
+
+fn total<T: Ord>(ones: impl Iterator<Item = T>) -> Figures {
+    each(ones.map(|one| (String::new(), one)))
+}
+
+fn one(value: f64) -> Figures {
+    [(String::new(), value)].into()
+}
+
+/// Of `100 * part / whole`, by name.
+fn percent(part: &Figures, whole: &Figures) -> Figures {
+    let share = |(name, all): (&String, &f64)| {
+        (name.clone(), 100.0 * part.get(name).copied().unwrap_or(0.0) / all)
+    };
+    whole.iter().map(share).collect()
+}
+
+/// How many values begin in each class, also of those that nothing is in.
+fn classes(values: impl Iterator<Item = i64>, at: &[i64]) -> Figures {
+    let names = at.iter().map(i64::to_string).chain(["below".to_owned()]);
+    let mut all: Figures = names.map(|name| (name, 0.0)).collect();
+    for value in values {
+        let begin = at.iter().rfind(|begin| value >= **begin);
+        *all.entry(begin.map_or("below".to_owned(), i64::to_string)).or_default() += 1.0;
+    }
+    all
+}
+
+impl Lines {
+    fn of(lines: &str) -> Self {
+        let view = month();
+        let is_in = |line: &Value| {
+            line["timestamp"].as_i64().is_some_and(|time| (view.from..view.to).contains(&time))
+        };
+        Self(lines.lines().map(|line| serde_json::from_str(line).unwrap()).filter(is_in).collect())
+    }
+
+    /// The lines in which `field` says one of `words`.
+    fn saying(&self, field: &'static str, words: &'static [&str]) -> impl Iterator<Item = &Value> {
+        self.0.iter().filter(move |line| words.contains(&text(line, field)))
+    }
+
+    fn event(&self, name: &'static str) -> impl Iterator<Item = &Value> {
+        self.0.iter().filter(move |line| text(line, "event") == name)
+    }
+
+    fn streams(&self, name: &'static str) -> impl Iterator<Item = (String, &Value)> {
+        self.event(name).map(|line| {
+            let role =
+                if text(line, "connection") == "OUTBOUND" { "publisher" } else { "subscriber" };
+            (format!("{role}Summary"), line)
+        })
+    }
+
+    fn recordings(&self, status: &'static str) -> impl Iterator<Item = &Value> {
+        self.event("recordingStatusChanged").filter(move |line| text(line, "status") == status)
+    }
+
+    /// What the media server saw of ICE.
+    fn ice(&self) -> impl Iterator<Item = &Value> {
+        self.saying("type", &["IceComponentStateChanged"])
+    }
+
+    /// Media statistics that tell `field`.
+    fn statistics(&self, field: &'static str) -> impl Iterator<Item = &Value> {
+        self.0.iter().filter(move |line| line[field].is_number() && line["endpoint"].is_string())
+    }
+
+    /// How much a counter grew from the first to the last time that it was told, of all endpoints together.
+    fn growth(&self, counter: &'static str) -> f64 {
+        let mut told: BTreeMap<_, (i64, i64)> = BTreeMap::new();
+        for line in self.statistics(counter) {
+            let now = integer(line, counter);
+            let span = told.entry((endpoint(line), text(line, "mediaType"))).or_insert((now, now));
+            span.1 = now;
+        }
+        sum(told.values().map(|(first, last)| last - first))
+    }
+
+    /// What each connection told when it joined.
+    fn people(&self) -> BTreeMap<Who<'_>, &Value> {
+        self.event("participantJoined").map(|line| (who(line), line)).collect()
+    }
+
+    /// Who each connection belongs to: whoever the media server names, else itself.
+    fn users(&self) -> BTreeMap<Who<'_>, &str> {
+        let mut users: BTreeMap<Who<'_>, &str> = BTreeMap::new();
+        for line in self.0.iter().filter(|line| line["user"].is_string()) {
+            let user = users.entry(who(line)).or_insert(text(line, "user"));
+            *user = (*user).min(text(line, "user"));
+        }
+        self.people().keys().map(|who| (*who, users.get(who).copied().unwrap_or(who.1))).collect()
+    }
+
+    fn users_of_sessions(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut sessions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for ((session, _), user) in self.users() {
+            sessions.entry(session).or_default().insert(user);
+        }
+        sessions
+    }
+
+    /// Browser and system of each connection that tells both.
+    fn clients(&self) -> BTreeMap<Who<'_>, (&'static str, &'static str)> {
+        let client = |line: &Value| {
+            let platform = text(line, "platform");
+            let browser = BROWSERS.iter().find(|browser| platform.starts_with(**browser))?;
+            let (_, system) = SYSTEMS.iter().find(|(mark, _)| platform.contains(mark))?;
+            Some((*browser, *system))
+        };
+        let people = self.people();
+        people.iter().filter_map(|(who, line)| Some((*who, client(line)?))).collect()
+    }
+
+    /// Spans of media that stopped and flowed again, with whose it was, milliseconds.
+    fn gaps(&self) -> Vec<(Endpoint<'_>, i64)> {
+        let mut stopped = BTreeMap::new();
+        let mut gaps = Vec::new();
+        let kinds = &["MediaFlowInStateChanged", "MediaFlowOutStateChanged"];
+        for line in self.saying("type", kinds) {
+            let (time, key) =
+                (integer(line, "timestamp"), (endpoint(line), text(line, "mediaType")));
+            match text(line, "state") {
+                "NOT_FLOWING" => drop(stopped.insert(key, time)),
+                _ => gaps.extend(stopped.remove(&key).map(|then| (endpoint(line), time - then))),
+            }
+        }
+        gaps
+    }
+
+    /// Of how many spans the most hold a moment at which what is open is counted.
+    fn most_at_once(spans: impl Iterator<Item = (i64, i64)>) -> Figures {
+        let mut changes: BTreeMap<i64, i64> = BTreeMap::new();
+        let next = |time: i64| {
+            time.div_euclid(COUNTED_EVERY) + i64::from(time.rem_euclid(COUNTED_EVERY) > 0)
+        };
+        for (from, to) in spans {
+            *changes.entry(next(from)).or_default() += 1;
+            *changes.entry(next(to)).or_default() -= 1;
+        }
+        let mut open = 0;
+        let after = changes.values().map(|change| {
+            open += change;
+            open
+        });
+        one(number(after.max().unwrap()))
+    }
+
+    /// From beginning to end, told by the end.
+    fn spans(&self, end: &'static str) -> impl Iterator<Item = (i64, i64)> {
+        self.event(end).map(|line| (integer(line, "startTime"), integer(line, "timestamp")))
+    }
+}
+
+/// Panel, value, and what it has to show.
+type Expected = (&'static str, &'static str, Figures);
+
+fn of_use(lines: &Lines) -> Vec<Expected> {
+    let ended = || lines.event("sessionDestroyed");
+    let users = lines.users();
+    let in_sessions = lines.users_of_sessions();
+    let day = |line: &Value| month().begin(integer(line, "startTime"), DAY).to_string();
+    let of_day = |number: fn(&Value) -> i64| {
+        let mut days = Figures::new();
+        ended().for_each(|line| *days.entry(day(line)).or_default() += self::number(number(line)));
+        days
+    };
+    let streamed = |role: &'static str| {
+        let ends = lines.streams("webrtcConnectionDestroyed");
+        sum(ends.filter(|(known, _)| known == role).map(|(_, line)| seconds(line)))
+    };
+    let roles = ["publisherSummary", "subscriberSummary"];
+    let sizes = in_sessions.values().map(|users| i64::try_from(users.len()).unwrap());
+    let open_people = lines.event("participantLeft");
+    let lost = |line: &&Value| ["networkDisconnect", "nodeCrashed"].contains(&text(line, "reason"));
+    let left = total(lines.event("participantLeft").map(who));
+    let sent = roles.map(|role| (role.to_owned(), streamed(role)));
+    vec![
+        ("totals", "sessions", total(ended().map(session))),
+        (
+            "totals",
+            "users",
+            one(count(&users.values().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>())),
+        ),
+        ("totals", "streamed", one(roles.map(streamed).iter().sum())),
+        ("totals", "mean", one(mean(ended().map(|line| number(seconds(line)))))),
+        ("health-totals", "sessions", total(ended().map(session))),
+        ("sessions-by-day", "sessions", of_day(|_| 1)),
+        ("sessions-by-day", "longest", {
+            let mut days = Figures::new();
+            for line in ended() {
+                let longest = days.entry(day(line)).or_default();
+                *longest = longest.max(number(seconds(line)));
+            }
+            days
+        }),
+        ("session-size", "sessions", classes(sizes.clone(), &[2, 3, 6, 11, 31, 101])),
+        ("users-over-time", "users", one(sum(sizes))),
+        (
+            "streams-started",
+            "streams",
+            each(lines.streams("webrtcConnectionCreated").map(|(role, line)| (role, who(line)))),
+        ),
+        ("streamed-time", "streamed", sent.into()),
+        ("joins-and-leaves", "joined", total(lines.event("participantJoined").map(who))),
+        ("joins-and-leaves", "left", left.clone()),
+        (
+            "reasons-of-leaving",
+            "people",
+            each(open_people.map(|line| (text(line, "reason").to_owned(), who(line)))),
+        ),
+        (
+            "reasons-of-ending",
+            "sessions",
+            each(ended().map(|line| (text(line, "reason").to_owned(), session(line)))),
+        ),
+        (
+            "abnormal-leaves",
+            "share",
+            percent(&total(lines.event("participantLeft").filter(lost).map(who)), &left),
+        ),
+        (
+            "lost-sessions",
+            "people",
+            each(
+                lines
+                    .event("participantLeft")
+                    .filter(|line| text(line, "reason") == "nodeCrashed")
+                    .map(|line| (session(line).to_owned(), who(line))),
+            ),
+        ),
+    ]
+}
+
+fn of_places_and_clients(lines: &Lines) -> Vec<Expected> {
+    let users = lines.users();
+    let (people, clients) = (lines.people(), lines.clients());
+    let place = |who: &Who<'_>| text(people[who], "location").to_owned();
+    let bad = lines
+        .event("participantLeft")
+        .filter(|line| ["networkDisconnect", "nodeCrashed"].contains(&text(line, "reason")));
+    let connections = each(users.keys().map(|who| (place(who), *who)));
+    vec![
+        ("locations", "users", different(users.iter().map(|(who, user)| (place(who), *user)))),
+        (
+            "locations",
+            "share",
+            percent(&each(bad.map(|line| (place(&who(line)), who(line)))), &connections),
+        ),
+        ("locations", "connections", connections),
+        (
+            "clients",
+            "connections",
+            each(
+                clients
+                    .iter()
+                    .map(|(who, (browser, system))| (format!("{browser} / {system}"), *who)),
+            ),
+        ),
+    ]
+}
+
+fn of_what_was_open(lines: &Lines) -> Vec<Expected> {
+    let created: BTreeMap<&str, i64> = lines
+        .event("sessionCreated")
+        .map(|line| (session(line), integer(line, "timestamp")))
+        .collect();
+    let sessions = lines
+        .event("sessionDestroyed")
+        .filter_map(|line| Some((*created.get(session(line))?, integer(line, "timestamp"))));
+    let sessions: Vec<_> = sessions.collect();
+    let recordings = lines
+        .recordings("stopped")
+        .map(|line| (integer(line, "startTime"), integer(line, "timestamp")));
+    let most = |end| Lines::most_at_once(lines.spans(end));
+    vec![
+        ("concurrency", "sessions", Lines::most_at_once(sessions.into_iter())),
+        ("concurrency", "connections", most("participantLeft")),
+        ("concurrency", "streams", most("webrtcConnectionDestroyed")),
+        ("load", "recordings", Lines::most_at_once(recordings)),
+    ]
+}
+
+fn of_media(lines: &Lines) -> Vec<Expected> {
+    let clients = lines.clients();
+    let ice = |states: &'static [&str]| {
+        let found = lines.ice().filter(|line| states.contains(&text(line, "state")));
+        total(found.map(endpoint).collect::<BTreeSet<_>>().into_iter())[""]
+    };
+    let by_browser =
+        |line: &Value| clients.get(&who(line)).map_or("IPCAM", |(browser, _)| browser).to_owned();
+    let failed = lines.ice().filter(|line| text(line, "state") == "FAILED");
+    let all = different(lines.ice().map(|line| (by_browser(line), endpoint(line))));
+    let some = different(failed.map(|line| (by_browser(line), endpoint(line))));
+    let gathered = lines
+        .saying("type", &["IceGatheringDone"])
+        .map(|line| integer(line, "msSinceEndpointCreation"));
+    let pairs = lines.saying("type", &["NewCandidatePairSelected"]).map(|line| {
+        let kind =
+            |end: &str| text(&line["candidatePair"], end).rsplit(' ').next().unwrap().to_owned();
+        (format!("{} / {}", kind("remoteCandidate"), kind("localCandidate")), endpoint(line))
+    });
+    let (lost, received) = (lines.growth("packetsLost"), lines.growth("packetsReceived"));
+    let loss = one(100.0 * lost / (lost + received));
+    let average = |field: &'static str, of: f64| {
+        one(mean(lines.statistics(field).map(|line| of * line[field].as_f64().unwrap())))
+    };
+    let gaps = lines.gaps();
+    let levels = lines.0.iter().filter(|line| line["newValue"].is_number());
+    let failing = |(browser, all): (&String, &f64)| {
+        (browser.clone(), 100.0 * some.get(browser).copied().unwrap_or(0.0) / all)
+    };
+    vec![
+        (
+            "ice-outcome",
+            "endpoints",
+            [
+                ("connected".to_owned(), ice(&["CONNECTED", "READY"])),
+                ("failed".to_owned(), ice(&["FAILED"])),
+            ]
+            .into(),
+        ),
+        ("ice-by-browser", "share", all.iter().map(failing).collect()),
+        ("ice-by-browser", "all", all),
+        (
+            "gathering-time",
+            "endpoints",
+            classes(gathered, &[50, 100, 200, 300, 500, 1000, 2000, 5000]),
+        ),
+        ("candidate-pairs", "endpoints", different(pairs)),
+        ("packet-loss", "lossIn", loss.clone()),
+        ("strip-loss", "loss", loss),
+        ("strip-jitter", "jitter", average("jitter", 1000.0)),
+        ("strip-rtt", "rtt", average("rtt", 1000.0)),
+        ("strip-bitrate", "bitrate", average("targetBitrate", 1.0)),
+        ("media-packets", "received", one(received)),
+        ("media-packets", "sent", one(lines.growth("packetsSent"))),
+        ("media-traffic", "received", one(8.0 * lines.growth("bytesReceived"))),
+        ("repairs", "nack", one(lines.growth("nackCount"))),
+        ("interruptions", "gaps", one(count(&gaps))),
+        (
+            "interruptions",
+            "endpoints",
+            total(gaps.iter().map(|(whose, _)| *whose).collect::<BTreeSet<_>>().into_iter()),
+        ),
+        ("interruptions", "time", one(sum(gaps.iter().map(|(_, gap)| *gap)))),
+        (
+            "network-quality",
+            "changes",
+            each(levels.map(|line| (line["newValue"].to_string(), who(line)))),
+        ),
+    ]
+}
+
+fn of_recordings(lines: &Lines) -> Vec<Expected> {
+    let [ready, failed] = ["ready", "failed"]
+        .map(|status| number(i64::try_from(lines.recordings(status).count()).unwrap()));
+    let told = |field: &'static str| {
+        lines.recordings("ready").map(|line| line[field].as_f64().unwrap()).sum()
+    };
+    let modes =
+        lines.recordings("ready").map(|line| (text(line, "outputMode").to_owned(), session(line)));
+    let stops =
+        lines.recordings("stopped").map(|line| (text(line, "reason").to_owned(), session(line)));
+    let recorded = one(told("duration"));
+    vec![
+        ("recording-totals", "ready", one(ready)),
+        ("recording-totals", "failed", one(failed)),
+        ("recording-totals", "share", one(100.0 * ready / (ready + failed))),
+        ("recording-totals", "recorded", recorded),
+        ("recording-totals", "bytes", one(told("size"))),
+        ("recording-modes", "recordings", each(modes)),
+        ("recording-stops", "recordings", each(stops)),
+    ]
+}
+
+#[test]
+fn what_panels_show_is_what_was_told() {
+    let text = a_month_and_the_odd_cases(300_000);
+    let shown = Shown::of(&text);
+    let lines = Lines::of(&text);
+    let expected = [of_use, of_places_and_clients, of_what_was_open, of_media, of_recordings]
+        .map(|figures| figures(&lines))
+        .concat();
+    let mut wrong = Vec::new();
+    for (id, metric, expected) in &expected {
+        let panel = panel(id);
+        // Days are what this one is about.
+        let panel = if *id == "sessions-by-day" { panel } else { whole(&panel) };
+        let shown = shown.values(&panel, metric);
+        assert!(expected.values().any(|value| *value > 0.0), "{id} {metric} shows nothing");
+        if !is_same(&shown, expected) {
+            wrong.push(format!("{id} {metric}: shown {shown:?}, told {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    every_step_adds_up(&shown);
+}
+
+/// What is counted and added up in steps of time is what there is in the whole time.
+fn every_step_adds_up(shown: &Shown) {
+    let mut count = 0;
+    for panel in panels::all().iter().flat_map(panels::Dashboard::panels) {
+        let [rest @ .., Split::Time(_)] = panel.by.as_slice() else { continue };
+        let adds_up = panel.shown().filter(|metric| {
+            matches!(metric.value, Measured::Count | Measured::Sum(_)) && metric.per.is_none()
+        });
+        for metric in adds_up {
+            let mut steps = Figures::new();
+            for (keys, value) in shown.values(panel, &metric.id.value) {
+                let name = if rest.is_empty() { "" } else { keys.rsplit_once(" / ").unwrap().0 };
+                *steps.entry(name.to_owned()).or_default() +=
+                    if value.is_nan() { 0.0 } else { value };
+            }
+            let mut whole = shown.values(&whole(panel), &metric.id.value);
+            // Of nothing there is no step.
+            whole.retain(|_, value| *value != 0.0);
+            assert!(
+                is_same(&steps, &whole),
+                "{} {}: {steps:?} {whole:?}",
+                panel.id.value,
+                metric.id.value
+            );
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "{count} values");
+}
+
+fn is_same(left: &Figures, right: &Figures) -> bool {
+    let is_near = |(left, right): (&f64, &f64)| (left - right).abs() <= 1e-9 * left.abs().max(1.0);
+    left.keys().eq(right.keys()) && left.values().zip(right.values()).all(is_near)
+}
