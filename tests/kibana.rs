@@ -66,6 +66,22 @@ async fn a_kibana_gets_the_shipped_dashboards_in_the_space_that_is_named() {
 }
 
 #[tokio::test]
+async fn the_version_tells_which_file_an_opensearch_dashboards_gets() {
+    for (is_behind_proxy, version) in [(false, "2.19.1"), (true, "2.0.0"), (false, "3.8.0")] {
+        let nature = Nature { is_behind_proxy, version, ..Nature::opensearch() };
+        let double = Double::start(nature).await;
+        let (code, told) = setup(&["--kibana", &double.url()], &[]).await;
+        assert!(code == 0 && told.contains(&format!("OpenSearch Dashboards {version}")), "{told}");
+        let expected = sorted(shipped("opensearch-dashboards.ndjson"));
+        // Not into a tenant that nobody else sees.
+        assert_eq!(sorted(kept(&double, "global")), expected);
+        let (code, told) = setup(&["--kibana", &double.url(), "--space", "calls"], &[]).await;
+        assert!(code == 0, "{told}");
+        assert_eq!(kept(&double, "calls").len(), expected.len());
+    }
+}
+
+#[tokio::test]
 async fn a_dry_run_asks_and_sends_nothing() {
     let double = Double::start(Nature { base: "/behind", ..Nature::kibana() }).await;
     let ours = shipped("callscope.ndjson").into_iter().find(|object| object["type"] == "tag");

@@ -3,7 +3,8 @@
 //! ```text
 //!  Dashboard ─┬▶ dashboard ─┬▶ lens ─▶ columns ─▶ formula
 //!             │             └▶ map                          query: conditions as KQL, for all of them
-//!             └▶ search
+//!             ├▶ search
+//!             └▶ opensearch: the same for OpenSearch Dashboards
 //! ```
 //!
 //! Charts are part of their dashboard, lists alone are objects of their own. What is written is the form of the oldest version;
@@ -15,13 +16,14 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::model::{Dashboard, Form};
-use crate::document::fields::{FIELDS, Unit};
+use crate::document::fields::{FIELDS, Holds, Unit};
 
 mod columns;
 mod dashboard;
 mod formula;
 mod lens;
 mod map;
+mod opensearch;
 mod query;
 mod readme;
 mod search;
@@ -56,7 +58,8 @@ pub enum Flavour {
 #[must_use]
 pub fn ndjson(dashboards: &[Dashboard], index: &str, flavour: Flavour) -> String {
     let objects = match flavour {
-        Flavour::Kibana | Flavour::OpenSearch => objects(dashboards, index),
+        Flavour::Kibana => objects(dashboards, index),
+        Flavour::OpenSearch => opensearch::objects(dashboards, index),
     };
     objects.iter().map(|object| encoded(object) + "\n").collect()
 }
@@ -77,8 +80,9 @@ pub fn is_ours(object: &Json) -> bool {
 
 /// The files of the folder `kibana/` by name, over the alias `openvidu`.
 #[must_use]
-pub fn files(dashboards: &[Dashboard]) -> [(&'static str, String); 2] {
+pub fn files(dashboards: &[Dashboard]) -> [(&'static str, String); 3] {
     [
+        ("opensearch-dashboards.ndjson", ndjson(dashboards, "openvidu", Flavour::OpenSearch)),
         ("callscope.ndjson", ndjson(dashboards, "openvidu", Flavour::Kibana)),
         ("README.md", readme::readme(dashboards)),
     ]
@@ -116,13 +120,15 @@ fn tag() -> Json {
     object("tag", OWN, None, &attributes, &[])
 }
 
+/// How single documents show each field that holds a number.
+fn formats() -> Map<String, Json> {
+    let format =
+        |(field, holds): &(&str, Holds)| Some(((*field).to_owned(), format(holds.unit()?)?));
+    FIELDS.iter().filter_map(format).collect()
+}
+
 fn data_view(index: &str) -> Json {
-    let mut formats = Map::new();
-    for (field, holds) in FIELDS {
-        if let Some(format) = holds.unit().and_then(format) {
-            formats.insert((*field).to_owned(), format);
-        }
-    }
+    let formats = formats();
     let attributes = json!({
         "title": index, "name": "OpenVidu events", "timeFieldName": "timestamp",
         "fields": "[]", "sourceFilters": "[]", "fieldAttrs": "{}", "runtimeFieldMap": "{}",

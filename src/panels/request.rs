@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::answer::{Answer, Datum, Found, Key, View, finish};
-use super::model::{Case, Condition, Form, Metric, Panel, Scalar, Split, Value};
+use super::model::{ByTime, Case, Condition, Form, Metric, Panel, Scalar, Split, Value};
 use crate::document::fields::{self, Holds, exact};
 
 /// Most tiles of one map.
@@ -12,8 +12,9 @@ pub const TILES_MAX: u32 = 10_000;
 pub const LIST_MAX: u32 = 200;
 /// Up to how many different values are counted exactly.
 const EXACT_UP_TO: u32 = 3_000;
-const SPLIT: &str = "split";
-const VALUE: &str = "value";
+/// What the parts of a split are called in request and answer, and what a value is that is asked of some documents alone.
+pub(super) const SPLIT: &str = "split";
+pub(super) const VALUE: &str = "value";
 
 /// Why an answer cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +29,11 @@ pub struct Unreadable {
 pub fn body(panel: &Panel, view: &View) -> Json {
     let mut filter = vec![
         json!({ "range": { "timestamp": { "gte": view.from, "lt": view.to, "format": "epoch_millis" } } }),
-        json!({ "terms": { "elastic_type.keyword": panel.of } }),
     ];
     for (field, values) in &view.filters {
         filter.push(json!({ "terms": { exact(field): values } }));
     }
-    filter.extend(panel.when.iter().map(condition));
+    filter.extend(looks_at(panel));
     let mut body = Map::new();
     body.insert("query".to_owned(), json!({ "bool": { "filter": filter } }));
     body.insert("track_total_hits".to_owned(), json!(true));
@@ -44,9 +44,27 @@ pub fn body(panel: &Panel, view: &View) -> Json {
         body.insert("sort".to_owned(), newest());
     } else {
         body.insert("size".to_owned(), json!(0));
-        body.insert("aggs".to_owned(), level(panel, view, &panel.by));
+        let (sign, zone) = if view.zone < 0 { ('-', -view.zone) } else { ('+', view.zone) };
+        let zone = format!("{sign}{:02}:{:02}", zone / 60, zone % 60);
+        let histogram = |by: &ByTime| {
+            json!({
+                "field": by.field.value, "fixed_interval": format!("{}ms", view.step(by)), "time_zone": zone, "min_doc_count": 1,
+            })
+        };
+        body.insert("aggs".to_owned(), aggregations(panel, &histogram));
     }
     Json::Object(body)
+}
+
+/// What a document has to meet for the panel to look at it.
+pub(super) fn looks_at(panel: &Panel) -> Vec<Json> {
+    let kinds = json!({ "terms": { "elastic_type.keyword": panel.of } });
+    std::iter::once(kinds).chain(panel.when.iter().map(condition)).collect()
+}
+
+/// Everything that is asked about the documents it looks at. `histogram`: how time is divided.
+pub(super) fn aggregations(panel: &Panel, histogram: &impl Fn(&ByTime) -> Json) -> Json {
+    level(panel, &panel.by, histogram)
 }
 
 fn newest() -> Json {
@@ -85,7 +103,7 @@ fn all(conditions: &[Condition]) -> Json {
 }
 
 /// Aggregations of what `splits` are left: all values at the innermost, before only those that put parts in order.
-fn level(panel: &Panel, view: &View, splits: &[Split]) -> Json {
+fn level(panel: &Panel, splits: &[Split], histogram: &impl Fn(&ByTime) -> Json) -> Json {
     let mut aggs = Map::new();
     let Some((split, rest)) = splits.split_first() else {
         for metric in &panel.show {
@@ -93,8 +111,8 @@ fn level(panel: &Panel, view: &View, splits: &[Split]) -> Json {
         }
         return Json::Object(aggs);
     };
-    let mut inner = level(panel, view, rest);
-    let mut own = split_aggregation(panel, view, split);
+    let mut inner = level(panel, rest, histogram);
+    let mut own = split_aggregation(panel, split, histogram);
     if let (Split::Values(by), Some(inner)) = (split, inner.as_object_mut())
         && let Some(order) = &by.order
         && let Some(metric) = panel.metric(&order.value)
@@ -108,15 +126,9 @@ fn level(panel: &Panel, view: &View, splits: &[Split]) -> Json {
     Json::Object(aggs)
 }
 
-fn split_aggregation(panel: &Panel, view: &View, split: &Split) -> Json {
+fn split_aggregation(panel: &Panel, split: &Split, histogram: &impl Fn(&ByTime) -> Json) -> Json {
     match split {
-        Split::Time(by) => {
-            let (sign, zone) = if view.zone < 0 { ('-', -view.zone) } else { ('+', view.zone) };
-            let zone = format!("{sign}{:02}:{:02}", zone / 60, zone % 60);
-            json!({ "date_histogram": {
-                "field": by.field.value, "fixed_interval": format!("{}ms", view.step(by)), "time_zone": zone, "min_doc_count": 1,
-            } })
-        }
+        Split::Time(by) => json!({ "date_histogram": histogram(by) }),
         Split::Values(by) => {
             let by_key = json!({ "_key": "asc" });
             let first = by.order.as_ref().and_then(|order| panel.metric(&order.value));

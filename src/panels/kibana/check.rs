@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use crate::document::fields::{self, Holds};
 
 mod lens;
+mod opensearch;
 mod references;
 mod shape;
 mod shapes;
@@ -31,46 +32,70 @@ const PANELS: usize = 100;
 /// A panel lower than this shows nothing.
 const LOWEST: u64 = 3;
 
-/// All that is wrong with a file of saved objects.
+/// Something that is wrong with a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it stands; each object has a line of its own.
+    pub line: usize,
+    /// What it is: of which object and panel, and why.
+    pub told: String,
+}
+
+/// All that is wrong with a file of saved objects, for Kibana or, if its objects say so, for OpenSearch Dashboards.
 #[must_use]
-pub fn check(ndjson: &str) -> Vec<String> {
-    let mut told = Vec::new();
-    if !ndjson.ends_with('\n') {
-        told.push("the file does not end with a line".to_owned());
-    }
+pub fn check(ndjson: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut tell = |line: usize, told: String| problems.push(Problem { line, told });
     let mut objects = Vec::new();
-    for (number, line) in (1..).zip(ndjson.lines()) {
-        match serde_json::from_str::<Json>(line) {
+    for (line, text) in (1..).zip(ndjson.lines()) {
+        match serde_json::from_str::<Json>(text) {
             Ok(object) => {
-                if serde_json::to_string(&object).is_ok_and(|sorted| sorted != line) {
-                    told.push(format!("line {number} is not written with its keys in order"));
+                if serde_json::to_string(&object).is_ok_and(|sorted| sorted != text) {
+                    tell(line, "it is not written with its keys in order".to_owned());
                 }
-                objects.push(object);
+                objects.push((line, object));
             }
-            Err(error) => told.push(format!("line {number} is no JSON: {error}")),
+            Err(error) => tell(line, format!("it is no JSON: {error}")),
         }
     }
-    let all: BTreeSet<(String, String)> = objects
-        .iter()
-        .map(|object| (text(object, "/type").to_owned(), text(object, "/id").to_owned()))
-        .collect();
-    if all.len() < objects.len() {
-        told.push("two objects have one type and id".to_owned());
+    if !ndjson.ends_with('\n') {
+        tell(ndjson.lines().count().max(1), "the file does not end with a line".to_owned());
     }
-    for object in &objects {
-        let at = text(object, "/id");
-        shapes::SAVED.check(object, at, &mut told);
-        envelope(object, &mut told);
-        references::check(object, &all, &mut told);
-        match text(object, "/type") {
-            "dashboard" => dashboard(object, &all, &mut told),
-            "search" => search(object, &mut told),
-            "index-pattern" => data_view(object, &mut told),
-            _ => {}
+    let mut all = BTreeSet::new();
+    for (line, object) in &objects {
+        let (kind, id) = (text(object, "/type").to_owned(), text(object, "/id").to_owned());
+        if !all.insert((kind, id)) {
+            tell(*line, "two objects have one type and id".to_owned());
         }
     }
-    reachable(&objects, &mut told);
-    told
+    let is_opensearch = objects.iter().any(|(_, object)| object.get("migrationVersion").is_some());
+    for (line, object) in &objects {
+        let mut told = Vec::new();
+        if is_opensearch {
+            opensearch::check(object, &all, &mut told);
+        } else {
+            kibana(object, &all, &mut told);
+        }
+        told.into_iter().for_each(|told| tell(*line, told));
+    }
+    for (line, told) in reachable(&objects) {
+        tell(line, told);
+    }
+    problems.sort_by_key(|problem| problem.line);
+    problems
+}
+
+/// An object of Kibana.
+fn kibana(object: &Json, all: &BTreeSet<(String, String)>, told: &mut Vec<String>) {
+    shapes::SAVED.check(object, text(object, "/id"), told);
+    envelope(object, told);
+    references::check(object, all, told);
+    match text(object, "/type") {
+        "dashboard" => dashboard(object, all, told),
+        "search" => search(object, told),
+        "index-pattern" => data_view(object, told),
+        _ => {}
+    }
 }
 
 /// A text within a value; nothing is an empty one, since shapes have told of it.
@@ -130,7 +155,7 @@ fn version(text: &str) -> Option<[u32; 3]> {
     parts?.try_into().ok()
 }
 
-fn envelope(object: &Json, told: &mut Vec<String>) {
+fn identifier(object: &Json, told: &mut Vec<String>) {
     let at = text(object, "/id");
     let is_plain = |character: char| {
         character.is_ascii_lowercase() || character.is_ascii_digit() || character == '-'
@@ -138,6 +163,11 @@ fn envelope(object: &Json, told: &mut Vec<String>) {
     if at.is_empty() || !at.chars().all(is_plain) {
         told.push(format!("id {at:?} is not of small letters, digits and `-`"));
     }
+}
+
+fn envelope(object: &Json, told: &mut Vec<String>) {
+    let at = text(object, "/id");
+    identifier(object, told);
     if object.get("managed") != Some(&Json::Bool(true)) {
         told.push(format!("{at} is not managed"));
     }
@@ -184,13 +214,18 @@ fn search(object: &Json, told: &mut Vec<String>) {
     }
 }
 
-fn dashboard(object: &Json, all: &BTreeSet<(String, String)>, told: &mut Vec<String>) {
-    let at = text(object, "/id");
+/// Nothing is shown that is not of callscope.
+fn narrowed(object: &Json, told: &mut Vec<String>) {
     let source = decoded(object, "/attributes/kibanaSavedObjectMeta/searchSourceJSON");
     let exists = |filter: &Json| text(filter, "/query/exists/field") == "elastic_type";
     if !list(&source, "/filter").iter().any(exists) {
-        told.push(format!("{at} shows whatever else is in the index"));
+        told.push(format!("{} shows whatever else is in the index", text(object, "/id")));
     }
+}
+
+fn dashboard(object: &Json, all: &BTreeSet<(String, String)>, told: &mut Vec<String>) {
+    let at = text(object, "/id");
+    narrowed(object, told);
     let controls = decoded(object, "/attributes/controlGroupInput/panelsJSON");
     for (id, control) in controls.as_object().into_iter().flatten() {
         if text(control, "/explicitInput/id") != id {
@@ -301,42 +336,51 @@ fn map(panel: &Json, at: &str, told: &mut Vec<String>) {
 
 /// Ids of the dashboards that a panel of text leads to.
 fn links(panel: &Json) -> Vec<String> {
-    let markdown = text(panel, "/embeddableConfig/savedVis/params/markdown");
+    linked(text(panel, "/embeddableConfig/savedVis/params/markdown"))
+}
+
+/// Ids of the dashboards that a text leads to.
+fn linked(markdown: &str) -> Vec<String> {
     let ids = markdown.split("(#/view/").skip(1);
     ids.filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
 }
 
-/// From the first dashboard one comes to every other.
-fn reachable(objects: &[Json], told: &mut Vec<String>) {
+/// Dashboards to which one does not come from the first, with their lines.
+fn reachable(objects: &[(usize, Json)]) -> Vec<(usize, String)> {
     let mut ways: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    let mut first = None;
-    for object in objects.iter().filter(|object| text(object, "/type") == "dashboard") {
+    let of_kind = |kind: &'static str| {
+        objects.iter().filter(move |(_, object)| text(object, "/type") == kind)
+    };
+    for (_, object) in of_kind("dashboard") {
         let panels = decoded(object, "/attributes/panelsJSON");
         let mut to: Vec<String> = list(&panels, "").iter().flat_map(links).collect();
-        let drilldowns = list(object, "/references").iter();
-        to.extend(
-            drilldowns
-                .filter(|reference| text(reference, "/type") == "dashboard")
-                .map(|reference| text(reference, "/id").to_owned()),
-        );
+        for reference in list(object, "/references") {
+            match text(reference, "/type") {
+                "dashboard" => to.push(text(reference, "/id").to_owned()),
+                "visualization" => {
+                    let shown = of_kind("visualization")
+                        .filter(|(_, shown)| shown.get("id") == reference.get("id"));
+                    to.extend(shown.flat_map(|(_, shown)| {
+                        linked(text(&decoded(shown, "/attributes/visState"), "/params/markdown"))
+                    }));
+                }
+                _ => {}
+            }
+        }
         ways.insert(text(object, "/id"), to);
-        first = first.or_else(|| Some(text(object, "/id").to_owned()));
     }
+    let first = of_kind("dashboard").next().map(|(_, object)| text(object, "/id").to_owned());
     let mut reached = BTreeSet::new();
     let mut waiting: Vec<String> = first.into_iter().collect();
     while let Some(id) = waiting.pop() {
-        waiting.extend(
-            ways.get(id.as_str())
-                .into_iter()
-                .flatten()
-                .filter(|to| !reached.contains(*to))
-                .cloned(),
-        );
+        let to = ways.get(id.as_str()).into_iter().flatten();
+        waiting.extend(to.filter(|to| !reached.contains(*to)).cloned());
         reached.insert(id);
     }
-    for id in ways.keys().filter(|id| !reached.contains(**id)) {
-        told.push(format!("no link leads to {id}"));
-    }
+    of_kind("dashboard")
+        .filter(|(_, object)| !reached.contains(text(object, "/id")))
+        .map(|(line, object)| (*line, format!("no link leads to {}", text(object, "/id"))))
+        .collect()
 }
 
 #[cfg(test)]

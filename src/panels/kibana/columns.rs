@@ -228,8 +228,8 @@ fn format(panel: &Panel, metric: &Metric) -> Option<Json> {
     })
 }
 
-/// The unit, and whether there are no fractions of it.
-fn counted_in(panel: &Panel, metric: &Metric) -> Option<(Unit, bool)> {
+/// The unit, and whether there are no fractions of it; `None`: it is no number.
+pub(super) fn counted_in(panel: &Panel, metric: &Metric) -> Option<(Unit, bool)> {
     let of = match &metric.value {
         Value::Running(of) => panel.metric(&of.value)?,
         _ => metric,
@@ -309,8 +309,7 @@ fn values(panel: &Panel, shown: &[&Metric], by: &ByValues) -> Json {
 }
 
 fn classes(by: &ByClasses) -> Json {
-    let is_whole = matches!(fields::find(&by.field.value), Some(Holds::Whole(_)));
-    let range = |(from, to): (Option<f64>, Option<f64>)| json!({ "from": from.map(number), "to": to.map(number), "label": class(from, to, is_whole) });
+    let range = |(from, to): (Option<f64>, Option<f64>)| json!({ "from": from.map(number), "to": to.map(number), "label": class(by, from, to) });
     let ranges: Vec<Json> = by.bounds().map(range).collect();
     json!({
         "label": by.label, "customLabel": true, "dataType": "string", "operationType": "range",
@@ -323,7 +322,8 @@ fn classes(by: &ByClasses) -> Json {
 }
 
 /// A class in words: it includes where it begins, and not where it ends.
-fn class(from: Option<f64>, to: Option<f64>, is_whole: bool) -> String {
+pub(super) fn class(by: &ByClasses, from: Option<f64>, to: Option<f64>) -> String {
+    let is_whole = matches!(fields::find(&by.field.value), Some(Holds::Whole(_)));
     match (from, to) {
         (None, None) => "all".to_owned(),
         (None, Some(to)) => format!("under {to}"),

@@ -9,7 +9,7 @@ use crate::document::fields::exact;
 use crate::panels::model::{Dashboard, Form, Metric, Panel, Split};
 
 /// Height of the links to all dashboards.
-const LINKS: u32 = 3;
+pub(super) const LINKS: u32 = 3;
 /// The event that opens a session.
 const OPENS: &str = "open-session";
 
@@ -20,7 +20,7 @@ pub(super) fn dashboard(all: &[Dashboard], one: &Dashboard) -> Json {
         "navigation",
         "visualization",
         Area { x: 0, y: 0, width: crate::panels::model::WIDTH, height: LINKS },
-        &links(all, one),
+        &navigation(all, one),
     );
     let mut y = LINKS;
     for row in &one.rows {
@@ -32,20 +32,9 @@ pub(super) fn dashboard(all: &[Dashboard], one: &Dashboard) -> Json {
         y += row.height;
     }
     let controls = board.controls(one);
-    let filter = "kibanaSavedObjectMeta.searchSourceJSON.filter[0].meta.index";
+    let (source, filter) = has_elastic_type();
     board.references.push(view(filter));
     board.references.push(json!({ "type": "tag", "id": OWN, "name": format!("tag-ref-{OWN}") }));
-    let source = json!({
-        "query": { "query": "", "language": "kuery" },
-        "filter": [{
-            "meta": {
-                "alias": null, "disabled": false, "negate": false, "type": "exists", "key": "elastic_type",
-                "value": "exists", "indexRefName": filter,
-            },
-            "query": { "exists": { "field": "elastic_type" } },
-            "$state": { "store": "appState" },
-        }],
-    });
     let options = json!({
         "useMargins": true, "syncColors": true, "syncCursor": true, "syncTooltips": false, "hidePanelTitles": false,
     });
@@ -60,8 +49,26 @@ pub(super) fn dashboard(all: &[Dashboard], one: &Dashboard) -> Json {
     object("dashboard", &super::id(&one.id.value), Some("10.2.0"), &attributes, &board.references)
 }
 
+/// The query of a dashboard: only documents of callscope's kind, whatever else is in the index. And what the reference of the
+/// filter is called.
+pub(super) fn has_elastic_type() -> (Json, &'static str) {
+    let filter = "kibanaSavedObjectMeta.searchSourceJSON.filter[0].meta.index";
+    let source = json!({
+        "query": { "query": "", "language": "kuery" },
+        "filter": [{
+            "meta": {
+                "alias": null, "disabled": false, "negate": false, "type": "exists", "key": "elastic_type",
+                "value": "exists", "indexRefName": filter,
+            },
+            "query": { "exists": { "field": "elastic_type" } },
+            "$state": { "store": "appState" },
+        }],
+    });
+    (source, filter)
+}
+
 /// A line that leads to every dashboard.
-fn links(all: &[Dashboard], one: &Dashboard) -> Json {
+pub(super) fn links(all: &[Dashboard], one: &Dashboard) -> String {
     let mut line = String::new();
     for dashboard in all {
         let between = if line.is_empty() { "" } else { " · " };
@@ -76,11 +83,15 @@ fn links(all: &[Dashboard], one: &Dashboard) -> Json {
             )
         };
     }
+    line
+}
+
+fn navigation(all: &[Dashboard], one: &Dashboard) -> Json {
     json!({
         "hidePanelTitles": true, "enhancements": {},
         "savedVis": {
             "id": "", "title": "", "description": "", "type": "markdown", "uiState": {},
-            "params": { "markdown": line, "fontSize": 12, "openLinksInNewTab": false },
+            "params": { "markdown": links(all, one), "fontSize": 12, "openLinksInNewTab": false },
             "data": { "aggs": [], "searchSource": { "query": { "query": "", "language": "kuery" }, "filter": [] } },
         },
     })
@@ -88,11 +99,64 @@ fn links(all: &[Dashboard], one: &Dashboard) -> Json {
 
 /// Where a panel is.
 #[derive(Clone, Copy)]
-struct Area {
-    x: u32,
-    y: u32,
-    width: u32,
-    height: u32,
+pub(super) struct Area {
+    pub(super) x: u32,
+    pub(super) y: u32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
+impl Area {
+    /// The areas of so many beside each other, which together fill this one.
+    pub(super) fn shared(self, among: usize) -> impl Iterator<Item = Self> {
+        let (mut x, mut left) = (self.x, self.width);
+        (1..=among).rev().map(move |number| {
+            let width = left.div_ceil(u32::try_from(number).unwrap_or(1)).max(1);
+            let area = Self { x, width, ..self };
+            x += width;
+            left = left.saturating_sub(width);
+            area
+        })
+    }
+}
+
+/// Something that narrows a dashboard.
+pub(super) struct Narrowing {
+    pub(super) id: String,
+    /// As servers name it.
+    pub(super) field: String,
+    pub(super) label: String,
+    /// Whether one value is chosen and not several.
+    pub(super) is_single: bool,
+}
+
+/// What narrows the whole; first, if there is such, what one value has to be chosen of.
+pub(super) fn controls(of: &Dashboard) -> Vec<Narrowing> {
+    let label = |field: &str| {
+        let known = of.controls.iter().find(|control| control.field.value == field);
+        known.map_or_else(|| field.to_owned(), |control| control.label.clone())
+    };
+    let first = of.of_one.iter().map(|field| (&field.value, label(&field.value), true));
+    let others = of
+        .controls
+        .iter()
+        .filter(|control| of.of_one.as_ref().is_none_or(|one| one.value != control.field.value))
+        .map(|control| (&control.field.value, control.label.clone(), false));
+    let slug = |field: &str| {
+        let plain = |character: char| {
+            if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' }
+        };
+        field.chars().map(plain).collect()
+    };
+    first
+        .chain(others)
+        .map(|(field, label, is_single)| Narrowing {
+            id: slug(field),
+            field: exact(field),
+            label,
+            is_single,
+        })
+        .collect()
 }
 
 #[derive(Default)]
@@ -146,21 +210,16 @@ impl Board {
 
     /// A panel for each value, beside each other.
     fn numbers(&mut self, of: &Dashboard, panel: &Panel, shown: &[&Metric], area: Area) {
-        let mut x = area.x;
-        let mut left = area.width;
-        for (metric, number) in shown.iter().zip((1..=shown.len()).rev()) {
-            let width = left.div_ceil(u32::try_from(number).unwrap_or(1)).max(1);
+        for (metric, area) in shown.iter().zip(area.shared(shown.len())) {
             let id = format!("{}-{}", panel.id.value, super::columns::id(metric));
             let attributes = lens::attributes(panel, &[metric], &of.marks);
-            self.lens(&id, panel, Area { x, width, ..area }, &attributes, &metric.label);
+            self.lens(&id, panel, area, &attributes, &metric.label);
             // The number says what it is.
             if let Some(config) =
                 self.panels.last_mut().and_then(|panel| panel.get_mut("embeddableConfig"))
             {
                 extend(config, json!({ "hidePanelTitles": true }));
             }
-            x += width;
-            left = left.saturating_sub(width);
         }
     }
 
@@ -193,35 +252,15 @@ impl Board {
         self.panels.push(panel);
     }
 
-    /// What narrows the whole; first, if there is such, what one value has to be chosen of.
     fn controls(&mut self, of: &Dashboard) -> Json {
-        let label = |field: &str| {
-            let known = of.controls.iter().find(|control| control.field.value == field);
-            known.map_or_else(|| field.to_owned(), |control| control.label.clone())
-        };
-        let first = of.of_one.iter().map(|field| (&field.value, label(&field.value), true));
-        let others = of
-            .controls
-            .iter()
-            .filter(|control| of.of_one.as_ref().is_none_or(|one| one.value != control.field.value))
-            .map(|control| (&control.field.value, control.label.clone(), false));
         let mut controls = Map::new();
-        for (order, (field, label, is_single)) in first.chain(others).enumerate() {
-            let id: String = field
-                .chars()
-                .map(|character| {
-                    if character.is_ascii_alphanumeric() {
-                        character.to_ascii_lowercase()
-                    } else {
-                        '-'
-                    }
-                })
-                .collect();
+        for (order, control) in self::controls(of).into_iter().enumerate() {
+            let Narrowing { id, field, label, is_single } = control;
             self.references.push(view(&format!("controlGroup_{id}:optionsListDataView")));
             let control = json!({
                 "order": order, "width": "medium", "grow": true, "type": "optionsListControl",
                 "explicitInput": {
-                    "id": id, "title": label, "fieldName": exact(field), "selectedOptions": [],
+                    "id": id, "title": label, "fieldName": field, "selectedOptions": [],
                     "singleSelect": is_single, "searchTechnique": "prefix", "enhancements": {},
                 },
             });

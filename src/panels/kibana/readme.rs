@@ -3,24 +3,39 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::opensearch;
 use crate::panels::model::{Condition, Dashboard, Form, Panel, Split};
+
+const HEAD: &str = "# Dashboards for Kibana 8.17 to 9 and OpenSearch Dashboards 2 and 3
+
+Made from `src/panels/*.yaml` by `make dashboards`. Bring them with
+
+    callscope setup --kibana http://localhost:5601
+
+which finds out which of the two answers, and which file it gets: `callscope.ndjson`, or `opensearch-dashboards.ndjson`. The data view
+reads the alias that `elasticsearch.index` names. What callscope brought before is replaced, so duplicate a dashboard to change it; Kibana
+lets nobody change the original. Whatever an older version brought and this one does not stays until somebody deletes it. By hand:
+
+    curl -H 'kbn-xsrf: true' -F file=@kibana/callscope.ndjson 'http://localhost:5601/api/saved_objects/_import?overwrite=true'
+    curl -H 'osd-xsrf: true' -H 'securitytenant: global' -F file=@kibana/opensearch-dashboards.ndjson 'http://localhost:5601/api/saved_objects/_import?overwrite=true'
+
+Look at the answer: it is 200 even if `success` is `false`. Both files then read the alias `openvidu`. In Kibana, other spaces get other
+identifiers for the same objects if one has them already, and the links between dashboards lead nowhere there: bring them to one space.
+
+OpenSearch Dashboards shows the same panels, as far as it can. Values that are asked of some documents alone, rates, formulas and running
+sums it cannot draw with its own charts; those are drawn by Vega, as the tables say: tables of them have 20 rows and cannot be
+sorted, a click on them narrows nothing, and their days begin at midnight UTC. Not there at all: marks of deployments and node events in charts, and a way to one session
+by a click on a part of a chart; in tables and lists the name of a session leads to it. A map shows one value, so there is one for each.
+Of several documents its tables show what the newest says, whether it has the field or not.
+";
 
 /// Every dashboard and panel with its question and the fields that it reads, as Markdown.
 pub(super) fn readme(dashboards: &[Dashboard]) -> String {
-    let mut text = "# Dashboards for Kibana 8.17 to 9
-
-Made from `src/panels/*.yaml` by `make dashboards`. Import them with
-
-    curl -H 'kbn-xsrf: true' -F file=@kibana/callscope.ndjson 'http://localhost:5601/api/saved_objects/_import?overwrite=true'
-
-and look at the answer: it is 200 even if `success` is `false`. The data view reads the alias `openvidu`.
-Dashboards are managed, so Kibana lets nobody change them; duplicate one to change it. Importing again replaces these only.
-"
-    .to_owned();
+    let mut text = HEAD.to_owned();
     for dashboard in dashboards {
         let _written = write!(
             text,
-            "\n## {}\n\n{}\n\n| Panel | Question | Form | Fields |\n|---|---|---|---|\n",
+            "\n## {}\n\n{}\n\n| Panel | Question | Form | In OpenSearch Dashboards | Fields |\n|---|---|---|---|---|\n",
             cell(&dashboard.title),
             dashboard.question
         );
@@ -29,10 +44,11 @@ Dashboards are managed, so Kibana lets nobody change them; duplicate one to chan
                 fields(panel).iter().map(|field| format!("`{field}`")).collect();
             let _written = writeln!(
                 text,
-                "| {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} |",
                 cell(&panel.title),
                 cell(&panel.question),
                 form(panel.form),
+                if opensearch::is_drawn(panel) { "Vega" } else { "the same" },
                 fields.join(", ")
             );
         }

@@ -5,18 +5,24 @@ use serde_json::{Value as Json, json};
 use super::{encoded, id, object, query, view};
 use crate::panels::model::Panel;
 
+/// What the reference to the data view is called.
+pub(super) const INDEX: &str = "kibanaSavedObjectMeta.searchSourceJSON.index";
+
 /// The search, newest documents first.
 pub(super) fn search(panel: &Panel) -> Json {
-    let index = "kibanaSavedObjectMeta.searchSourceJSON.index";
+    object("search", &id(&panel.id.value), Some("8.0.0"), &attributes(panel), &[view(INDEX)])
+}
+
+/// What is looked for, and what is shown of it.
+pub(super) fn attributes(panel: &Panel) -> Json {
     let source = json!({
         "query": { "query": query::of_kinds(&panel.of, &panel.when), "language": "kuery" },
-        "filter": [], "highlightAll": true, "version": true, "indexRefName": index,
+        "filter": [], "highlightAll": true, "version": true, "indexRefName": INDEX,
     });
     let columns: Vec<&String> = panel.columns.iter().map(|column| &column.value).collect();
-    let attributes = json!({
+    json!({
         "title": panel.title, "description": panel.question, "columns": columns, "sort": [["timestamp", "desc"]],
         "hideChart": true, "isTextBasedQuery": false, "grid": {},
         "kibanaSavedObjectMeta": { "searchSourceJSON": encoded(&source) },
-    });
-    object("search", &id(&panel.id.value), Some("8.0.0"), &attributes, &[view(index)])
+    })
 }

@@ -27,13 +27,16 @@ fn what_is_committed_is_what_the_panels_say() {
 
 #[test]
 fn the_shipped_dashboards_would_work() {
-    assert_eq!(check::check(&ndjson(all(), "openvidu", Flavour::Kibana)), Vec::<String>::new());
+    for flavour in [Flavour::Kibana, Flavour::OpenSearch] {
+        assert_eq!(check::check(&ndjson(all(), "openvidu", flavour)), []);
+    }
 }
 
 #[test]
 fn whatever_can_be_said_would_work() {
     let file = ndjson(&every(), "openvidu", Flavour::Kibana);
-    assert_eq!(check::check(&file), Vec::<String>::new());
+    assert_eq!(check::check(&file), []);
+    assert_eq!(check::check(&ndjson(&every(), "openvidu", Flavour::OpenSearch)), []);
     assert_eq!(file, ndjson(&every(), "openvidu", Flavour::Kibana));
     assert!(file.starts_with(r#"{"attributes":{"fieldAttrs""#) && file.ends_with("}\n"));
     let kinds: Vec<Json> =
@@ -347,9 +350,10 @@ fn the_readme_names_each_panel_with_what_it_reads() {
     let text = readme::readme(&every());
     for line in [
         "## Board\n\nWhat?\n",
-        "| Sizes | How large? | bars | `abnormal`, `duration`, `elastic_type`, `users.numberOfElements` |\n",
-        "| Events | What happened, one after the other? | list | `duration`, `elastic_type`, `event`, `reason` |\n",
-        "| Places | Where? | map | `abnormal`, `duration`, `elastic_type`, `geoPoints`, `user` |\n",
+        "| Sizes | How large? | bars | the same | `abnormal`, `duration`, `elastic_type`, `users.numberOfElements` |\n",
+        "| Events | What happened, one after the other? | list | the same | `duration`, `elastic_type`, `event`, `reason` |\n",
+        "| Shares | Which share? | lines | Vega | `bytesSent`, `elastic_type`, `event`, `reason`, `timestamp`, `user` |\n",
+        "| Places | Where? | map | the same | `abnormal`, `duration`, `elastic_type`, `geoPoints`, `user` |\n",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

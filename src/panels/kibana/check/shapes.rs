@@ -5,10 +5,10 @@ use super::shape::Shape::{
     self, By, Coded, Each, Either, Flag, List, Maybe, Null, Number, Object, Text, Word,
 };
 
-const REFERENCES: Shape =
+pub(super) const REFERENCES: Shape =
     List(&Object(&[Must("type", Text), Must("id", Text), Must("name", Text)]));
-const NOTHING: Shape = Object(&[]);
-const EMPTY: Shape = List(&Null);
+pub(super) const NOTHING: Shape = Object(&[]);
+pub(super) const EMPTY: Shape = List(&Null);
 
 /// An object whose attributes have this shape, with a version of its type or without.
 macro_rules! saved {
@@ -64,7 +64,7 @@ const DATA_VIEW: Shape = Object(&[
     ),
 ]);
 
-const QUERY: Shape = Object(&[Must("query", Text), Must("language", Word(&["kuery"]))]);
+pub(super) const QUERY: Shape = Object(&[Must("query", Text), Must("language", Word(&["kuery"]))]);
 
 const SEARCH: Shape = Object(&[
     Must("title", Text),
@@ -118,7 +118,7 @@ const DASHBOARD: Shape = Object(&[
     Must("version", Number),
 ]);
 
-const FILTER: Shape = Object(&[
+pub(super) const FILTER: Shape = Object(&[
     Must(
         "meta",
         Object(&[
@@ -171,7 +171,7 @@ const CONTROLS: Shape = Object(&[
     ),
 ]);
 
-const GRID: Shape = Object(&[
+pub(super) const GRID: Shape = Object(&[
     Must("x", Number),
     Must("y", Number),
     Must("w", Number),

@@ -415,7 +415,7 @@ fn every_damage_is_found() {
     let mut missed = Vec::new();
     for (damage, expected) in damages.iter().chain(in_columns) {
         let told = check(&damaged(good.clone(), damage));
-        if !told.iter().any(|problem| problem.contains(expected)) {
+        if !told.iter().any(|problem| problem.told.contains(expected)) {
             missed.push((expected, told));
         }
     }
@@ -450,7 +450,10 @@ fn damage_to_a_map_is_found() {
         ("/2/joins", json!({}), "layerListJSON[2].joins"),
     ] {
         let told = with(pointer, value);
-        assert!(told.iter().any(|problem| problem.contains(expected)), "{expected}: {told:#?}");
+        assert!(
+            told.iter().any(|problem| problem.told.contains(expected)),
+            "{expected}: {told:#?}"
+        );
     }
 }
 
@@ -479,6 +482,9 @@ fn damage_to_the_file_as_such_is_found() {
         (unlinked, "no link leads to callscope-session"),
     ] {
         let told = check(&file);
-        assert!(told.iter().any(|problem| problem.contains(expected)), "{expected}: {told:#?}");
+        assert!(
+            told.iter().any(|problem| problem.told.contains(expected)),
+            "{expected}: {told:#?}"
+        );
     }
 }
