@@ -92,6 +92,12 @@ pub enum Command {
         /// Say of each line of this file what it is; - reads standard input
         #[arg(long, value_name = "FILE")]
         events: Option<PathBuf>,
+        /// Say what is wrong with files of dashboards for Kibana or OpenSearch Dashboards
+        ///
+        /// By the rules that callscope's own keep: every reference leads somewhere, every field is one that callscope writes, and
+        /// each panel would show something. Of each problem it tells file, line, object and panel.
+        #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "events")]
+        dashboards: Vec<PathBuf>,
     },
     /// Ask the `serve` of the same settings whether it lives; made for containers
     Health {

@@ -24,6 +24,7 @@ use crate::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
 
 mod audit;
 mod check;
+mod dashboards;
 mod dead_letters;
 mod demo;
 mod describe;
@@ -73,7 +74,8 @@ pub fn run(
             setup::name_kibana(&mut config, kibana, space)?;
             runtime.block_on(setup::run(&config, dry_run))
         }
-        Command::Check { events } => runtime.block_on(check::run(&config, events.as_deref())),
+        Command::Check { dashboards, .. } if !dashboards.is_empty() => dashboards::run(&dashboards),
+        Command::Check { events, .. } => runtime.block_on(check::run(&config, events.as_deref())),
         Command::Health { ready } => {
             let path = if ready { "/readyz" } else { "/healthz" };
             runtime.block_on(health::run(&config, path))

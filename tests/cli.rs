@@ -130,6 +130,35 @@ fn check_says_what_each_line_is() {
 }
 
 #[test]
+fn check_says_what_is_wrong_with_files_of_dashboards() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = |name: &str| format!("{}/kibana/{name}", env!("CARGO_MANIFEST_DIR"));
+    let files = [shipped("callscope.ndjson"), shipped("opensearch-dashboards.ndjson")];
+    let (code, output, told) = run(folder.path(), &["check", "--dashboards", &files[0], &files[1]]);
+    assert_eq!((code, output.matches("objects, ok").count()), (0, 2), "{output}{told}");
+
+    let text = std::fs::read_to_string(&files[0]).unwrap();
+    let line = 1 + text.lines().position(|line| line.contains("callscope-quality\",")).unwrap();
+    let field = r#"\\\"sourceField\\\":\\\"jitterMs\\\""#.replace("\\\\\\", "\\");
+    assert!(text.contains(&field), "{field}");
+    let damaged = folder.path().join("mine.ndjson");
+    std::fs::write(&damaged, text.replace(&field, &field.replace("jitterMs", "jiterMs"))).unwrap();
+    let (code, output, _) = run(folder.path(), &["check", "--dashboards", "mine.ndjson"]);
+    let expected = format!("mine.ndjson:{line}: callscope-quality: panel jitter: column");
+    assert!(code == 3 && output.contains(&expected), "{expected}\n{output}");
+    assert!(output.contains("there is no field \"jiterMs\""), "{output}");
+
+    std::fs::write(&damaged, "").unwrap();
+    let (code, output, _) =
+        run(folder.path(), &["check", "--dashboards", "mine.ndjson", &files[0]]);
+    assert!(code == 3 && output.contains("mine.ndjson:1: the file holds no object"), "{output}");
+    assert!(output.contains("callscope.ndjson: 13 objects, ok"), "{output}");
+    let (code, _, told) = run(folder.path(), &["check", "--dashboards", "none.ndjson"]);
+    assert!(code == 3 && told.contains("cannot read none.ndjson"), "{told}");
+    assert_eq!(run(folder.path(), &["check", "--dashboards"]).0, 2);
+}
+
+#[test]
 fn what_is_wrong_is_said_and_told_by_the_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("callscope.toml"), "[http]\nlisten_on = 7\n").unwrap();

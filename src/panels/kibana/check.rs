@@ -68,6 +68,9 @@ pub fn check(ndjson: &str) -> Vec<Problem> {
             tell(*line, "two objects have one type and id".to_owned());
         }
     }
+    if objects.is_empty() {
+        tell(1, "the file holds no object".to_owned());
+    }
     let is_opensearch = objects.iter().any(|(_, object)| object.get("migrationVersion").is_some());
     for (line, object) in &objects {
         let mut told = Vec::new();

@@ -1,0 +1,29 @@
+//! `check --dashboards`: whether files of saved objects would work in Kibana or OpenSearch Dashboards.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::print;
+use crate::cli::{ExitCode, Failure};
+use crate::panels::kibana::check::check;
+
+/// Prints what is wrong with each file. Ends with [`ExitCode::Misconfigured`] if anything is.
+pub(super) fn run(files: &[PathBuf]) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::Ok;
+    for path in files {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))
+            .map_err(Failure::with(ExitCode::Misconfigured))?;
+        let problems = check(&text);
+        if problems.is_empty() {
+            print(&format!("{}: {} objects, ok", path.display(), text.lines().count()))?;
+        } else {
+            code = ExitCode::Misconfigured;
+        }
+        for problem in problems {
+            print(&format!("{}:{}: {}", path.display(), problem.line, problem.told))?;
+        }
+    }
+    Ok(code)
+}
