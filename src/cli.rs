@@ -115,7 +115,7 @@ pub enum Command {
         /// Another number makes other calls
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
-        /// Do not serve, send to a callscope that does, such as http://127.0.0.1:7300/webhook, with the first of
+        /// Do not serve, send to a callscope that does, such as `http://127.0.0.1:7300/webhook`, with the first of
         /// sources.default.secrets
         #[arg(long, value_name = "URL")]
         to: Option<Webhook>,
