@@ -367,15 +367,6 @@ fn what_callscope_is_told_in_them_is_in_the_program() {
         }
         if name != "demo" {
             assert_eq!(config.sink.kind, callscope::config::SinkKind::Elasticsearch, "{name}");
-            let account = format!("internalusers/{0} user/{0}", config.elasticsearch.username);
-            let accounts = texts(&compose["services"]["accounts"]["command"]).concat();
-            assert!(account.split(' ').any(|path| accounts.contains(path)), "{account}");
-            for index in [
-                config.elasticsearch.index.clone(),
-                format!("{}-events-*", config.elasticsearch.index),
-            ] {
-                assert!(accounts.contains(&format!("\"{index}\"")), "{index}");
-            }
         }
     });
 }
@@ -459,5 +450,84 @@ fn images_are_pinned_and_volumes_declared() {
         let declared: BTreeSet<String> =
             compose["volumes"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(used, declared, "{file}");
+    }
+}
+
+/// Each call of curl in a script, as its arguments. `environment`: what the script sees besides.
+fn calls(script: &str, environment: &Value) -> Vec<Vec<String>> {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let curl = folder.path().join("curl");
+    std::fs::write(
+        &curl,
+        "#!/bin/sh\nprintf '%s\\0' \"$@\" >> \"$TOLD\"; printf '\\1' >> \"$TOLD\"\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&curl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let environment = environment.as_object().unwrap().iter();
+    let output = Command::new("bash")
+        .args(["-euc", script])
+        .env_clear()
+        .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+        .env("TOLD", folder.path().join("told"))
+        .envs(environment.map(|(name, value)| (name, value.as_str().unwrap())))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = std::fs::read_to_string(folder.path().join("told")).unwrap();
+    let calls = told.split_terminator('\u{1}');
+    calls.map(|call| call.split_terminator('\0').map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn the_accounts_that_others_show_are_made() {
+    let password = |name: &str| Value::from(defaults()[name].clone());
+    for (file, kibana) in FILES.into_iter().zip([true, false]) {
+        let compose = compose(file);
+        let accounts = &compose["services"]["accounts"];
+        assert_eq!(texts(&accounts["entrypoint"]), ["bash", "-euc"]);
+        let calls = calls(&texts(&accounts["command"])[0], &accounts["environment"]);
+        let mut made: BTreeMap<&str, Value> = BTreeMap::new();
+        for call in &calls {
+            assert!(
+                call.iter().any(|word| word.ends_with(defaults()["ADMIN_PASSWORD"].as_str())),
+                "{call:?}"
+            );
+            let url = call.iter().find_map(|word| word.strip_prefix("http://")).unwrap();
+            let Some(body) = call.iter().position(|word| word == "-d") else { continue };
+            // What is refused ends the script.
+            assert!(
+                call.contains(&"--fail-with-body".to_owned()) && call.contains(&"PUT".to_owned()),
+                "{call:?}"
+            );
+            let body = serde_json::from_str(&call[body + 1])
+                .unwrap_or_else(|error| panic!("{call:?}: {error}"));
+            made.insert(url.rsplit_once("_security/").unwrap().1, body);
+        }
+        let (user, role) = if kibana {
+            assert_eq!(
+                made["user/kibana_system/_password"]["password"],
+                password("KIBANA_PASSWORD")
+            );
+            let shown = &compose["services"]["kibana"]["environment"];
+            assert_eq!(shown["ELASTICSEARCH_USERNAME"], "kibana_system");
+            assert_eq!(shown["ELASTICSEARCH_PASSWORD"], password("KIBANA_PASSWORD"));
+            (&made["user/callscope"]["roles"], &made["role/callscope"]["indices"][0]["names"])
+        } else {
+            let role = &made["api/roles/callscope"]["index_permissions"][0]["index_patterns"];
+            (&made["api/internalusers/callscope"]["opendistro_security_roles"], role)
+        };
+        assert_eq!(*user, json!(["callscope"]), "{file}");
+        let config = config(&compose["services"]["callscope"]);
+        let account = made.iter().find(|(path, _)| {
+            path.ends_with(&format!("/{}", config.elasticsearch.username)) && path.contains("user")
+        });
+        assert_eq!(
+            account.unwrap().1["password"],
+            config.elasticsearch.password.expose(),
+            "{file}"
+        );
+        let index = &config.elasticsearch.index;
+        assert_eq!(*role, json!([index, format!("{index}-events-*")]), "{file}");
     }
 }
