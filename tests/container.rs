@@ -429,6 +429,10 @@ fn services_wait_for_others_that_are_there_and_can_be_waited_for() {
 
 #[test]
 fn images_are_pinned_and_volumes_declared() {
+    for line in read("Dockerfile").lines().filter_map(|line| line.strip_prefix("FROM ")) {
+        let tag = line.split_whitespace().next().unwrap().split_once(':').map(|(_, tag)| tag);
+        assert!(tag.is_some_and(|tag| tag.starts_with(|c: char| c.is_ascii_digit())), "{line}");
+    }
     for file in FILES {
         let compose = compose(file);
         let mut used = BTreeSet::new();
