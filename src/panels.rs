@@ -176,7 +176,10 @@ rows:
             (20, "all / mean", "all /", "lacks a value"),
             (7, "of: [sessionSummary]", "of: [session]", "nobody writes"),
             (7, "form: bar", "form: donut", "does not take 2 splits"),
+            (20, "unit: percent", "unit: percnt", "percnt"),
             (7, "width: 48", "width: 47", "is 47 wide"),
+            // Two that would lie on each other.
+            (7, "width: 48", "width: 49", "is 49 wide"),
             (7, "id: one", "id: One", "small letters"),
             (7, "id: one", "id: board", "stands at a.yaml:1 already"),
             (7, "title: One", "title: ' '", "say something"),
@@ -189,6 +192,20 @@ rows:
             let found = found.unwrap_or_else(|| panic!("{to}: {}", told(&problems)));
             assert_eq!((found.file.as_str(), found.line), ("a.yaml", line), "{found}");
         }
+    }
+
+    #[test]
+    fn an_identifier_stands_once_in_all_files() {
+        let (one, two) = (
+            with(&[]),
+            with(&[
+                ("id: board", "id: other"),
+                ("id: all, label", "id: every, label"),
+                ("100 * all", "100 * every"),
+            ]),
+        );
+        let problems = read([("a.yaml", one.as_str()), ("b.yaml", two.as_str())]).unwrap_err();
+        assert_eq!(told(&problems), "b.yaml:7: id \"one\" stands at a.yaml:7 already\n");
     }
 
     #[test]
