@@ -23,6 +23,7 @@ pub mod kibana;
 pub mod made;
 pub mod model;
 pub mod request;
+pub mod source;
 
 /// The files, in the order in which dashboards are listed.
 const FILES: &[(&str, &str)] = &[
@@ -32,6 +33,12 @@ const FILES: &[(&str, &str)] = &[
     ("quality.yaml", include_str!("panels/quality.yaml")),
     ("nodes.yaml", include_str!("panels/nodes.yaml")),
     ("session.yaml", include_str!("panels/session.yaml")),
+];
+
+/// Dashboards of the hosts, over documents that others write. Only Kibana shows them.
+const HOST_FILES: &[(&str, &str)] = &[
+    ("hosts.yaml", include_str!("panels/hosts.yaml")),
+    ("runtime.yaml", include_str!("panels/runtime.yaml")),
 ];
 
 /// What is wrong with a description.
@@ -48,13 +55,27 @@ pub struct PanelError {
 /// # Panics
 ///
 /// Never in a build whose tests have passed.
-#[expect(clippy::panic, reason = "the files are part of the program, and a test reads them")]
 pub fn all() -> &'static [Dashboard] {
-    static ALL: LazyLock<Vec<Dashboard>> = LazyLock::new(|| match read(FILES.iter().copied()) {
+    static ALL: LazyLock<Vec<Dashboard>> = LazyLock::new(|| shipped(FILES));
+    &ALL
+}
+
+/// The dashboards of the hosts, which are no part of [`all`]: whether there is such data, callscope does not know.
+///
+/// # Panics
+///
+/// Never in a build whose tests have passed.
+pub fn hosts() -> &'static [Dashboard] {
+    static HOSTS: LazyLock<Vec<Dashboard>> = LazyLock::new(|| shipped(HOST_FILES));
+    &HOSTS
+}
+
+#[expect(clippy::panic, reason = "the files are part of the program, and a test reads them")]
+fn shipped(files: &[(&str, &str)]) -> Vec<Dashboard> {
+    match read(files.iter().copied()) {
         Ok(dashboards) => dashboards,
         Err(problems) => panic!("{}", told(&problems)),
-    });
-    &ALL
+    }
 }
 
 /// The dashboard called `id`.
@@ -109,9 +130,10 @@ mod tests {
 
     #[test]
     fn the_dashboards_are_right() {
-        let problems = read(FILES.iter().copied()).err().unwrap_or_default();
+        let files = FILES.iter().chain(HOST_FILES).copied();
+        let problems = read(files).err().unwrap_or_default();
         assert!(problems.is_empty(), "\n{}", told(&problems));
-        assert_eq!(all().len(), FILES.len());
+        assert_eq!((all().len(), hosts().len()), (FILES.len(), HOST_FILES.len()));
     }
 
     /// A dashboard of one panel, with lines changed.
@@ -175,6 +197,18 @@ rows:
             (20, ", unit: percent", "", "says its unit"),
             (20, "all / mean", "all /", "lacks a value"),
             (7, "of: [sessionSummary]", "of: [session]", "nobody writes"),
+            (
+                14,
+                "of: [sessionSummary]",
+                "over: metricbeat\n        of: [system.cpu]",
+                "no field \"reason\"",
+            ),
+            (
+                7,
+                "of: [sessionSummary]",
+                "over: metricbeat\n        of: [sessionSummary]",
+                "nobody writes event.dataset",
+            ),
             (7, "form: bar", "form: donut", "does not take 2 splits"),
             (20, "unit: percent", "unit: percnt", "percnt"),
             (7, "width: 48", "width: 47", "is 47 wide"),

@@ -133,9 +133,15 @@ fn check_says_what_each_line_is() {
 fn check_says_what_is_wrong_with_files_of_dashboards() {
     let folder = tempfile::tempdir().unwrap();
     let shipped = |name: &str| format!("{}/kibana/{name}", env!("CARGO_MANIFEST_DIR"));
-    let files = [shipped("callscope.ndjson"), shipped("opensearch-dashboards.ndjson")];
-    let (code, output, told) = run(folder.path(), &["check", "--dashboards", &files[0], &files[1]]);
-    assert_eq!((code, output.matches("objects, ok").count()), (0, 2), "{output}{told}");
+    let files = ["callscope.ndjson", "opensearch-dashboards.ndjson", "hosts.ndjson"].map(shipped);
+    let (code, output, told) =
+        run(folder.path(), &["check", "--dashboards", &files[0], &files[1], &files[2]]);
+    assert_eq!((code, output.matches("objects, ok").count()), (0, 3), "{output}{told}");
+    let (code, output, _) = run(folder.path(), &["check", "--dashboards", &files[2]]);
+    assert!(
+        code == 3 && output.contains("index-pattern callscope, which is not there"),
+        "{output}"
+    );
 
     let text = std::fs::read_to_string(&files[0]).unwrap();
     let line = 1 + text.lines().position(|line| line.contains("callscope-quality\",")).unwrap();

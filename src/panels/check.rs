@@ -8,9 +8,9 @@ use super::PanelError;
 use super::model::{
     Case, Condition, Dashboard, Form, Metric, Panel, Row, Scalar, Split, Value, WIDTH,
 };
+use super::source::Source;
 use crate::config::distance;
-use crate::document::fields::{self, Holds, Unit};
-use crate::document::{KINDS, SUPERSEDED};
+use crate::document::fields::{Holds, Unit};
 
 /// All that is wrong, in the order of the files.
 pub(super) fn problems(dashboards: &[(&str, Dashboard)]) -> Vec<PanelError> {
@@ -26,6 +26,8 @@ pub(super) fn problems(dashboards: &[(&str, Dashboard)]) -> Vec<PanelError> {
 struct Check {
     file: String,
     problems: Vec<PanelError>,
+    /// Whose documents are meant at this place.
+    over: Source,
     /// Where each id of a dashboard or panel stands.
     ids: BTreeMap<String, String>,
 }
@@ -38,13 +40,16 @@ impl Check {
 
     fn dashboard(&mut self, dashboard: &Dashboard) {
         self.id(&dashboard.id);
+        self.over = Source::Events;
         if let Some(field) = &dashboard.of_one {
             self.holds(field, "one value of it is to be chosen", |holds| holds == Holds::Text);
         }
         for control in &dashboard.controls {
+            self.over = control.over;
             let field = &control.field;
             self.holds(field, "it narrows by values", |holds| holds == Holds::Text);
         }
+        self.over = Source::Events;
         let mut marks = BTreeSet::new();
         for mark in &dashboard.marks {
             if !marks.insert(&mark.id.value) {
@@ -96,13 +101,18 @@ impl Check {
             self.tell(&panel.id, "title, question and empty say something to people");
         }
         if panel.of.is_empty() {
-            self.tell(&panel.id, "of names no elastic_type");
+            self.tell(&panel.id, format!("of names no {}", panel.over.kind()));
         }
-        let known: Vec<&str> = KINDS.iter().copied().filter(|kind| *kind != SUPERSEDED).collect();
+        self.over = panel.over;
+        let known = panel.over.kinds();
         for kind in panel.of.iter().filter(|kind| !known.contains(&kind.as_str())) {
             self.tell(
                 &panel.id,
-                format!("nobody writes an elastic_type {kind:?}; known are {}", known.join(", ")),
+                format!(
+                    "nobody writes {} {kind:?}; known are {}",
+                    panel.over.kind(),
+                    known.join(", ")
+                ),
             );
         }
         panel.when.iter().for_each(|condition| self.condition(condition));
@@ -121,9 +131,9 @@ impl Check {
         purpose: &str,
         suits: impl Fn(Holds) -> bool,
     ) -> Option<Holds> {
-        match fields::find(&field.value) {
+        match self.over.find(&field.value) {
             None => {
-                let near = fields::FIELDS.iter().map(|(name, _)| *name);
+                let near = self.over.fields().iter().map(|(name, _)| *name);
                 let near = near.min_by_key(|name| distance(name, &field.value));
                 let near = near.unwrap_or_default();
                 let problem =

@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::model::{Dashboard, Form};
-use crate::document::fields::{FIELDS, Holds, Unit};
+use super::source::Source;
+use crate::document::fields::{Holds, Unit};
 
 mod columns;
 mod dashboard;
@@ -42,7 +43,8 @@ pub fn objects(dashboards: &[Dashboard], index: &str) -> Vec<Json> {
     let lists = dashboards.iter().flat_map(Dashboard::panels);
     let searches = lists.filter(|panel| panel.form == Form::List).map(search::search);
     let boards = dashboards.iter().map(|one| dashboard::dashboard(dashboards, one));
-    [data_view(index), tag()].into_iter().chain(boards).chain(searches).collect()
+    let events = data_view(Source::Events, index, "OpenVidu events");
+    [events, tag()].into_iter().chain(boards).chain(searches).collect()
 }
 
 /// What takes the file. One knows nothing of the other's objects.
@@ -64,6 +66,18 @@ pub fn ndjson(dashboards: &[Dashboard], index: &str, flavour: Flavour) -> String
     objects.iter().map(|object| encoded(object) + "\n").collect()
 }
 
+/// Dashboards of hosts as a file to import beside that of `dashboards`: they lead to each other.
+#[must_use]
+pub fn hosts(dashboards: &[Dashboard], hosts: &[Dashboard]) -> String {
+    let all = [dashboards, hosts].concat();
+    let views = [
+        data_view(Source::Metricbeat, "metricbeat-*", "Hosts"),
+        data_view(Source::ServerMetrics, "server-metrics-*", "Server runtime"),
+    ];
+    let boards = hosts.iter().map(|one| dashboard::dashboard(&all, one));
+    views.into_iter().chain(boards).map(|object| encoded(&object) + "\n").collect()
+}
+
 /// Whether an object that has an identifier of ours was made by callscope, also by an older one. Kibana keeps `managed` from
 /// everybody else; besides there are the mark, and references to our own data view and tag.
 #[must_use]
@@ -80,11 +94,12 @@ pub fn is_ours(object: &Json) -> bool {
 
 /// The files of the folder `kibana/` by name, over the alias `openvidu`.
 #[must_use]
-pub fn files(dashboards: &[Dashboard]) -> [(&'static str, String); 3] {
+pub fn files(dashboards: &[Dashboard], hosts: &[Dashboard]) -> [(&'static str, String); 4] {
     [
+        ("hosts.ndjson", self::hosts(dashboards, hosts)),
         ("opensearch-dashboards.ndjson", ndjson(dashboards, "openvidu", Flavour::OpenSearch)),
         ("callscope.ndjson", ndjson(dashboards, "openvidu", Flavour::Kibana)),
-        ("README.md", readme::readme(dashboards)),
+        ("README.md", readme::readme(dashboards, hosts)),
     ]
 }
 
@@ -110,9 +125,14 @@ fn object(
     object
 }
 
-/// A reference to the data view.
+/// A reference to the data view of callscope's documents.
 fn view(name: &str) -> Json {
-    json!({ "type": "index-pattern", "id": OWN, "name": name })
+    view_of(Source::Events, name)
+}
+
+/// A reference to the data view of a source.
+fn view_of(over: Source, name: &str) -> Json {
+    json!({ "type": "index-pattern", "id": over.view(), "name": name })
 }
 
 fn tag() -> Json {
@@ -121,20 +141,20 @@ fn tag() -> Json {
 }
 
 /// How single documents show each field that holds a number.
-fn formats() -> Map<String, Json> {
+fn formats(over: Source) -> Map<String, Json> {
     let format =
         |(field, holds): &(&str, Holds)| Some(((*field).to_owned(), format(holds.unit()?)?));
-    FIELDS.iter().filter_map(format).collect()
+    over.fields().iter().filter_map(format).collect()
 }
 
-fn data_view(index: &str) -> Json {
-    let formats = formats();
+fn data_view(over: Source, index: &str, name: &str) -> Json {
+    let formats = formats(over);
     let attributes = json!({
-        "title": index, "name": "OpenVidu events", "timeFieldName": "timestamp",
+        "title": index, "name": name, "timeFieldName": over.time(),
         "fields": "[]", "sourceFilters": "[]", "fieldAttrs": "{}", "runtimeFieldMap": "{}",
         "fieldFormatMap": encoded(&Json::Object(formats)),
     });
-    object("index-pattern", OWN, Some("8.0.0"), &attributes, &[])
+    object("index-pattern", over.view(), Some("8.0.0"), &attributes, &[])
 }
 
 /// How single documents show a number; charts say it themselves.

@@ -3,6 +3,7 @@
 use serde_saphyr::{Location, Spanned};
 
 use super::model::{ByValues, Expect, Form, Mark, Metric, Panel, Split, Value};
+use super::source::Source;
 use crate::document::KINDS;
 
 /// Values of a field that are given at most.
@@ -49,6 +50,7 @@ fn of_all(id: &str, form: Form) -> Panel {
         title: String::new(),
         question: String::new(),
         form,
+        over: Source::Events,
         of: KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
         when: Vec::new(),
         by: Vec::new(),

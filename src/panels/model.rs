@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_saphyr::Spanned;
 
 use super::formula::Formula;
-use crate::document::fields::{self, Holds, Unit};
+use super::source::{self, Source};
+use crate::document::fields::{Holds, Unit};
 
 /// One screen of panels.
 #[derive(Debug, Clone, Deserialize)]
@@ -59,6 +60,9 @@ pub struct Control {
     pub field: Spanned<String>,
     /// For people.
     pub label: String,
+    /// Whose documents have it.
+    #[serde(default)]
+    pub over: Source,
 }
 
 /// Panels beside each other.
@@ -85,7 +89,10 @@ pub struct Panel {
     pub question: String,
     /// How it looks.
     pub form: Form,
-    /// Values of `elastic_type` it looks at.
+    /// Whose documents it looks at.
+    #[serde(default)]
+    pub over: Source,
+    /// Values of `elastic_type`, or of what other sources have in its place, it looks at.
     pub of: Vec<String>,
     /// All have to be met.
     #[serde(default)]
@@ -389,7 +396,7 @@ impl Metric {
     pub fn unit(&self) -> Option<Unit> {
         self.unit.or_else(|| match &self.value {
             Value::Count | Value::Distinct(_) => Some(Unit::Number),
-            value => fields::find(&value.field()?.value).and_then(Holds::unit),
+            value => source::find(&value.field()?.value).and_then(Holds::unit),
         })
     }
 }

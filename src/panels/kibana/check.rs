@@ -3,13 +3,16 @@
 //! Kibana takes in almost anything, and shows an empty panel afterwards. So the file is read anew, strictly, by rules of its own:
 //! nothing here is shared with what wrote it, or both could be wrong in the same way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
 use crate::document::fields::{self, Holds};
+use crate::panels::source::Source;
 
 mod lens;
+mod links;
+mod map;
 mod opensearch;
 mod references;
 mod shape;
@@ -44,6 +47,12 @@ pub struct Problem {
 /// All that is wrong with a file of saved objects, for Kibana or, if its objects say so, for OpenSearch Dashboards.
 #[must_use]
 pub fn check(ndjson: &str) -> Vec<Problem> {
+    check_beside(ndjson, &[])
+}
+
+/// The same of a file whose objects may lead to those of others.
+#[must_use]
+pub fn check_beside(ndjson: &str, others: &[&str]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut tell = |line: usize, told: String| problems.push(Problem { line, told });
     let mut objects = Vec::new();
@@ -72,6 +81,13 @@ pub fn check(ndjson: &str) -> Vec<Problem> {
         tell(1, "the file holds no object".to_owned());
     }
     let is_opensearch = objects.iter().any(|(_, object)| object.get("migrationVersion").is_some());
+    let beside = others.iter().flat_map(|other| other.lines());
+    let beside = beside.filter_map(|line| serde_json::from_str::<Json>(line).ok());
+    all.extend(
+        beside
+            .filter(|object| object.get("migrationVersion").is_some() == is_opensearch)
+            .map(|object| (text(&object, "/type").to_owned(), text(&object, "/id").to_owned())),
+    );
     for (line, object) in &objects {
         let mut told = Vec::new();
         if is_opensearch {
@@ -81,7 +97,7 @@ pub fn check(ndjson: &str) -> Vec<Problem> {
         }
         told.into_iter().for_each(|told| tell(*line, told));
     }
-    for (line, told) in reachable(&objects) {
+    for (line, told) in links::unreached(&objects) {
         tell(line, told);
     }
     problems.sort_by_key(|problem| problem.line);
@@ -119,10 +135,18 @@ fn decoded(value: &Json, pointer: &str) -> Json {
     serde_json::from_str(text(value, pointer)).unwrap_or_default()
 }
 
-/// What a field holds, by the name that Kibana knows it by.
+/// What a field of callscope's documents holds, by the name that Kibana knows it by.
 fn holds(name: &str) -> Result<Holds, String> {
+    holds_in(Source::Events, name)
+}
+
+/// The same for any source.
+fn holds_in(over: Source, name: &str) -> Result<Holds, String> {
     let plain = name.strip_suffix(".keyword");
-    match (fields::find(plain.unwrap_or(name)), plain) {
+    match (over.find(plain.unwrap_or(name)), plain) {
+        // Its texts are searched as a whole by their own name, and have no other.
+        (Some(Holds::Text), None) if over == Source::Metricbeat => Ok(Holds::Text),
+        (_, Some(_)) if over == Source::Metricbeat => Err(format!("there is no field {name:?}")),
         (Some(Holds::Text), None) => Err(format!("{name} is a text and not named by its .keyword")),
         (Some(Holds::Text), Some(_)) => Ok(Holds::Text),
         (Some(Holds::Unsearched), _) => Err(format!("{name} is not searched")),
@@ -133,11 +157,16 @@ fn holds(name: &str) -> Result<Holds, String> {
 
 /// A query can be read, and its fields hold what they are compared with.
 fn query(query: &str, at: &str, told: &mut Vec<String>) {
+    query_in(Source::Events, query, at, told);
+}
+
+/// The same for any source.
+fn query_in(over: Source, query: &str, at: &str, told: &mut Vec<String>) {
     let term = match kql::read(query) {
         Ok(term) => term,
         Err(problem) => return told.push(format!("{at}: {problem}")),
     };
-    term.each(&mut |field, words, is_compared| match holds(field) {
+    term.each(&mut |field, words, is_compared| match holds_in(over, field) {
         Err(problem) => told.push(format!("{at}: {problem}")),
         Ok(holds) => {
             let is_number = holds.is_number();
@@ -191,10 +220,22 @@ fn envelope(object: &Json, told: &mut Vec<String>) {
     }
 }
 
+/// The source whose data view a reference leads to.
+fn source_of<'r>(mut references: impl Iterator<Item = &'r Json>, name: &str) -> Source {
+    let found = references.find(|reference| text(reference, "/name") == name);
+    let id = found.map_or("", |reference| text(reference, "/id"));
+    Source::ALL.into_iter().find(|source| source.view() == id).unwrap_or_default()
+}
+
 fn data_view(object: &Json, told: &mut Vec<String>) {
+    let over = Source::ALL.into_iter().find(|source| source.view() == text(object, "/id"));
+    let over = over.unwrap_or_default();
+    if text(object, "/attributes/timeFieldName") != over.time() {
+        told.push(format!("data view {} has another time", text(object, "/id")));
+    }
     let formats = decoded(object, "/attributes/fieldFormatMap");
     for field in formats.as_object().into_iter().flat_map(serde_json::Map::keys) {
-        if !holds(field).is_ok_and(Holds::is_number) {
+        if !holds_in(over, field).is_ok_and(Holds::is_number) {
             told.push(format!("data view: {field} is no number"));
         }
     }
@@ -219,6 +260,14 @@ fn search(object: &Json, told: &mut Vec<String>) {
 
 /// Nothing is shown that is not of callscope.
 fn narrowed(object: &Json, told: &mut Vec<String>) {
+    // A filter of the whole would hold for documents of others too.
+    let is_of_others = |reference: &Json| {
+        let (kind, id) = (text(reference, "/type"), text(reference, "/id"));
+        kind == "index-pattern" && id != Source::Events.view()
+    };
+    if list(object, "/references").iter().any(is_of_others) {
+        return;
+    }
     let source = decoded(object, "/attributes/kibanaSavedObjectMeta/searchSourceJSON");
     let exists = |filter: &Json| text(filter, "/query/exists/field") == "elastic_type";
     if !list(&source, "/filter").iter().any(exists) {
@@ -234,7 +283,9 @@ fn dashboard(object: &Json, all: &BTreeSet<(String, String)>, told: &mut Vec<Str
         if text(control, "/explicitInput/id") != id {
             told.push(format!("{at}: control {id} has another id within"));
         }
-        if !matches!(holds(text(control, "/explicitInput/fieldName")), Ok(Holds::Text)) {
+        let name = format!("controlGroup_{id}:optionsListDataView");
+        let over = source_of(list(object, "/references").iter(), &name);
+        if !matches!(holds_in(over, text(control, "/explicitInput/fieldName")), Ok(Holds::Text)) {
             told.push(format!("{at}: control {id} is of no text"));
         }
     }
@@ -249,9 +300,9 @@ fn dashboard(object: &Json, all: &BTreeSet<(String, String)>, told: &mut Vec<Str
         }
         match text(panel, "/type") {
             "lens" => lens::check(panel, &at, told),
-            "map" => map(panel, &at, told),
+            "map" => map::check(panel, &at, told),
             "visualization" => {
-                for target in links(panel) {
+                for target in links::of(panel) {
                     if !all.contains(&("dashboard".to_owned(), target.clone())) {
                         told.push(format!("{at} links to {target}, which is not there"));
                     }
@@ -299,91 +350,6 @@ fn grid(at: &str, panels: &[Json], told: &mut Vec<String>) {
     if let Some(line) = (0..bottom).find(|line| !is_filled(line)) {
         told.push(format!("{at}: there is a hole at the left of line {line}"));
     }
-}
-
-fn map(panel: &Json, at: &str, told: &mut Vec<String>) {
-    for layer in list(&decoded(panel, "/embeddableConfig/attributes/layerListJSON"), "") {
-        let Some(point) = layer.pointer("/sourceDescriptor/geoField").and_then(Json::as_str) else {
-            continue;
-        };
-        if !matches!(holds(point), Ok(Holds::Point)) {
-            told.push(format!("{at}: {point} is no point"));
-        }
-        query(text(layer, "/query/query"), at, told);
-        let mut values = BTreeSet::new();
-        for metric in list(layer, "/sourceDescriptor/metrics") {
-            let (kind, field) = (text(metric, "/type"), text(metric, "/field"));
-            let is_right = match (kind, field) {
-                ("count", "") => true,
-                ("count", _) => false,
-                ("cardinality", field) => holds(field).is_ok(),
-                (_, field) => holds(field).is_ok_and(Holds::is_number),
-            };
-            if !is_right {
-                told.push(format!("{at} shows {kind} of {field:?}"));
-            }
-            values.insert(match (kind, number(metric, "/percentile")) {
-                ("count", _) => "doc_count".to_owned(),
-                (kind, Some(percent)) => format!("{kind}_{percent}_of_{field}"),
-                (kind, None) => format!("{kind}_of_{field}"),
-            });
-        }
-        for property in ["fillColor", "iconSize", "labelText"] {
-            let field = format!("/style/properties/{property}/options/field/name");
-            if !values.contains(text(layer, &field)) {
-                told.push(format!("{at}: {property} is drawn by no value"));
-            }
-        }
-    }
-}
-
-/// Ids of the dashboards that a panel of text leads to.
-fn links(panel: &Json) -> Vec<String> {
-    linked(text(panel, "/embeddableConfig/savedVis/params/markdown"))
-}
-
-/// Ids of the dashboards that a text leads to.
-fn linked(markdown: &str) -> Vec<String> {
-    let ids = markdown.split("(#/view/").skip(1);
-    ids.filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
-}
-
-/// Dashboards to which one does not come from the first, with their lines.
-fn reachable(objects: &[(usize, Json)]) -> Vec<(usize, String)> {
-    let mut ways: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    let of_kind = |kind: &'static str| {
-        objects.iter().filter(move |(_, object)| text(object, "/type") == kind)
-    };
-    for (_, object) in of_kind("dashboard") {
-        let panels = decoded(object, "/attributes/panelsJSON");
-        let mut to: Vec<String> = list(&panels, "").iter().flat_map(links).collect();
-        for reference in list(object, "/references") {
-            match text(reference, "/type") {
-                "dashboard" => to.push(text(reference, "/id").to_owned()),
-                "visualization" => {
-                    let shown = of_kind("visualization")
-                        .filter(|(_, shown)| shown.get("id") == reference.get("id"));
-                    to.extend(shown.flat_map(|(_, shown)| {
-                        linked(text(&decoded(shown, "/attributes/visState"), "/params/markdown"))
-                    }));
-                }
-                _ => {}
-            }
-        }
-        ways.insert(text(object, "/id"), to);
-    }
-    let first = of_kind("dashboard").next().map(|(_, object)| text(object, "/id").to_owned());
-    let mut reached = BTreeSet::new();
-    let mut waiting: Vec<String> = first.into_iter().collect();
-    while let Some(id) = waiting.pop() {
-        let to = ways.get(id.as_str()).into_iter().flatten();
-        waiting.extend(to.filter(|to| !reached.contains(*to)).cloned());
-        reached.insert(id);
-    }
-    of_kind("dashboard")
-        .filter(|(_, object)| !reached.contains(text(object, "/id")))
-        .map(|(line, object)| (*line, format!("no link leads to {}", text(object, "/id"))))
-        .collect()
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::{formula, number, query};
-use crate::document::fields::{self, Holds, Unit, exact};
+use crate::document::fields::{Holds, Unit};
 use crate::panels::model::{
     ByCases, ByClasses, BySteps, ByTime, ByValues, Condition, Every, Form, Metric, Panel, Per,
     Split, Value,
 };
+use crate::panels::source::{self, Source, exact};
 
 /// The one layer that reads documents.
 pub(super) const LAYER: &str = "main";
@@ -40,7 +41,7 @@ impl Layer {
 
     fn value(&mut self, panel: &Panel, metric: &Metric) {
         let id = id(metric);
-        let mut column = match Operation::of(metric, &[]) {
+        let mut column = match Operation::of(panel.over, metric, &[]) {
             Some(operation) if is_plain(metric) => {
                 let mut column = operation.column(&metric.label);
                 if let (Some(per), Some(column)) = (metric.per, column.as_object_mut()) {
@@ -121,11 +122,13 @@ pub(super) struct Operation<'m> {
     field: Option<&'m str>,
     percentile: Option<f64>,
     filter: String,
+    /// When its documents were.
+    time: &'static str,
 }
 
 impl<'m> Operation<'m> {
     /// `None`: it is computed of others. `also` has to be met besides.
-    pub(super) fn of(metric: &'m Metric, also: &[Condition]) -> Option<Self> {
+    pub(super) fn of(over: Source, metric: &'m Metric, also: &[Condition]) -> Option<Self> {
         let kind = match &metric.value {
             Value::Count => "count",
             Value::Distinct(_) => "unique_count",
@@ -147,6 +150,7 @@ impl<'m> Operation<'m> {
             field: metric.value.field().map(|field| field.value.as_str()),
             percentile,
             filter,
+            time: over.time(),
         })
     }
 
@@ -164,7 +168,7 @@ impl<'m> Operation<'m> {
 
     /// As a column of its own.
     pub(super) fn column(&self, label: &str) -> Json {
-        let holds = self.field.and_then(fields::find);
+        let holds = self.field.and_then(source::find);
         let source = self.field.map_or_else(|| RECORDS.to_owned(), exact);
         let takes_over = matches!(self.kind, "min" | "max" | "last_value");
         let (data_type, scale) = match holds {
@@ -182,7 +186,7 @@ impl<'m> Operation<'m> {
             }
             // Documents without the field are passed over, as Lens does it.
             "last_value" => {
-                params.insert("sortField".to_owned(), json!("timestamp"));
+                params.insert("sortField".to_owned(), json!(self.time));
                 params.insert("showArrayValues".to_owned(), json!(false));
                 let and = if filter.is_empty() { "" } else { " and " };
                 filter = format!("{filter}{and}{source} : *");
@@ -238,7 +242,7 @@ pub(super) fn counted_in(panel: &Panel, metric: &Metric) -> Option<(Unit, bool)>
         Value::Count | Value::Distinct(_) => true,
         Value::Formula(_) | Value::Running(_) | Value::Mean(_) | Value::Percentile(_) => false,
         Value::Sum(field) | Value::Min(field) | Value::Max(field) | Value::Last(field) => {
-            matches!(fields::find(&field.value), Some(Holds::Whole(_)))
+            matches!(source::find(&field.value), Some(Holds::Whole(_)))
         }
     };
     Some((metric.unit.or_else(|| of.unit())?, is_whole))
@@ -250,7 +254,7 @@ fn split(panel: &Panel, shown: &[&Metric], split: &Split) -> Json {
         Split::Values(by) => values(panel, shown, by),
         Split::Classes(by) => classes(by),
         Split::Steps(by) => steps(by),
-        Split::Cases(by) => cases(by),
+        Split::Cases(by) => cases(panel, by),
         Split::Tiles(_) => Json::Null,
     }
 }
@@ -270,7 +274,7 @@ fn time(panel: &Panel, by: &ByTime) -> Json {
 }
 
 fn values(panel: &Panel, shown: &[&Metric], by: &ByValues) -> Json {
-    let (data_type, scale) = match fields::find(&by.field.value) {
+    let (data_type, scale) = match source::find(&by.field.value) {
         Some(Holds::Flag) => ("boolean", "ordinal"),
         Some(holds) if holds.is_number() => ("number", "ordinal"),
         _ => ("string", "ordinal"),
@@ -292,9 +296,15 @@ fn values(panel: &Panel, shown: &[&Metric], by: &ByValues) -> Json {
     let (order, aggregation) = match by_column.filter(|metric| is_plain(metric)) {
         Some(metric) => (json!({ "type": "column", "columnId": id(metric) }), None),
         None => {
-            let count =
-                Operation { kind: "count", field: None, percentile: None, filter: String::new() };
-            let operation = by_what.and_then(|metric| Operation::of(metric, &[])).unwrap_or(count);
+            let count = Operation {
+                kind: "count",
+                field: None,
+                percentile: None,
+                filter: String::new(),
+                time: panel.over.time(),
+            };
+            let operation =
+                by_what.and_then(|metric| Operation::of(panel.over, metric, &[])).unwrap_or(count);
             (json!({ "type": "custom" }), Some(operation.column("Order")))
         }
     };
@@ -323,7 +333,7 @@ fn classes(by: &ByClasses) -> Json {
 
 /// A class in words: it includes where it begins, and not where it ends.
 pub(super) fn class(by: &ByClasses, from: Option<f64>, to: Option<f64>) -> String {
-    let is_whole = matches!(fields::find(&by.field.value), Some(Holds::Whole(_)));
+    let is_whole = matches!(source::find(&by.field.value), Some(Holds::Whole(_)));
     match (from, to) {
         (None, None) => "all".to_owned(),
         (None, Some(to)) => format!("under {to}"),
@@ -346,11 +356,11 @@ fn steps(by: &BySteps) -> Json {
     })
 }
 
-fn cases(by: &ByCases) -> Json {
+fn cases(panel: &Panel, by: &ByCases) -> Json {
     let filters: Vec<Json> = by
         .cases
         .iter()
-        .map(|case| json!({ "label": case.label, "input": { "query": query::whatever(&case.when), "language": "kuery" } }))
+        .map(|case| json!({ "label": case.label, "input": { "query": query::whatever(panel.over, &case.when), "language": "kuery" } }))
         .collect();
     json!({
         "label": by.label, "customLabel": true, "dataType": "string", "operationType": "filters",

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use serde_json::{Map, Value as Json, json};
 
 use super::{FROM, OWN, encoded, lens, map, object, view};
-use crate::document::fields::exact;
 use crate::panels::model::{Dashboard, Form, Metric, Panel, Split};
+use crate::panels::source::{Source, exact};
 
 /// Height of the links to all dashboards.
 pub(super) const LINKS: u32 = 3;
@@ -32,8 +32,17 @@ pub(super) fn dashboard(all: &[Dashboard], one: &Dashboard) -> Json {
         y += row.height;
     }
     let controls = board.controls(one);
+    // A filter of a dashboard holds for all its panels, also for those over documents of others.
+    let is_own = one.panels().all(|panel| panel.over == Source::Events);
     let (source, filter) = has_elastic_type();
-    board.references.push(view(filter));
+    let source = if is_own {
+        source
+    } else {
+        json!({ "query": { "query": "", "language": "kuery" }, "filter": [] })
+    };
+    if is_own {
+        board.references.push(view(filter));
+    }
     board.references.push(json!({ "type": "tag", "id": OWN, "name": format!("tag-ref-{OWN}") }));
     let options = json!({
         "useMargins": true, "syncColors": true, "syncCursor": true, "syncTooltips": false, "hidePanelTitles": false,
@@ -126,6 +135,7 @@ pub(super) struct Narrowing {
     /// As servers name it.
     pub(super) field: String,
     pub(super) label: String,
+    pub(super) over: Source,
     /// Whether one value is chosen and not several.
     pub(super) is_single: bool,
 }
@@ -136,12 +146,13 @@ pub(super) fn controls(of: &Dashboard) -> Vec<Narrowing> {
         let known = of.controls.iter().find(|control| control.field.value == field);
         known.map_or_else(|| field.to_owned(), |control| control.label.clone())
     };
-    let first = of.of_one.iter().map(|field| (&field.value, label(&field.value), true));
+    let first =
+        of.of_one.iter().map(|field| (&field.value, label(&field.value), Source::Events, true));
     let others = of
         .controls
         .iter()
         .filter(|control| of.of_one.as_ref().is_none_or(|one| one.value != control.field.value))
-        .map(|control| (&control.field.value, control.label.clone(), false));
+        .map(|control| (&control.field.value, control.label.clone(), control.over, false));
     let slug = |field: &str| {
         let plain = |character: char| {
             if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' }
@@ -150,10 +161,11 @@ pub(super) fn controls(of: &Dashboard) -> Vec<Narrowing> {
     };
     first
         .chain(others)
-        .map(|(field, label, is_single)| Narrowing {
+        .map(|(field, label, over, is_single)| Narrowing {
             id: slug(field),
             field: exact(field),
             label,
+            over,
             is_single,
         })
         .collect()
@@ -227,7 +239,10 @@ impl Board {
         for reference in attributes.get("references").and_then(Json::as_array).into_iter().flatten()
         {
             let name = reference.get("name").and_then(Json::as_str).unwrap_or_default();
-            self.references.push(view(&format!("{id}:{name}")));
+            let view = reference.get("id").and_then(Json::as_str).unwrap_or(OWN);
+            self.references.push(
+                json!({ "type": "index-pattern", "id": view, "name": format!("{id}:{name}") }),
+            );
         }
         let mut config = described(panel, title);
         extend(&mut config, json!({ "attributes": attributes }));
@@ -255,8 +270,9 @@ impl Board {
     fn controls(&mut self, of: &Dashboard) -> Json {
         let mut controls = Map::new();
         for (order, control) in self::controls(of).into_iter().enumerate() {
-            let Narrowing { id, field, label, is_single } = control;
-            self.references.push(view(&format!("controlGroup_{id}:optionsListDataView")));
+            let Narrowing { id, field, label, over, is_single } = control;
+            self.references
+                .push(super::view_of(over, &format!("controlGroup_{id}:optionsListDataView")));
             let control = json!({
                 "order": order, "width": "medium", "grow": true, "type": "optionsListControl",
                 "explicitInput": {

@@ -32,6 +32,9 @@ pub(super) fn expand(panel: &Panel, metric: &Metric, id: &str) -> Expanded {
         Value::Formula(formula) => chain.term(&formula.value.term),
         _ => chain.operand(&metric.id.value, false),
     };
+    if metric.per.is_some() {
+        written = chain.growth(metric, written);
+    }
     if let Some(per) = metric.per {
         written = chain.reference("normalize_by_unit", &written, Some(per));
     }
@@ -100,7 +103,8 @@ impl Chain<'_> {
     /// Another value of the panel; `as_rate`: for a step of time, if it is shown so.
     fn operand(&mut self, id: &str, as_rate: bool) -> Written {
         let metric = self.panel.metric(id);
-        let found = metric.and_then(|metric| Some((metric, Operation::of(metric, self.when)?)));
+        let found = metric
+            .and_then(|metric| Some((metric, Operation::of(self.panel.over, metric, self.when)?)));
         let Some((metric, operation)) = found else {
             // Descriptions whose formulas name anything else are refused when they are read.
             return Written { text: "0".to_owned(), tree: json!(0), binding: Binding::Atom };
@@ -108,7 +112,20 @@ impl Chain<'_> {
         let tree = json!(self.part(operation.column(&self.part_label())));
         let written = Written { text: operation.text(), tree, binding: Binding::Atom };
         match metric.per {
-            Some(per) if as_rate => self.reference("normalize_by_unit", &written, Some(per)),
+            Some(per) if as_rate => {
+                let written = self.growth(metric, written);
+                self.reference("normalize_by_unit", &written, Some(per))
+            }
+            _ => written,
+        }
+    }
+
+    /// Of a number that only grows, by how much it has grown.
+    fn growth(&mut self, metric: &Metric, written: Written) -> Written {
+        match &metric.value {
+            Value::Max(of) if self.panel.over.grows(&of.value) => {
+                self.reference("counter_rate", &written, None)
+            }
             _ => written,
         }
     }
@@ -188,7 +205,7 @@ mod tests {
             let mut metric: Metric = serde_saphyr::from_str("{id: a, label: A, value: count}").unwrap();
             let field = serde_saphyr::from_str("reason").unwrap();
             metric.when = vec![Condition::Is(One { field, value: vec![Scalar::Text(text.clone())] })];
-            let written = Operation::of(&metric, &[]).unwrap().text();
+            let written = Operation::of(crate::panels::source::Source::Events, &metric, &[]).unwrap().text();
             let parts = formula::expand("f", &written).unwrap();
             let filter = kql::read(parts[0].filter.as_ref().unwrap()).unwrap();
             let values = vec![kql::Word::Text(text)];

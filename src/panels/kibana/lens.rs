@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::columns::{LAYER, Layer, id};
 use super::query;
 use crate::panels::model::{Form, Mark, Metric, Panel, Split};
+use crate::panels::source::Source;
 
 /// The layer of a chart that marks events.
 const MARKS: &str = "marks";
@@ -27,14 +28,15 @@ pub(super) fn attributes(panel: &Panel, shown: &[&Metric], marks: &[Mark]) -> Js
         // Maps and lists are no charts of Lens and come never here.
         Form::Table | Form::Map | Form::List => ("lnsDatatable", table(panel, &layer)),
     };
-    let mut references = vec![super::view(&format!("indexpattern-datasource-layer-{LAYER}"))];
+    let mut references =
+        vec![super::view_of(panel.over, &format!("indexpattern-datasource-layer-{LAYER}"))];
     if kind == "lnsXY" && !marks.is_empty() {
         references.push(super::view(&format!("xy-visualization-layer-{MARKS}")));
     }
     json!({
         "title": "", "type": "lens", "visualizationType": kind, "references": references,
         "state": {
-            "query": { "query": query::of_kinds(&panel.of, &panel.when), "language": "kuery" },
+            "query": { "query": query::of_kinds(panel.over, &panel.of, &panel.when), "language": "kuery" },
             "filters": [], "internalReferences": [], "adHocDataViews": {},
             "datasourceStates": { "formBased": { "layers": { LAYER: layer.state() } } },
             "visualization": visualization,
@@ -144,6 +146,6 @@ fn mark(mark: &Mark) -> Json {
         "id": mark.id.value, "type": "query", "label": mark.label, "timeField": "timestamp",
         "key": { "type": "point_in_time" }, "icon": "alert", "color": "#BD271E", "isHidden": false,
         "extraFields": [],
-        "filter": { "type": "kibana_query", "query": query::whatever(&mark.when), "language": "kuery" },
+        "filter": { "type": "kibana_query", "query": query::whatever(Source::Events, &mark.when), "language": "kuery" },
     })
 }

@@ -43,7 +43,7 @@ fn clusters(panel: &Panel, shown: &[&Metric], place: usize) -> Json {
     });
     let label = shown.iter().map(|metric| metric.label.as_str()).collect::<Vec<_>>().join(", ");
     let narrower = shown.iter().flat_map(|metric| &metric.when);
-    let query = [query::of_kinds(&panel.of, &panel.when), query::all(narrower)];
+    let query = [query::of_kinds(panel.over, &panel.of, &panel.when), query::all(narrower)];
     let query: Vec<String> = query.into_iter().filter(|part| !part.is_empty()).collect();
     let field = shown.first().map(|metric| drawn_by(metric));
     let field = json!({ "name": field, "origin": "source" });

@@ -8,9 +8,11 @@ use serde_json::{Value as Json, json};
 use super::{MARK, OWN, encoded, id, query, search, view};
 use crate::document::fields::exact;
 use crate::panels::model::{Dashboard, Form, Metric, Panel};
+use crate::panels::source::Source;
 
 mod board;
 mod classic;
+mod expression;
 mod vega;
 
 /// What versions of objects are called, of the one from which both have come.
@@ -46,7 +48,7 @@ fn described(text: &str) -> String {
 
 /// Names of sessions lead to their dashboard, as nothing else does here.
 fn data_view(index: &str) -> Json {
-    let mut formats = super::formats();
+    let mut formats = super::formats(Source::Events);
     let to = format!(
         "../app/dashboards#/view/{}?_g=(time:(from:now-1y,to:now))&_a=(query:(language:kuery,query:'{}:%22{{{{value}}}}%22'))",
         id("session"),
@@ -114,7 +116,7 @@ fn chart(id: &str, panel: &Panel, shown: &[&Metric], title: &str, index: &str) -
                 [one] => panel.when.iter().chain(&one.when).cloned().collect(),
                 _ => panel.when.clone(),
             };
-            let query = query::of_kinds(&panel.of, &when);
+            let query = query::of_kinds(panel.over, &panel.of, &when);
             visualization(id, title, &description, &state, Some(&query))
         }
         None => {

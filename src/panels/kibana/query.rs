@@ -1,12 +1,12 @@
 //! Conditions as KQL, the language of Kibana's search bar.
 
-use crate::document::fields::exact;
 use crate::panels::model::{Condition, One, Scalar};
+use crate::panels::source::{Source, exact};
 
-/// Documents of these kinds that meet all conditions.
-pub(super) fn of_kinds(kinds: &[String], when: &[Condition]) -> String {
+/// Documents of these kinds of a source that meet all conditions.
+pub(super) fn of_kinds(over: Source, kinds: &[String], when: &[Condition]) -> String {
     let kinds: Vec<String> = kinds.iter().map(|kind| quoted(kind)).collect();
-    let kinds = format!("{} : {}", exact("elastic_type"), any(&kinds));
+    let kinds = format!("{} : {}", over.exact(over.kind()), any(&kinds));
     std::iter::once(kinds).chain(when.iter().map(condition)).collect::<Vec<_>>().join(" and ")
 }
 
@@ -16,8 +16,8 @@ pub(super) fn all<'c>(when: impl IntoIterator<Item = &'c Condition>) -> String {
 }
 
 /// The same, where Kibana wants a query and there may be nothing to meet: then all documents.
-pub(super) fn whatever(when: &[Condition]) -> String {
-    if when.is_empty() { format!("{} : *", exact("elastic_type")) } else { all(when) }
+pub(super) fn whatever(over: Source, when: &[Condition]) -> String {
+    if when.is_empty() { format!("{} : *", over.exact(over.kind())) } else { all(when) }
 }
 
 fn condition(condition: &Condition) -> String {
@@ -79,10 +79,14 @@ mod tests {
             assert_eq!(all(&read(yaml)), expected);
             kql::read(expected).unwrap();
         }
-        assert_eq!(whatever(&[]), "elastic_type.keyword : *");
-        assert_eq!(whatever(&read("[{has: tenant}]")), "tenant.keyword : *");
+        assert_eq!(whatever(Source::Events, &[]), "elastic_type.keyword : *");
+        assert_eq!(whatever(Source::Events, &read("[{has: tenant}]")), "tenant.keyword : *");
         assert_eq!(
-            of_kinds(&["cdr".to_owned(), "kms".to_owned()], &read("[{has: tenant}]")),
+            of_kinds(
+                Source::Events,
+                &["cdr".to_owned(), "kms".to_owned()],
+                &read("[{has: tenant}]")
+            ),
             r#"elastic_type.keyword : ("cdr" or "kms") and tenant.keyword : *"#
         );
     }

@@ -16,7 +16,7 @@ pub(super) fn search(panel: &Panel) -> Json {
 /// What is looked for, and what is shown of it.
 pub(super) fn attributes(panel: &Panel) -> Json {
     let source = json!({
-        "query": { "query": query::of_kinds(&panel.of, &panel.when), "language": "kuery" },
+        "query": { "query": query::of_kinds(panel.over, &panel.of, &panel.when), "language": "kuery" },
         "filter": [], "highlightAll": true, "version": true, "indexRefName": INDEX,
     });
     let columns: Vec<&String> = panel.columns.iter().map(|column| &column.value).collect();

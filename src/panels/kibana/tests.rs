@@ -19,7 +19,7 @@ pub(super) fn every() -> Vec<Dashboard> {
 #[test]
 fn what_is_committed_is_what_the_panels_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kibana");
-    for (name, expected) in files(all()) {
+    for (name, expected) in files(all(), crate::panels::hosts()) {
         let found = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
         assert!(found == expected, "kibana/{name} is out of date: run `make dashboards`");
     }
@@ -30,6 +30,12 @@ fn the_shipped_dashboards_would_work() {
     for flavour in [Flavour::Kibana, Flavour::OpenSearch] {
         assert_eq!(check::check(&ndjson(all(), "openvidu", flavour)), []);
     }
+    let (own, beside) =
+        (ndjson(all(), "openvidu", Flavour::Kibana), hosts(all(), crate::panels::hosts()));
+    assert_eq!(check::check_beside(&beside, &[&own]), []);
+    let alone = check::check(&beside);
+    assert!(alone.iter().all(|problem| problem.told.contains("not there")), "{alone:#?}");
+    assert!(!alone.is_empty(), "it leads to the other file");
 }
 
 #[test]
@@ -346,8 +352,54 @@ fn controls_lists_maps_and_drilldowns() {
 }
 
 #[test]
+fn hosts_are_read_from_the_documents_of_others() {
+    let file = hosts(all(), crate::panels::hosts());
+    let objects: Vec<Json> = file.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (place, index) in [(0, "metricbeat-*"), (1, "server-metrics-*")] {
+        let attributes = &objects[place]["attributes"];
+        assert_eq!(
+            (&attributes["title"], &attributes["timeFieldName"]),
+            (&json!(index), &json!("@timestamp"))
+        );
+    }
+    // What only grows is shown by how fast it does.
+    assert!(
+        file.contains("normalize_by_unit(counter_rate(max(system.network.in.bytes)), unit='s')")
+    );
+    let reference =
+        |name: &str, view: &str| json!({ "type": "index-pattern", "id": view, "name": name });
+    for expected in [
+        reference("host-cpu-by-role:indexpattern-datasource-layer-main", "callscope-metricbeat"),
+        reference("host-cpu-by-role:xy-visualization-layer-marks", "callscope"),
+        reference("host-load:indexpattern-datasource-layer-main", "callscope"),
+        reference("controlGroup_fields-node-id:optionsListDataView", "callscope-metricbeat"),
+    ] {
+        assert!(objects[2]["references"].as_array().unwrap().contains(&expected), "{expected}");
+    }
+}
+
+#[test]
+fn a_field_of_one_source_is_none_of_another() {
+    let own = ndjson(all(), "openvidu", Flavour::Kibana);
+    let beside = hosts(all(), crate::panels::hosts());
+    for (file, from, to) in [
+        (&own, "num_sessions", "nginx.stubstatus.active"),
+        (&beside, "nginx.stubstatus.active", "num_sessions"),
+        (&beside, "fields.node_role", "fields.node_role.keyword"),
+    ] {
+        let field = |name: &str| format!(r#"\"sourceField\":\"{name}\""#);
+        assert!(file.contains(&field(from)), "{from}");
+        let told = check::check_beside(&file.replace(&field(from), &field(to)), &[&own, &beside]);
+        assert!(
+            told.iter().any(|problem| problem.told.contains("there is no field")),
+            "{to}: {told:#?}"
+        );
+    }
+}
+
+#[test]
 fn the_readme_names_each_panel_with_what_it_reads() {
-    let text = readme::readme(&every());
+    let text = readme::readme(&every(), &[]);
     for line in [
         "## Board\n\nWhat?\n",
         "| Sizes | How large? | bars | the same | `abnormal`, `duration`, `elastic_type`, `users.numberOfElements` |\n",

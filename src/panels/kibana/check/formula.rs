@@ -75,7 +75,7 @@ impl Reader<'_> {
         }
         self.expect('(')?;
         match word.as_str() {
-            "cumulative_sum" | "normalize_by_unit" => self.reference(word),
+            "cumulative_sum" | "counter_rate" | "normalize_by_unit" => self.reference(word),
             "count" | "unique_count" | "sum" | "average" | "min" | "max" | "percentile" => {
                 self.operation(word)
             }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::formula::{self, Part};
-use super::{holds, list, number, query, text};
+use super::{holds, holds_in, list, number, query, query_in, source_of, text};
 use crate::document::fields::{Holds, Unit};
+use crate::panels::source::Source;
 
 /// Tells what is wrong with the chart of a panel.
 pub(super) fn check(panel: &Json, at: &str, told: &mut Vec<String>) {
@@ -19,14 +20,16 @@ pub(super) fn check(panel: &Json, at: &str, told: &mut Vec<String>) {
         told.push(format!("{at} reads no documents"));
         return;
     };
-    let columns = Columns { layer, at };
+    let references = list(attributes, "/references").iter();
+    let over = source_of(references, &format!("indexpattern-datasource-layer-{id}"));
+    let columns = Columns { layer, at, over };
     if layers.len() > 1 {
         told.push(format!("{at} has more than one layer of documents"));
     }
     let own = text(attributes, "/state/query/query");
-    query(own, at, told);
-    if !own.starts_with("elastic_type.keyword : ") {
-        told.push(format!("{at} does not say which elastic_type it looks at"));
+    query_in(over, own, at, told);
+    if !own.starts_with(&format!("{} : ", over.exact(over.kind()))) {
+        told.push(format!("{at} does not say which {} it looks at", over.kind()));
     }
     columns.order(told);
     for (id, column) in columns.all() {
@@ -38,6 +41,8 @@ pub(super) fn check(panel: &Json, at: &str, told: &mut Vec<String>) {
 struct Columns<'l> {
     layer: &'l Json,
     at: &'l str,
+    /// Whose documents it reads.
+    over: Source,
 }
 
 impl<'l> Columns<'l> {
@@ -94,10 +99,12 @@ impl<'l> Columns<'l> {
             told.push(format!("{at} is a split, or it is none"));
         }
         if let Some(filter) = column.pointer("/filter/query").and_then(Json::as_str) {
-            query(filter, &at, told);
+            query_in(self.over, filter, &at, told);
         }
-        let held =
-            column.get("sourceField").and_then(Json::as_str).map(|field| (field, holds(field)));
+        let held = column
+            .get("sourceField")
+            .and_then(Json::as_str)
+            .map(|field| (field, holds_in(self.over, field)));
         match held {
             Some(("___records___", _)) if operation == "count" => {}
             Some((_, Ok(holds))) if suits(operation, holds) => units(column, holds, &at, told),
@@ -111,15 +118,17 @@ impl<'l> Columns<'l> {
             "terms" => self.terms(column, &at, told),
             "filters" => {
                 for filter in list(column, "/params/filters") {
-                    query(text(filter, "/input/query"), &at, told);
+                    query_in(self.over, text(filter, "/input/query"), &at, told);
                 }
             }
             "range" => classes(column, &at, told),
-            "last_value" if !is_time(text(column, "/params/sortField")) => {
+            "last_value" if text(column, "/params/sortField") != self.over.time() => {
                 told.push(format!("{at} is sorted by no time"));
             }
             "formula" => self.formula(id, column, &at, told),
-            "math" | "cumulative_sum" | "normalize_by_unit" if !self.is_part(id) => {
+            "math" | "cumulative_sum" | "counter_rate" | "normalize_by_unit"
+                if !self.is_part(id) =>
+            {
                 told.push(format!("{at} is part of no formula"));
             }
             _ => {}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value as Json;
 
 use super::{
-    decoded, grid, holds, identifier, linked, list, narrowed, query, search, text, version,
+    decoded, grid, holds, identifier, links, list, narrowed, query, search, text, version,
 };
 use crate::document::fields::Holds;
 
@@ -65,7 +65,7 @@ fn visualization(object: &Json, all: &BTreeSet<(String, String)>, told: &mut Vec
     let own = text(&source, "/query/query");
     match text(&state, "/type") {
         "markdown" => {
-            for target in linked(text(&state, "/params/markdown")) {
+            for target in links::linked(text(&state, "/params/markdown")) {
                 if !all.contains(&("dashboard".to_owned(), target.clone())) {
                     told.push(format!("{at} links to {target}, which is not there"));
                 }

@@ -41,7 +41,7 @@ const TAG: Shape = Object(&[Must("name", Text), Must("description", Text), Must(
 const DATA_VIEW: Shape = Object(&[
     Must("title", Text),
     Must("name", Text),
-    Must("timeFieldName", Word(&["timestamp"])),
+    Must("timeFieldName", Word(&["timestamp", "@timestamp"])),
     Must("fields", Coded(&EMPTY)),
     Must("sourceFilters", Coded(&EMPTY)),
     Must("fieldAttrs", Coded(&NOTHING)),
@@ -437,6 +437,7 @@ const COLUMN: Shape = By(
             ]),
         ),
         ("cumulative_sum", computed!(&[])),
+        ("counter_rate", computed!(&[])),
         ("normalize_by_unit", computed!(&[Must("unit", Word(&["s", "m"]))])),
         ("math", computed!(&[Must("tinymathAst", Shape::Elsewhere)])),
     ],

@@ -123,7 +123,7 @@ fn bucket(panel: &Panel, shown: &[&Metric], split: &Split, id: &str, schema: &st
             let filters: Vec<Json> = by
                 .cases
                 .iter()
-                .map(|case| filter(&query::whatever(&case.when), &case.label))
+                .map(|case| filter(&query::whatever(panel.over, &case.when), &case.label))
                 .collect();
             ("filters", json!({ "filters": filters }))
         }

@@ -5,12 +5,10 @@
 
 use serde_json::{Value as Json, json};
 
-use super::super::columns::{class, counted_in};
 use super::super::encoded;
-use crate::document::fields::{self, Holds, Unit};
-use crate::panels::formula::{Operator, Term};
+use super::expression::{key, term_of, text, value, written};
 use crate::panels::model::{ByTime, Every, Form, Metric, Panel, Per, Split, Value};
-use crate::panels::request::{self, SPLIT, VALUE};
+use crate::panels::request::{self, SPLIT};
 
 /// About as many parts of time as a chart has room for.
 const STEPS: u32 = 100;
@@ -67,7 +65,7 @@ fn operands(metric: &Metric) -> Vec<&str> {
 }
 
 /// What an operand is called: by its own id, unless the formula asks more of it.
-fn operand_of(metric: &Metric, id: &str) -> String {
+pub(super) fn operand_of(metric: &Metric, id: &str) -> String {
     if metric.when.is_empty() { id.to_owned() } else { format!("{id}Of{}", metric.id.value) }
 }
 
@@ -173,7 +171,7 @@ impl Drawing<'_> {
             let name = format!("m_{}", metric.id.value);
             let computed = match &metric.value {
                 Value::Formula(formula) => {
-                    let result = term(metric, &formula.value.term);
+                    let result = term_of(metric, &formula.value.term);
                     let all = operands(metric)
                         .into_iter()
                         .map(|id| format!("isValid(datum.m_{})", operand_of(metric, id)));
@@ -228,7 +226,7 @@ impl Drawing<'_> {
             (Some(place), _) => format!("datum.k{place} + ', ' + ({label})"),
         };
         transform.push(json!({ "calculate": series, "as": "series" }));
-        transform.push(json!({ "calculate": choose(&|metric| self.written(metric, "datum.value")), "as": "text" }));
+        transform.push(json!({ "calculate": choose(&|metric| written(self.panel, metric, "datum.value")), "as": "text" }));
         let x = format!("k{over}");
         let (kind, title) = match by.get(over) {
             Some(Split::Time(_)) => ("temporal", Json::Null),
@@ -276,7 +274,7 @@ impl Drawing<'_> {
         let cells = self
             .shown
             .iter()
-            .map(|metric| self.written(metric, &format!("datum.m_{}", metric.id.value)));
+            .map(|metric| written(self.panel, metric, &format!("datum.m_{}", metric.id.value)));
         transform.push(
             json!({ "calculate": cells.collect::<Vec<_>>().join(" + ' ' + "), "as": "text" }),
         );
@@ -305,7 +303,11 @@ impl Drawing<'_> {
             .iter()
             .map(|metric| {
                 let value = format!("datum.m_{}", metric.id.value);
-                format!("{{column:{},text:{}}}", text(&metric.label), self.written(metric, &value))
+                format!(
+                    "{{column:{},text:{}}}",
+                    text(&metric.label),
+                    written(self.panel, metric, &value)
+                )
             })
             .collect();
         transform.push(json!({ "calculate": format!("[{}]", cells.join(",")), "as": "cells" }));
@@ -332,38 +334,6 @@ impl Drawing<'_> {
             },
         })
     }
-
-    /// A value for people.
-    fn written(&self, metric: &Metric, value: &str) -> String {
-        let holds = metric.value.field().and_then(|field| fields::find(&field.value));
-        let takes_over = matches!(metric.value, Value::Min(_) | Value::Max(_) | Value::Last(_));
-        let written = match counted_in(self.panel, metric) {
-            None if takes_over && holds == Some(Holds::Date) => {
-                format!("timeFormat(toDate({value}), '%Y-%m-%d %H:%M:%S')")
-            }
-            None => format!("isArray({value}) ? join({value}, ', ') : '' + {value}"),
-            Some((unit, is_whole)) => {
-                let rate = match metric.per {
-                    None => "",
-                    Some(Per::Second) => "/s",
-                    Some(Per::Minute) => "/min",
-                };
-                let is_whole = is_whole && metric.per.is_none();
-                let (format, suffix) = match unit {
-                    Unit::Number if is_whole => (",.0f", ""),
-                    Unit::Number => (",.2f", if rate.is_empty() { "" } else { " " }),
-                    Unit::Share => (".1%", ""),
-                    Unit::Percent => (".1f", " %"),
-                    Unit::Seconds => (",.1f", " s"),
-                    Unit::Milliseconds => (",.1f", " ms"),
-                    Unit::Bytes => (".3s", "B"),
-                    Unit::BitsPerSecond => (".3s", "bit/s"),
-                };
-                format!("format({value}, '{format}') + '{suffix}{rate}'")
-            }
-        };
-        format!("(isValid({value}) ? ({written}) : '–')")
-    }
 }
 
 /// What a split is called.
@@ -375,67 +345,4 @@ fn named(split: &Split) -> Option<&str> {
         Split::Cases(by) => Some(&by.label),
         Split::Time(_) | Split::Tiles(_) => None,
     }
-}
-
-/// The key of a part.
-fn key(split: &Split, bucket: &str) -> String {
-    match split {
-        Split::Values(by) if fields::find(&by.field.value) == Some(Holds::Flag) => {
-            format!("{bucket}.key_as_string")
-        }
-        Split::Classes(by) => by.bounds().fold("''".to_owned(), |otherwise, (from, to)| {
-            let is_it = match from {
-                None => format!("!isValid({bucket}.from)"),
-                Some(from) => format!("{bucket}.from == {from}"),
-            };
-            format!("{is_it} ? {} : {otherwise}", text(&class(by, from, to)))
-        }),
-        _ => format!("{bucket}.key"),
-    }
-}
-
-/// A value as it stands in the answer.
-fn value(metric: &Metric, part: &str) -> String {
-    let own = format!("{part}['{}']", metric.id.value);
-    let inner = match (&metric.value, metric.when.is_empty()) {
-        (Value::Count, true) => return format!("{part}.doc_count"),
-        (Value::Count, false) => return format!("{own}.doc_count"),
-        (_, true) => own,
-        (_, false) => format!("{own}['{VALUE}']"),
-    };
-    match &metric.value {
-        Value::Percentile(_) => format!("{inner}.values[0].value"),
-        Value::Last(of) => {
-            let hits = format!("{inner}['{VALUE}'].hits.hits");
-            let mut said = format!("{hits}[0]._source");
-            let mut is_said = format!("length({hits}) > 0");
-            for member in of.value.split('.') {
-                said = format!("{said}['{member}']");
-                is_said = format!("{is_said} && isValid({said})");
-            }
-            format!("{is_said} ? {said} : null")
-        }
-        _ => format!("{inner}.value"),
-    }
-}
-
-fn term(metric: &Metric, term: &Term) -> String {
-    match term {
-        Term::Number(number) => number.to_string(),
-        Term::Value(id) => format!("datum.m_{}", operand_of(metric, id)),
-        Term::Both(operator, left, right) => {
-            let sign = match operator {
-                Operator::Add => '+',
-                Operator::Subtract => '-',
-                Operator::Multiply => '*',
-                Operator::Divide => '/',
-            };
-            format!("({} {sign} {})", self::term(metric, left), self::term(metric, right))
-        }
-    }
-}
-
-/// A text of Vega's language.
-fn text(text: &str) -> String {
-    json!(text).to_string()
 }
