@@ -265,10 +265,17 @@ fn narrowed(object: &Json, told: &mut Vec<String>) {
         let (kind, id) = (text(reference, "/type"), text(reference, "/id"));
         kind == "index-pattern" && id != Source::Events.view()
     };
-    if list(object, "/references").iter().any(is_of_others) {
+    let is_mixed = list(object, "/references").iter().any(is_of_others);
+    let source = decoded(object, "/attributes/kibanaSavedObjectMeta/searchSourceJSON");
+    if is_mixed {
+        if !list(&source, "/filter").is_empty() {
+            let at = text(object, "/id");
+            told.push(format!(
+                "{at} has a filter, which leaves nothing of the documents of others"
+            ));
+        }
         return;
     }
-    let source = decoded(object, "/attributes/kibanaSavedObjectMeta/searchSourceJSON");
     let exists = |filter: &Json| text(filter, "/query/exists/field") == "elastic_type";
     if !list(&source, "/filter").iter().any(exists) {
         told.push(format!("{} shows whatever else is in the index", text(object, "/id")));

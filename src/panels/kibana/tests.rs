@@ -398,6 +398,19 @@ fn a_field_of_one_source_is_none_of_another() {
 }
 
 #[test]
+fn a_filter_of_the_whole_stands_beside_no_documents_of_others() {
+    let (own, beside) =
+        (ndjson(all(), "openvidu", Flavour::Kibana), hosts(all(), crate::panels::hosts()));
+    let filtered = beside.replace(r#"\"filter\":[],\"query\""#, r#"\"filter\":[{}],\"query\""#);
+    assert_ne!(filtered, beside);
+    let told = check::check_beside(&filtered, &[&own]);
+    assert!(
+        told.iter().any(|problem| problem.told.contains("nothing of the documents")),
+        "{told:#?}"
+    );
+}
+
+#[test]
 fn the_readme_names_each_panel_with_what_it_reads() {
     let text = readme::readme(&every(), &[]);
     for line in [
