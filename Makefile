@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test ready test-quick lint dashboards crash chaos bench fmt
+.PHONY: help demo test ready test-quick lint dashboards screenshots crash chaos bench fmt
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,23 +17,29 @@ test: ready lint ## Everything: format, lints, docs, all tests
 	tests/servers/server.sh fetch opensearch
 	tests/servers/kafka/kafka.sh fetch
 	$(CARGO) test --locked
+	$(CARGO) test --locked --test browser -- --test-threads 2
 	$(CARGO) test --locked --test real_servers -- --test-threads 1
 	$(CARGO) test --locked --test kafka -- --test-threads 1
 
-ready: # The JDK, Maven and jq are asked for before anything that takes long
+ready: # What takes no long time to be asked for is asked for first
 	tests/servers/server.sh ready
+	tests/servers/chromium.sh ready
 
-test-quick: lint ## The same without real servers: no JDK, Maven and jq needed
+test-quick: lint ## The same without real servers and browser: no JDK, Maven, jq and Chromium needed
 	$(CARGO) test --locked
 
 lint: ## Format, clippy and rustdoc, warnings denied
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --test real_servers --test kafka -- -D warnings
+	$(CARGO) clippy --locked --test real_servers --test kafka --test browser -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 dashboards: ## Write kibana/ anew from the panels in src/panels
 	$(CARGO) run --locked --quiet --example dashboards
+
+screenshots: ## Pictures of the page, light and dark, wide and narrow, in target/screenshots
+	tests/servers/chromium.sh ready
+	CALLSCOPE_SCREENSHOTS=$(CURDIR)/target/screenshots $(CARGO) test --locked --test browser pictures
 
 crash: ## kill -9 under load, over and over, until it fails or is stopped
 	while $(CARGO) test --locked --test crash; do :; done

@@ -1,0 +1,608 @@
+//! The page in a real browser, over a month of calls.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test that fails shows where"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use callscope::panels::model::{Expect, Form};
+use callscope::panels::{self, Dashboard};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+#[path = "support/chromium.rs"]
+mod chromium;
+#[path = "support/instance.rs"]
+#[expect(dead_code, reason = "groups need more of it")]
+mod instance;
+#[path = "support/month.rs"]
+mod month;
+
+use chromium::Browser;
+use instance::Instance;
+
+/// Between two statistics of an endpoint, milliseconds.
+const STATS_EVERY: i64 = 300_000;
+/// All of the month, and of the odd cases that lie before it.
+const ALL: &str = "from=1550000000000&to=1705000000000";
+/// The month.
+const MONTH: &str = "from=1699920000000&to=1702620000000";
+
+/// An index of the month, made once.
+fn month() -> &'static Path {
+    static MADE: LazyLock<TempDir> = LazyLock::new(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let events = folder.path().join("month.jsonl");
+        std::fs::write(&events, month::a_month_and_the_odd_cases(STATS_EVERY)).unwrap();
+        let database = folder.path().join("places.mmdb");
+        std::fs::write(&database, places()).unwrap();
+        let mut command = command(&folder.path().join("data"));
+        command.args(["import", "--to", "embedded"]).arg(&events);
+        command.env("CALLSCOPE__GEOIP__DATABASES", &database);
+        // What is open is counted as seldom as it can be seen.
+        command.env("CALLSCOPE__STATS__EVERY", "5m");
+        let output = command.output().unwrap();
+        // Some samples are no events.
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(matches!(output.status.code(), Some(0 | 5)), "{told}");
+        folder
+    });
+    MADE.path()
+}
+
+/// Where the simulated people are.
+fn places() -> Vec<u8> {
+    use mmdb_writer::{IpVersion, Value, Writer};
+    let mut writer = Writer::builder("GeoLite2-City").ip_version(IpVersion::V4).build();
+    for (address, city, country, latitude, longitude) in [
+        ("80.58.61.250", "Madrid", "Spain", 40.4, -3.7),
+        ("90.80.70.60", "Lyon", "France", 45.8, 4.8),
+        ("91.64.10.20", "Berlin", "Germany", 52.5, 13.4),
+        ("177.8.9.10", "São Paulo", "Brazil", -23.6, -46.6),
+        ("49.36.1.2", "Mumbai", "India", 19.1, 72.9),
+        ("73.8.9.10", "Chicago", "United States", 41.9, -87.6),
+        ("105.112.3.4", "Lagos", "Nigeria", 6.5, 3.4),
+        ("126.1.2.3", "Tokyo", "Japan", 35.7, 139.7),
+        ("1.128.5.6", "Sydney", "Australia", -33.9, 151.2),
+        ("81.2.69.142", "London", "United Kingdom", 51.5, -0.1),
+    ] {
+        let named = |name: &str| Value::map([("names", Value::map([("en", Value::from(name))]))]);
+        let at = [("latitude", Value::from(latitude)), ("longitude", Value::from(longitude))];
+        let place = Value::map([
+            ("city", named(city)),
+            ("country", named(country)),
+            ("location", Value::map(at)),
+        ]);
+        let address = address.parse().unwrap();
+        writer.insert_range(address, address, &place).unwrap();
+    }
+    writer.to_bytes().unwrap()
+}
+
+fn command(data_dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callscope"));
+    command
+        .env("CALLSCOPE__DATA_DIR", data_dir)
+        .env("CALLSCOPE__HTTP__LISTEN", "127.0.0.1:0")
+        .env("CALLSCOPE__STATS__EVERY", "0s");
+    command
+}
+
+/// A callscope of its own, with the index of the month if it is wanted.
+struct Page {
+    instance: Instance,
+    _folder: TempDir,
+}
+
+impl Page {
+    fn over_the_month() -> Self {
+        Self::with(true, &[])
+    }
+
+    fn with(has_month: bool, environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        if has_month {
+            let from = month().join("data/index");
+            let copied =
+                Command::new("cp").arg("-r").arg(from).arg(folder.path()).status().unwrap();
+            assert!(copied.success());
+        }
+        let instance = Instance::start(command(folder.path()).envs(environment.iter().copied()));
+        Self { instance, _folder: folder }
+    }
+
+    fn url(&self, hash: &str) -> String {
+        format!("http://{}/#/{hash}", self.instance.address)
+    }
+
+    /// Events as OpenVidu posts them.
+    fn post(&self, events: &[Value]) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            for event in events {
+                let body = event.to_string();
+                let mut stream = tokio::net::TcpStream::connect(self.instance.address).await.unwrap();
+                let head = format!("POST /webhook HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                stream.write_all((head + &body).as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            }
+        });
+    }
+}
+
+fn boards() -> impl Iterator<Item = &'static Dashboard> {
+    panels::all().iter().filter(|dashboard| dashboard.of_one.is_none())
+}
+
+/// Asserts that the browser complained of nothing, and asked nobody else.
+fn nothing_is_wrong(browser: &Browser, page: &Page) {
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    let own = format!("http://{}/", page.instance.address);
+    for url in browser.requests() {
+        assert!(url.starts_with(&own) || url == "about:blank" || url.starts_with("data:"), "{url}");
+    }
+}
+
+#[test]
+fn every_panel_is_filled_or_says_why_it_is_empty() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    for dashboard in boards() {
+        browser.open(&page.url(&format!("d/{}?{ALL}", dashboard.id.value)));
+        assert_eq!(browser.text("document.querySelector('h1').textContent"), dashboard.title);
+        for panel in dashboard.panels() {
+            let id = &panel.id.value;
+            let one = format!("document.querySelector('[data-panel={id}]')");
+            assert_eq!(
+                browser.text(&format!("{one}.querySelector('h3').textContent")),
+                panel.title
+            );
+            assert_eq!(
+                browser.value(&format!("{one}.classList.contains('is-failed')")),
+                false,
+                "{id}"
+            );
+            let is_empty = browser.value(&format!("{one}.classList.contains('is-empty')"));
+            assert_eq!(is_empty, panel.expect == Expect::Empty, "{id}");
+            let body = browser.text(&format!("{one}.querySelector('.body').textContent"));
+            if panel.expect == Expect::Empty {
+                assert_eq!(body, panel.empty, "{id}");
+            } else {
+                let drawn = match panel.form {
+                    Form::Numbers => ".figures dd",
+                    Form::Table | Form::List => "tbody td",
+                    Form::Donut => ".slice",
+                    Form::Treemap | Form::Heatmap => "svg rect",
+                    Form::Map => "circle.place",
+                    Form::Line => ".line, .dot",
+                    Form::Area => ".area, .dot",
+                    Form::Bar | Form::FullBar => ".bar, .fill",
+                };
+                let count =
+                    browser.value(&format!("{one}.querySelectorAll('.body :is({drawn})').length"));
+                assert!(count.as_u64().unwrap() > 0, "{id} draws nothing: {body}");
+            }
+        }
+    }
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
+fn dragging_over_a_chart_looks_closer_and_going_back_looks_wide_again() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser.open(&page.url(&format!("d/sessions?{MONTH}")));
+    let before = browser.text("location.hash");
+    let [x, y, width, height] = browser.place("[data-panel=joins-and-leaves] .plot svg");
+    let middle = y + height / 2.0;
+    browser.mouse("mouseMoved", x + width * 0.4, middle);
+    browser.until("document.querySelectorAll('.hair.shown').length > 3");
+    let told =
+        browser.text("document.querySelector('[data-panel=joins-and-leaves] .legend').textContent");
+    assert!(told.contains("Nov") && told.contains("/min"), "{told}");
+    browser.mouse("mousePressed", x + width * 0.4, middle);
+    browser.mouse("mouseMoved", x + width * 0.5, middle);
+    browser.mouse("mouseReleased", x + width * 0.6, middle);
+    browser.until(&format!("location.hash !== {}", json!(before)));
+    browser.settled();
+    let [from, to] = ["from", "to"].map(|name| {
+        let time = browser.value(&format!(
+            "Number(new URLSearchParams(location.hash.split('?')[1]).get('{name}'))"
+        ));
+        time.as_i64().unwrap()
+    });
+    assert!(from > 1_699_920_000_000 && to < 1_702_620_000_000 && from < to, "{from} {to}");
+    browser.value("history.back()");
+    browser.until(&format!("location.hash === {}", json!(before)));
+    browser.settled();
+    nothing_is_wrong(&browser, &page);
+}
+
+/// The first of the large numbers of "In this time": sessions.
+const SESSIONS: &str = "document.querySelector('[data-panel=totals] dd').textContent";
+
+#[test]
+fn any_value_narrows_the_whole_until_it_is_taken_away() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser.open(&page.url(&format!("d/sessions?{MONTH}")));
+    let all = browser.text(SESSIONS);
+    browser.click("[data-panel=reasons-of-leaving] .shares button");
+    browser.until("document.querySelector('.chip')");
+    browser.settled();
+    assert!(
+        browser
+            .text("document.querySelector('.chip').textContent")
+            .starts_with("reason disconnect")
+    );
+    assert!(browser.text("location.hash").contains("filter=reason%3Adisconnect"));
+    browser.click(".chip");
+    browser.until("!document.querySelector('.chip')");
+    browser.settled();
+    assert_eq!(browser.text(SESSIONS), all);
+    // By a menu.
+    browser.click("[data-key='client.browser'] summary");
+    browser.until("document.querySelector('[data-key=\"client.browser\"] li button')");
+    browser.click("[data-key='client.browser'] li button");
+    browser.until("document.querySelector('.chip')");
+    browser.settled();
+    let narrowed = browser
+        .text("document.querySelector('[data-panel=locations] td:nth-child(2)').textContent");
+    browser.click(".chip");
+    browser.until("!document.querySelector('.chip')");
+    browser.settled();
+    assert_ne!(
+        browser
+            .text("document.querySelector('[data-panel=locations] td:nth-child(2)').textContent"),
+        narrowed
+    );
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
+fn a_session_with_problems_leads_to_what_happened_in_it() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser.open(&page.url(&format!("d/quality?{MONTH}")));
+    let id = browser
+        .text("document.querySelector('[data-panel=sessions-with-problems] td a').textContent");
+    browser.click("[data-panel=sessions-with-problems] td a");
+    browser.until("document.querySelector('.time')");
+    assert!(id.starts_with(&browser.text("document.querySelector('h1').textContent")), "{id}");
+    assert!(!browser.text("document.querySelector('.problems').textContent").is_empty());
+    assert!(browser.value("document.querySelectorAll('.row.person').length").as_u64().unwrap() > 0);
+    let tab = |browser: &mut Browser, name: &str| {
+        browser.value(&format!("[...document.querySelectorAll('[role=tab]')].find((tab) => tab.textContent.startsWith('{name}')).click() || true"));
+    };
+    tab(&mut browser, "events");
+    browser.click(".event summary");
+    browser.until("document.querySelector('.event[open] pre')");
+    let event: Value =
+        serde_json::from_str(&browser.text("document.querySelector('.event pre').textContent"))
+            .unwrap();
+    assert_eq!(event["uniqueSessionId"], id, "an event as it was stored");
+    tab(&mut browser, "charts");
+    browser.until("document.querySelector('[data-panel=session-people] td')");
+    browser.settled();
+    assert_eq!(browser.value("document.querySelectorAll('.is-failed').length"), 0);
+    browser.value("history.back()");
+    browser.until("document.querySelector('[data-panel=sessions-with-problems] td a')");
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
+fn what_is_shown_is_saved_as_a_file() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    let folder = browser.folder.path().join("saved");
+    std::fs::create_dir(&folder).unwrap();
+    browser.call(
+        "Browser.setDownloadBehavior",
+        &json!({ "behavior": "allow", "downloadPath": folder, "eventsEnabled": true }),
+    );
+    browser.open(&page.url(&format!("d/sessions?{MONTH}")));
+    for (panel, button, file) in [
+        ("locations", 1, "locations.csv"),
+        ("concurrency", 3, "concurrency.json"),
+        ("reasons-of-leaving", 2, "reasons-of-leaving.csv"),
+    ] {
+        browser.click(&format!("[data-panel={panel}] .tools button:nth-child({button})"));
+        let begun =
+            browser.event("Browser.downloadWillBegin", |told| told["suggestedFilename"] == file);
+        browser.event("Browser.downloadProgress", |told| {
+            told["guid"] == begun["guid"] && told["state"] == "completed"
+        });
+    }
+    let places = std::fs::read_to_string(folder.join("locations.csv")).unwrap();
+    let mut lines = places.lines();
+    assert_eq!(lines.next(), Some("\"Place\",\"Connections\",\"Users\",\"Ended badly\""));
+    assert!(lines.any(|line| line.starts_with("\"Madrid, Spain\",")), "{places}");
+    let answer: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("concurrency.json")).unwrap())
+            .unwrap();
+    assert!(!answer["parts"].as_array().unwrap().is_empty());
+    assert!(
+        std::fs::read_to_string(folder.join("reasons-of-leaving.csv"))
+            .unwrap()
+            .contains("\"disconnect\",")
+    );
+    // A column sorts the rows.
+    browser.click("[data-panel=locations] th:first-child button");
+    let rising =
+        browser.text("document.querySelector('[data-panel=locations] tbody td').textContent");
+    browser.click("[data-panel=locations] th:first-child button");
+    assert_ne!(
+        browser.text("document.querySelector('[data-panel=locations] tbody td').textContent"),
+        rising
+    );
+    nothing_is_wrong(&browser, &page);
+}
+
+/// For each text of the page: its colour against what is behind it, as WCAG 2 has it. Gives those that are too close.
+const FAINT: &str = r"(() => {
+  const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 }).getContext('2d', { willReadFrequently: true });
+  const rgba = (color) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = (color) => { const [r, g, b] = rgba(color).map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = (node) => { for (let at = node; at; at = at.parentElement) { const color = getComputedStyle(at).backgroundColor; if (rgba(color)[3] > 250) return color; } return 'white'; };
+  const found = new Set();
+  for (const node of document.querySelectorAll('body *')) {
+    if (![...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim())) continue;
+    const isDrawn = node instanceof SVGElement;
+    if (!node.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true }) || node.closest('.treemap, .plot.map, title, noscript, .tools, .rise')) continue;
+    const style = getComputedStyle(node);
+    const [a, b] = [light(isDrawn ? style.fill : style.color), light(behind(node))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) found.add(`${node.tagName}.${node.getAttribute('class')} ${contrast.toFixed(2)} ${node.textContent.slice(0, 30)}`);
+  }
+  return [...found];
+})()";
+
+#[test]
+fn it_is_read_well_in_light_and_dark() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    let mut grounds = Vec::new();
+    for is_dark in [false, true] {
+        browser.is_dark(is_dark);
+        for path in ["d/sessions", "d/quality", ""] {
+            browser.open(&page.url(&format!("{path}?{MONTH}")));
+            assert_eq!(browser.value(FAINT), json!([]), "dark: {is_dark}, {path}");
+        }
+        grounds.push(browser.text("getComputedStyle(document.documentElement).backgroundColor"));
+    }
+    assert_ne!(grounds[0], grounds[1]);
+    // Whoever wants the other one chooses it, and keeps it.
+    browser.click("#theme");
+    browser.open(&page.url(""));
+    assert_eq!(
+        browser.text("getComputedStyle(document.documentElement).backgroundColor"),
+        grounds[0]
+    );
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
+fn a_phone_shows_everything_without_moving_sideways() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser.size(390, 844);
+    let mut paths: Vec<String> = boards().map(|board| format!("d/{}", board.id.value)).collect();
+    paths.push(String::new());
+    for path in paths {
+        browser.open(&page.url(&format!("{path}?{MONTH}")));
+        let wide = browser.value("[...document.querySelectorAll('body *')].filter((node) => node.checkVisibility() && node.getBoundingClientRect().right > innerWidth + 1 && !node.closest('.scroll, #tabs, svg, .legend, .moves')).map((node) => node.className)");
+        assert_eq!(wide, json!([]), "{path}");
+        assert_eq!(browser.value("document.documentElement.scrollWidth"), 390, "{path}");
+    }
+    nothing_is_wrong(&browser, &page);
+}
+
+fn joined(session: &str, connection: &str, data: &str) -> Vec<Value> {
+    let at = chrono::Utc::now().timestamp_millis();
+    let unique = format!("{session}_{at}");
+    let event = |event: &str, more: Value| {
+        let mut json = json!({ "sessionId": session, "uniqueSessionId": unique, "timestamp": at, "event": event });
+        json.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json
+    };
+    vec![
+        event("sessionCreated", json!({})),
+        event(
+            "participantJoined",
+            json!({ "connectionId": connection, "clientData": data, "serverData": "", "platform": data, "location": data }),
+        ),
+    ]
+}
+
+#[test]
+fn who_joins_is_seen_at_once() {
+    let page = Page::with(false, &[]);
+    let mut browser = Browser::start();
+    browser.open(&page.url(""));
+    assert!(
+        browser
+            .text("document.querySelector('.empty').textContent")
+            .contains("OPENVIDU_WEBHOOK=true")
+    );
+    page.post(&joined("daily-standup", "con_1", r#"{"clientData": "Ana"}"#));
+    browser.until("document.querySelector('.card b')?.textContent === 'daily-standup'");
+    browser.until(
+        "document.querySelector('.moves')?.textContent.includes('Ana joined daily-standup')",
+    );
+    assert_eq!(browser.text("document.querySelector('.number b').textContent"), "1");
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
+fn nothing_that_somebody_sends_becomes_more_than_text() {
+    const HOSTILE: &str = "<img src=x onerror=hacked()><script>hacked()</script>";
+    let page = Page::with(false, &[("CALLSCOPE__SESSIONS__SILENT_AFTER", "1d")]);
+    let mut browser = Browser::start();
+    let mut events = joined(HOSTILE, HOSTILE, HOSTILE);
+    page.post(&events);
+    browser.open(&page.url(""));
+    browser.value("window.hacked = () => { window.isHacked = true; }");
+    browser.until("document.querySelector('.card b')");
+    assert_eq!(browser.text("document.querySelector('.card b').textContent"), HOSTILE);
+    let mut ends: Vec<Value> = Vec::new();
+    for (name, more) in [
+        (
+            "participantLeft",
+            json!({ "connectionId": HOSTILE, "reason": HOSTILE, "startTime": events[0]["timestamp"], "duration": 0, "clientData": HOSTILE, "location": HOSTILE, "platform": HOSTILE }),
+        ),
+        (
+            "sessionDestroyed",
+            json!({ "reason": HOSTILE, "startTime": events[0]["timestamp"], "duration": 0 }),
+        ),
+    ] {
+        let mut end = events[0].clone();
+        end["event"] = json!(name);
+        end.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ends.push(end);
+    }
+    page.post(&ends);
+    events.extend(ends);
+    browser.until("document.querySelector('td.name a')");
+    let unique = events[0]["uniqueSessionId"].as_str().unwrap().to_owned();
+    for path in
+        ["d/sessions?last=1h", "d/recordings?last=1h", "d/quality?last=1h", "d/nodes?last=1h"]
+    {
+        browser.open(&page.url(path));
+        assert_eq!(
+            browser.value("window.isHacked ?? document.querySelector('img, main script') ?? 'no'"),
+            "no",
+            "{path}"
+        );
+    }
+    browser.open(&page.url("d/sessions?last=1h"));
+    assert!(
+        browser
+            .text("document.querySelector('[data-panel=reasons-of-leaving] .name').textContent")
+            .contains("<script>")
+    );
+    // As a filter, and as a session.
+    browser.click("[data-panel=reasons-of-leaving] .shares button");
+    browser.until("document.querySelector('.chip')");
+    browser.settled();
+    assert!(browser.text("document.querySelector('.chip').textContent").contains(HOSTILE));
+    browser
+        .value(&format!("location.hash = '#/s/' + encodeURIComponent({}) || true", json!(unique)));
+    browser.until("document.querySelector('.time')");
+    for tab in ["events", "charts", "raw", "people"] {
+        browser.value(&format!("[...document.querySelectorAll('[role=tab]')].find((tab) => tab.textContent.startsWith('{tab}')).click() || true"));
+        browser.settled();
+    }
+    assert_eq!(
+        browser.value("window.isHacked ?? document.querySelector('img, main script') ?? 'no'"),
+        "no"
+    );
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
+fn an_index_that_does_not_answer_is_told_of_and_asked_again() {
+    let away = [
+        ("CALLSCOPE__SINK__KIND", "elasticsearch"),
+        ("CALLSCOPE__ELASTICSEARCH__URLS", "http://127.0.0.1:1"),
+    ];
+    let page = Page::with(false, &away);
+    let mut browser = Browser::start();
+    browser.open(&page.url(""));
+    browser.until(
+        "document.querySelector('.notice')?.textContent.includes('The store has not answered')",
+    );
+    browser.open(&page.url("d/sessions"));
+    let told = browser.text("document.querySelector('[data-panel=totals] .nothing').textContent");
+    assert!(told.contains("does not answer") && told.contains("Try again"), "{told}");
+    browser.click("[data-panel=totals] .nothing button");
+    browser.settled();
+    let failed = browser.value("document.querySelectorAll('.is-failed').length");
+    assert_eq!(failed, panels::dashboard("sessions").unwrap().panels().count());
+}
+
+#[test]
+fn a_callscope_that_does_not_answer_leaves_what_was_shown() {
+    let page = Page::with(false, &[]);
+    page.post(&joined("daily-standup", "con_1", "Ana"));
+    let mut browser = Browser::start();
+    browser.open(&page.url(""));
+    browser.until("document.querySelector('.card b')");
+    page.instance.kill();
+    browser.until(
+        "document.querySelector('.notice.failed')?.textContent.includes('has not answered since')",
+    );
+    assert_eq!(browser.text("document.querySelector('.card b').textContent"), "daily-standup");
+}
+
+#[test]
+fn keys_reach_everything_and_charts_are_told_in_words() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser.open(&page.url(&format!("d/sessions?{MONTH}")));
+    browser.key("/");
+    browser.until("document.activeElement.name === 'q'");
+    browser.key("Escape");
+    browser.key("t");
+    browser.until(
+        "document.querySelector('.range').open && document.activeElement.closest('.presets')",
+    );
+    browser.key("Escape");
+    browser.until("!document.querySelector('.range').open");
+    browser.key("?");
+    browser.until("document.getElementById('help').open");
+    browser.key("Escape");
+    browser.until("!document.getElementById('help').open");
+    let unnamed = browser.value("[...document.querySelectorAll('main svg[role=img], main button, main [role=region]')].filter((node) => !(node.getAttribute('aria-label') || node.textContent.trim())).map((node) => node.outerHTML.slice(0, 100))");
+    assert_eq!(unnamed, json!([]));
+    browser.value("document.querySelector('[data-panel=concurrency] .plot svg').focus()");
+    browser.key("ArrowRight");
+    browser.key("ArrowRight");
+    let told =
+        browser.text("document.querySelector('[data-panel=concurrency] .legend').textContent");
+    assert!(told.contains("Sessions") && told.contains(':'), "{told}");
+    // The twin of a chart has every value.
+    browser.click("[data-panel=concurrency] .tools button");
+    browser.until("document.querySelectorAll('[data-panel=concurrency] tbody tr').length > 20");
+    nothing_is_wrong(&browser, &page);
+}
+
+/// Pictures of everything, into the folder that `CALLSCOPE_SCREENSHOTS` names: `make screenshots`.
+#[test]
+fn pictures() {
+    let Some(folder) = std::env::var_os("CALLSCOPE_SCREENSHOTS").map(PathBuf::from) else { return };
+    std::fs::create_dir_all(&folder).unwrap();
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser.open(&page.url(&format!("d/quality?{MONTH}")));
+    let session = browser.text("document.querySelector('[data-panel=sessions-with-problems] td a').getAttribute('href').slice(2)");
+    let mut views: Vec<(String, String)> = boards()
+        .map(|board| (board.id.value.clone(), format!("d/{}?{MONTH}", board.id.value)))
+        .collect();
+    views.push(("now".to_owned(), String::new()));
+    views.push(("session-view".to_owned(), session));
+    views.push(("nothing".to_owned(), "d/sessions?last=1h".to_owned()));
+    views.push((
+        "filtered".to_owned(),
+        format!("d/sessions?{MONTH}&filter=client.browser%3ASafari"),
+    ));
+    for (width, height) in [(1440, 900), (1024, 768), (390, 844)] {
+        for is_dark in [false, true] {
+            browser.is_dark(is_dark);
+            browser.size(width, height);
+            for (name, path) in &views {
+                browser.open(&page.url(path));
+                let theme = if is_dark { "dark" } else { "light" };
+                browser.picture(&folder.join(format!("{name}-{width}-{theme}.png")));
+            }
+        }
+    }
+}
