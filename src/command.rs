@@ -209,6 +209,13 @@ fn wall() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }
 
+/// Has what was written to `index` a moment ago found as well. An account that may not do it can still look.
+async fn refresh(sink: &ElasticsearchSink, index: &str) {
+    if let Err(error) = sink.refresh(index).await {
+        tell(&format!("warning: what was written a moment ago may not be found: {error:#}"));
+    }
+}
+
 /// Writes a line for people. A terminal that has gone is no reason to fail.
 fn tell(line: &str) {
     let _gone = writeln!(std::io::stderr(), "{line}");

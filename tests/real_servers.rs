@@ -329,7 +329,6 @@ async fn two_indices_compared(server: &Server) {
         let (code, told) = callscope(&[&["import"], files].concat(), environment);
         assert_eq!(code, 0, "{told}");
     }
-    server.call("POST", "/_refresh", None).await;
     let (code, told) = callscope(&["diff", "left", "right"], &[]);
     assert!(code == 0 && told.contains("0 only in left, 0 only in right, 0 differ"), "{told}");
     let (code, told) = callscope(&["diff", "left", "less"], &[]);

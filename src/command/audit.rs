@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{kafka_failure, print, tell};
+use super::{kafka_failure, print, refresh};
 use crate::checkpoint::{Progress, Tally};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, SinkKind};
@@ -145,10 +145,7 @@ async fn documents(config: &Config, sum: &Tally, gaps: &mut Vec<String>) -> Resu
     let sink = ElasticsearchSink::new(&config.elasticsearch, stop, status)
         .map_err(Failure::with(ExitCode::Misconfigured))?;
     let index = &config.elasticsearch.index;
-    if let Err(error) = sink.refresh(index).await {
-        // An account that may not do it can still count.
-        tell(&format!("warning: what was written a moment ago may not be counted: {error:#}"));
-    }
+    refresh(&sink, index).await;
     let count =
         sink.count_raw(index).await.map_err(|error| Failure::new(ExitCode::Unreachable, error))?;
     let events = sum.folded + sum.duplicate + sum.passed + sum.late;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::print;
+use super::{print, refresh};
 use crate::cli::{ExitCode, Failure};
 use crate::config::Config;
 use crate::document::without_context;
@@ -27,6 +27,9 @@ pub(super) async fn run(config: &Config, left: &str, right: &str) -> Result<Exit
     let (stop, status) = (CancellationToken::new(), StatusSender::default());
     let sink = ElasticsearchSink::new(&config.elasticsearch, stop, status)
         .map_err(Failure::with(ExitCode::Misconfigured))?;
+    for index in [left, right] {
+        refresh(&sink, index).await;
+    }
     let in_left = hashes(&sink, left).await?;
     let in_right = hashes(&sink, right).await?;
     let (count_left, count_right) = (in_left.len(), in_right.len());
