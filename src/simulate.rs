@@ -78,18 +78,37 @@ const PLATFORMS: &[&str] = &[
     "Safari 17.5 on Apple iPhone (iOS 17.5)",
     "Chrome Mobile 129.0.6668 on Samsung Galaxy S23 (Android 14)",
 ];
-const PLACES: &[(&str, &str)] = &[
-    ("Madrid, Spain", "80.58.61.250"),
-    ("Lyon, France", "90.80.70.60"),
-    ("Berlin, Germany", "91.64.10.20"),
-    ("São Paulo, Brazil", "177.8.9.10"),
-    ("Mumbai, India", "49.36.1.2"),
-    ("Chicago, United States", "73.8.9.10"),
-    ("Lagos, Nigeria", "105.112.3.4"),
-    ("Tokyo, Japan", "126.1.2.3"),
-    ("Sydney, Australia", "1.128.5.6"),
-    ("London, United Kingdom", "81.2.69.142"),
+/// Where a person is.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// As events name it: city and country.
+    pub name: &'static str,
+    /// Of the person's machine.
+    pub address: &'static str,
+    /// Latitude and longitude, degrees.
+    pub at: (f64, f64),
+}
+
+const fn place(name: &'static str, address: &'static str, at: (f64, f64)) -> Place {
+    Place { name, address, at }
+}
+
+/// Where people call from.
+pub const PLACES: &[Place] = &[
+    place("Madrid, Spain", "80.58.61.250", (40.4, -3.7)),
+    place("Lyon, France", "90.80.70.60", (45.8, 4.8)),
+    place("Berlin, Germany", "91.64.10.20", (52.5, 13.4)),
+    place("São Paulo, Brazil", "177.8.9.10", (-23.6, -46.6)),
+    place("Mumbai, India", "49.36.1.2", (19.1, 72.9)),
+    place("Chicago, United States", "73.8.9.10", (41.9, -87.6)),
+    place("Lagos, Nigeria", "105.112.3.4", (6.5, 3.4)),
+    place("Tokyo, Japan", "126.1.2.3", (35.7, 139.7)),
+    place("Sydney, Australia", "1.128.5.6", (-33.9, 151.2)),
+    place("London, United Kingdom", "81.2.69.142", (51.5, -0.1)),
 ];
+
+/// A GeoIP database of [`PLACES`], written by `examples/places.rs`.
+pub const PLACES_DATABASE: &[u8] = include_bytes!("simulate/places.mmdb");
 
 /// One session that begins at `start`.
 #[must_use]
@@ -238,7 +257,7 @@ impl Script {
         let is_new = |name: &&&str| people.iter().all(|person| person.name != **name);
         let mut names = PEOPLE.iter().cycle().skip(drawn).take(PEOPLE.len());
         let name = names.find(is_new).copied().unwrap_or("Nobody");
-        let (place, address) = *self.rng.pick(PLACES);
+        let Place { name: place, address, .. } = *self.rng.pick(PLACES);
         let platform = *self.rng.pick(PLATFORMS);
         let late = self.seconds(1, 120);
         let joined = (self.start + late).min(planned_end - 1);

@@ -358,3 +358,16 @@ fn remembered_places_are_those_of_the_databases_until_these_are_replaced() {
     let place = places.lookup(address("81.2.69.1")).unwrap().unwrap();
     assert_eq!(place.city.as_deref(), Some("Passau"));
 }
+
+#[test]
+fn the_demo_knows_where_its_people_are() {
+    use callscope::simulate::{PLACES, PLACES_DATABASE};
+    let directory = TempDir::new().unwrap();
+    let geoip = GeoIp::open(&[put(&directory, "places.mmdb", PLACES_DATABASE)]).unwrap();
+    for known in PLACES {
+        let found = place(&geoip, known.address).unwrap();
+        assert_eq!(found.location().as_deref(), Some(known.name));
+        let (latitude, longitude) = known.at;
+        assert_eq!(found.geo_points(), Some(format!("{latitude},{longitude}")));
+    }
+}

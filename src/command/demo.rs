@@ -17,7 +17,7 @@ use crate::config::{Config, Secret};
 use crate::journal::lock::DataDirLock;
 use crate::simulate::rng::Rng;
 use crate::simulate::send::{Sender, Webhook};
-use crate::simulate::{Emitted, arrivals, session, telemetry};
+use crate::simulate::{Emitted, PLACES_DATABASE, arrivals, session, telemetry};
 
 /// How many times faster than in life sessions pass once the history is told.
 const PACE: i64 = 20;
@@ -49,7 +49,24 @@ pub(super) fn prepare(config: &mut Config) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) async fn run(config: Config, history: Duration, seed: u64) -> Result<ExitCode, Failure> {
+/// Knows the places of the simulated people, unless other databases are wanted.
+fn know_places(config: &mut Config) -> anyhow::Result<()> {
+    if config.geoip.databases.is_empty() {
+        let path = config.data_dir.join("places.mmdb");
+        std::fs::create_dir_all(&config.data_dir)
+            .and_then(|()| std::fs::write(&path, PLACES_DATABASE))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        config.geoip.databases.push(path.to_string_lossy().into_owned());
+    }
+    Ok(())
+}
+
+pub(super) async fn run(
+    mut config: Config,
+    history: Duration,
+    seed: u64,
+) -> Result<ExitCode, Failure> {
+    know_places(&mut config).map_err(Failure::with(ExitCode::Misconfigured))?;
     let progress = Progress::load(&config.data_dir, history, seed);
     let secret = secret(&config).cloned();
     serve::run(
