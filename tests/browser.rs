@@ -42,7 +42,7 @@ fn month() -> &'static Path {
         let events = folder.path().join("month.jsonl");
         std::fs::write(&events, month::a_month_and_the_odd_cases(STATS_EVERY)).unwrap();
         let database = folder.path().join("places.mmdb");
-        std::fs::write(&database, places()).unwrap();
+        std::fs::write(&database, callscope::simulate::PLACES_DATABASE).unwrap();
         let mut command = command(&folder.path().join("data"));
         command.args(["import", "--to", "embedded"]).arg(&events);
         command.env("CALLSCOPE__GEOIP__DATABASES", &database);
@@ -55,35 +55,6 @@ fn month() -> &'static Path {
         folder
     });
     MADE.path()
-}
-
-/// Where the simulated people are.
-fn places() -> Vec<u8> {
-    use mmdb_writer::{IpVersion, Value, Writer};
-    let mut writer = Writer::builder("GeoLite2-City").ip_version(IpVersion::V4).build();
-    for (address, city, country, latitude, longitude) in [
-        ("80.58.61.250", "Madrid", "Spain", 40.4, -3.7),
-        ("90.80.70.60", "Lyon", "France", 45.8, 4.8),
-        ("91.64.10.20", "Berlin", "Germany", 52.5, 13.4),
-        ("177.8.9.10", "São Paulo", "Brazil", -23.6, -46.6),
-        ("49.36.1.2", "Mumbai", "India", 19.1, 72.9),
-        ("73.8.9.10", "Chicago", "United States", 41.9, -87.6),
-        ("105.112.3.4", "Lagos", "Nigeria", 6.5, 3.4),
-        ("126.1.2.3", "Tokyo", "Japan", 35.7, 139.7),
-        ("1.128.5.6", "Sydney", "Australia", -33.9, 151.2),
-        ("81.2.69.142", "London", "United Kingdom", 51.5, -0.1),
-    ] {
-        let named = |name: &str| Value::map([("names", Value::map([("en", Value::from(name))]))]);
-        let at = [("latitude", Value::from(latitude)), ("longitude", Value::from(longitude))];
-        let place = Value::map([
-            ("city", named(city)),
-            ("country", named(country)),
-            ("location", Value::map(at)),
-        ]);
-        let address = address.parse().unwrap();
-        writer.insert_range(address, address, &place).unwrap();
-    }
-    writer.to_bytes().unwrap()
 }
 
 fn command(data_dir: &Path) -> Command {
@@ -594,6 +565,13 @@ fn pictures() {
         "filtered".to_owned(),
         format!("d/sessions?{MONTH}&filter=client.browser%3ASafari"),
     ));
+    // As much as a reader of README.md sees of one.
+    browser.size(1440, 960);
+    for name in ["sessions", "session-view"] {
+        let (_, path) = views.iter().find(|(known, _)| known == name).unwrap();
+        browser.open(&page.url(path));
+        browser.shot(&folder.join(format!("readme-{name}.png")));
+    }
     for (width, height) in [(1440, 900), (1024, 768), (390, 844)] {
         for is_dark in [false, true] {
             browser.is_dark(is_dark);

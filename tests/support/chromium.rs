@@ -205,6 +205,14 @@ impl Browser {
         sent.map(|event| event["params"]["request"]["url"].as_str().unwrap())
     }
 
+    /// What stands on the screen as a picture.
+    pub fn shot(&mut self, path: &Path) {
+        let taken = self.call("Page.captureScreenshot", &json!({ "format": "png" }));
+        let picture = taken["data"].as_str().unwrap();
+        let bytes = base64::engine::general_purpose::STANDARD.decode(picture).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
     /// The whole page as a picture.
     pub fn picture(&mut self, path: &Path) {
         let height =
@@ -214,10 +222,7 @@ impl Browser {
         let size = |length: u64| u32::try_from(length).unwrap();
         self.size(size(width), size(height));
         self.settled();
-        let taken = self.call("Page.captureScreenshot", &json!({ "format": "png" }));
-        let bytes =
-            base64::engine::general_purpose::STANDARD.decode(taken["data"].as_str().unwrap());
-        std::fs::write(path, bytes.unwrap()).unwrap();
+        self.shot(path);
         self.size(size(width), size(before));
     }
 }

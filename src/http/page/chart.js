@@ -115,6 +115,9 @@ export function rounds(least, most, count) {
   return found;
 }
 
+/** What people count a unit in, from the largest on. */
+const COUNTED = { seconds: [86400, 3600, 60, 1], milliseconds: [60000, 1000, 1], bytes: [1024 ** 4, 1024 ** 3, 1024 ** 2, 1024, 1] };
+
 function axis(shown, panel, height) {
   if (!shown.length) return null;
   const highs = shown.flatMap((one) => one.points.map((point) => point.high));
@@ -123,7 +126,8 @@ function axis(shown, panel, height) {
   const { unit, per } = shown[0].metric;
   const most = panel.form === "fullBar" ? 100 : Math.max(...highs, isWhole ? 1 : 0) || 1;
   const least = Math.min(0, ...lows);
-  const ticks = rounds(least, most, Math.max(2, Math.floor(height / 34))).filter((n) => !isWhole || Number.isInteger(n));
+  const base = (COUNTED[unit] || [1]).find((size) => most >= 1.5 * size) || 1;
+  const ticks = rounds(least / base, most / base, Math.max(2, Math.floor(height / 34))).map((n) => n * base).filter((n) => !isWhole || Number.isInteger(n));
   const top = Math.max(most, ticks.at(-1) ?? most);
   const bottom = MARGIN.top + height;
   return { y: (value) => bottom - ((value - least) / (top - least)) * height, ticks, write: (n) => (panel.form === "fullBar" ? `${n}\u00a0%` : n === 0 ? "0" : amount(n, unit, per)) };

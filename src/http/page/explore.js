@@ -10,11 +10,7 @@ const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
 export function show(dashboard, view, go) {
   const scene = { marks: [], more: [], choose: ({ field, value }) => go(toggled(view, field, value)), zoom: (from, to) => go({ ...view, last: null, from, to }) };
   const panels = [];
-  const rows = dashboard.rows.map((row) => el("div", { class: "panels" }, row.panels.map((description) => {
-    const one = panel(description, row.height, scene);
-    panels.push(one);
-    return one.section;
-  })));
+  for (const row of dashboard.rows) panels.push(...row.panels.map((description) => panel(description, row.height, scene)));
   const aborted = new AbortController();
   const load = async () => {
     const span = times(view);
@@ -25,7 +21,7 @@ export function show(dashboard, view, go) {
   const nodes = [
     el("header", { class: "title" }, el("h1", {}, dashboard.title), el("p", { class: "lead" }, dashboard.question)),
     el("div", { class: "looked" }, range(view, go), dashboard.controls.map((control) => choice(control, view, go, scene))),
-    chips(view, go), ...rows,
+    chips(view, go), el("div", { class: "panels" }, panels.map((one) => one.section)),
   ].filter(Boolean);
   return { nodes, load, end: () => aborted.abort() };
 }
@@ -86,7 +82,7 @@ function choice(control, view, go, scene) {
 function range(view, go) {
   const [from, to] = times(view);
   const local = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * 60000).toISOString().slice(0, 16);
-  const written = (ms) => new Date(ms).toLocaleString(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const written = (ms) => new Date(ms).toLocaleString(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const preset = PRESETS.find(([last]) => last === view.last);
   const label = view.from ? `${written(from)} – ${written(to)}` : `Last ${preset ? preset[1] : view.last}`;
   const picked = menu(label, { class: "choice range", "data-key": "range" }, (inside, close) => {

@@ -264,11 +264,11 @@ function charts(dashboard, id, model) {
   const view = { filters: [] };
   // What was stored of an end may bear a time a little after it.
   const times = [model.start - 1000, model.end + 60000];
-  return el("div", {}, dashboard.rows.map((row) => el("div", { class: "panels" }, row.panels.map((description) => {
+  return el("div", { class: "panels" }, dashboard.rows.flatMap((row) => row.panels.map((description) => {
     const one = panel(description, row.height, scene);
     one.load(view, times);
     return one.section;
-  }))));
+  })));
 }
 
 function tabs(s, model, id, dashboard) {

@@ -126,7 +126,7 @@ export function treemap(panel, answer, scene) {
         const text = keyText(panel.by[1], inner.item.key);
         const shape = svg("rect", { x: inner.x + 1, y: inner.y + 1, width: Math.max(0, inner.width - 2), height: Math.max(0, inner.height - 2), rx: 3, "fill-opacity": Math.max(0.45, 1 - j * 0.16) });
         const lines = [j === 0 ? label : "", text, `${figure((100 * inner.item.value) / total)} %`].filter(Boolean);
-        const fits = lines.filter((line, n) => inner.width > line.length * 7.2 + 12 && inner.height > 18 * (n + 1) + 6);
+        const fits = lines.filter((line, n) => inner.width > line.length * 8 + 12 && inner.height > 18 * (n + 1) + 6);
         const words = fits.map((line, n) => svg("text", { x: inner.x + 9, y: inner.y + 20 + 17 * n, class: j === 0 && n === 0 ? "strong" : "" }, line));
         group.append(chosenShape(filterOf(panel.by[0], outer.item.key), scene, label, shape, ...words, svg("title", {}, `${label} · ${text}: ${thousands(inner.item.value)} (${figure((100 * inner.item.value) / total)} %)`)));
       });
