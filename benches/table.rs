@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use callscope::checkpoint::{Checkpoint, Disk, Progress};
+use callscope::command::AnyIndex;
 use callscope::config::{Config, EmbeddedConfig};
 use callscope::document::Document;
 use callscope::enrich::place::GeoIp;
@@ -33,6 +34,7 @@ use callscope::lane::outlet::Outlet;
 use callscope::lane::{Item, Lane};
 use callscope::live::Live;
 use callscope::metrics::Metrics;
+use callscope::panels::{self, answer::View};
 use callscope::record::{Input, Position, Record};
 use callscope::sessions::{Keeping, Limits};
 use callscope::simulate::rng::Rng;
@@ -404,6 +406,38 @@ async fn embedded(bodies: &[String]) {
     row("into the embedded index, look-up of id and version included", &figure, "20 000/s");
 }
 
+/// The first twenty panels of each large dashboard, asked for together over a million documents.
+async fn dashboards() {
+    let folder = tempfile::tempdir().unwrap();
+    let embedded = EmbeddedConfig { heap_bytes: NonZeroUsize::new(64 << 20).unwrap() };
+    let open = || {
+        let (stop, status) = (CancellationToken::new(), StatusSender::default());
+        EmbeddedIndex::open(folder.path(), &embedded, stop, status).unwrap()
+    };
+    let config = config();
+    let mut lane = lane(open(), &config);
+    replay(&mut lane, &records(&bodies_with_telemetry(1_000_000))).await;
+    let documents = lane.progress.tally.documents;
+    drop(lane);
+    let index = AnyIndex::Embedded(Arc::new(open()));
+    let view = View { from: 1_600_000_000_000, to: 1_900_000_000_000, ..View::default() };
+    for id in ["sessions", "quality"] {
+        let asked: Vec<_> = panels::dashboard(id).unwrap().panels().take(20).collect();
+        let mut walls = Vec::new();
+        for _ in 0..5 {
+            let started = Instant::now();
+            let all = asked.iter().map(|panel| index.panel(panel, &view));
+            for answer in futures_util::future::join_all(all).await {
+                answer.unwrap();
+            }
+            walls.push(started.elapsed());
+        }
+        walls.sort_unstable();
+        let what = format!("20 panels of `{id}` over {documents} documents in the embedded index");
+        row(&what, &format!("{:.2} s", walls[2].as_secs_f64()), "1 s");
+    }
+}
+
 /// A `serve` at rest, and with ten thousand people in calls.
 fn memory() {
     let folder = tempfile::tempdir().unwrap();
@@ -703,6 +737,9 @@ fn main() {
     }
     if wants("embedded") {
         runtime.block_on(embedded(&bodies[..100_000]));
+    }
+    if wants("dashboards") {
+        runtime.block_on(dashboards());
     }
     if wants("memory") {
         memory();

@@ -1,7 +1,7 @@
 // A dashboard: what is looked at above, panels below.
 
 import { el, field, thousands } from "./text.js";
-import { EVERY, PRESETS, address, ask, failure, has, length, query, times, toggled } from "./view.js";
+import { EVERY, PRESETS, ask, failure, has, length, query, times, toggled } from "./view.js";
 import { panel } from "./panel.js";
 
 const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
@@ -35,7 +35,7 @@ function chips(view, go) {
 }
 
 /** A menu that closes when something else is touched. */
-export function menu(label, attributes, fill) {
+function menu(label, attributes, fill) {
   const inside = el("div", { class: "menu" });
   const details = el("details", attributes, el("summary", {}, label), inside);
   details.addEventListener("toggle", () => { if (details.open) fill(inside, () => { details.open = false; }); });
@@ -105,7 +105,3 @@ function range(view, go) {
   return el("div", { class: "period" }, button("‹", "Earlier", () => shift(-1)), picked, button("›", "Later", () => shift(1)),
     button("−", "Look at more time", () => go({ ...view, last: null, from: Math.round(from - span / 2), to: Math.min(Date.now(), Math.round(to + span / 2)) })));
 }
-
-/** Goes on asking as often as the view says. */
-export const next = (view) => view.every * 1000;
-export { address };

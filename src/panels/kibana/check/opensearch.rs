@@ -1,9 +1,10 @@
 //! The same for OpenSearch Dashboards, whose panels are objects of their own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
+use super::references::{Needed, VIEW, compare};
 use super::{
     decoded, grid, holds, identifier, links, list, narrowed, query, search, text, version,
 };
@@ -97,7 +98,7 @@ fn references(object: &Json, all: &BTreeSet<(String, String)>, told: &mut Vec<St
     let at = text(object, "/id");
     let source = decoded(object, "/attributes/kibanaSavedObjectMeta/searchSourceJSON");
     let state = decoded(object, "/attributes/visState");
-    let mut needed: BTreeMap<String, &[&str]> = BTreeMap::new();
+    let mut needed = Needed::new();
     let mut need = |asked: &str, name: String, kinds: &'static [&str]| {
         if asked != name {
             told.push(format!("{at}: a reference is asked for as {asked:?} instead of {name:?}"));
@@ -106,40 +107,20 @@ fn references(object: &Json, all: &BTreeSet<(String, String)>, told: &mut Vec<St
     };
     let is_chart = !["", "vega", "markdown", "input_control_vis"].contains(&text(&state, "/type"));
     if text(object, "/type") == "search" || is_chart {
-        need(text(&source, "/indexRefName"), INDEX.to_owned(), &["index-pattern"]);
+        need(text(&source, "/indexRefName"), INDEX.to_owned(), VIEW);
     }
     for (place, filter) in list(&source, "/filter").iter().enumerate() {
         let name = format!("kibanaSavedObjectMeta.searchSourceJSON.filter[{place}].meta.index");
-        need(text(filter, "/meta/indexRefName"), name, &["index-pattern"]);
+        need(text(filter, "/meta/indexRefName"), name, VIEW);
     }
     for (place, control) in list(&state, "/params/controls").iter().enumerate() {
         let name = format!("control_{place}_index_pattern");
-        need(text(control, "/indexPatternRefName"), name, &["index-pattern"]);
+        need(text(control, "/indexPatternRefName"), name, VIEW);
     }
     for (place, panel) in list(&decoded(object, "/attributes/panelsJSON"), "").iter().enumerate() {
         need(text(panel, "/panelRefName"), format!("panel_{place}"), &["visualization", "search"]);
     }
-    let mut present = BTreeSet::new();
-    for reference in list(object, "/references") {
-        let (kind, id, name) =
-            (text(reference, "/type"), text(reference, "/id"), text(reference, "/name"));
-        if !present.insert(name) {
-            told.push(format!("{at}: two references are called {name}"));
-        }
-        if !all.contains(&(kind.to_owned(), id.to_owned())) {
-            told.push(format!("{at}: reference {name} leads to {kind} {id}, which is not there"));
-        }
-        match needed.get(name) {
-            Some(kinds) if !kinds.contains(&kind) => {
-                told.push(format!("{at}: reference {name} leads to a {kind}"));
-            }
-            Some(_) => {}
-            None => told.push(format!("{at}: nothing needs reference {name}")),
-        }
-    }
-    for name in needed.keys().filter(|name| !present.contains(name.as_str())) {
-        told.push(format!("{at}: reference {name} is missing"));
-    }
+    compare(object, &needed, all, told);
 }
 
 #[cfg(test)]

@@ -6,8 +6,11 @@ use serde_json::Value as Json;
 
 use super::{decoded, list, text};
 
-/// References that an object needs: the type of the target by name.
-type Needed = BTreeMap<String, &'static str>;
+/// References that an object needs: what the target may be, by name.
+pub(super) type Needed = BTreeMap<String, &'static [&'static str]>;
+
+/// A data view.
+pub(super) const VIEW: &[&str] = &["index-pattern"];
 
 /// Tells what of an object's references is missing, needless or leads nowhere.
 pub(super) fn check(object: &Json, all: &BTreeSet<(String, String)>, told: &mut Vec<String>) {
@@ -28,7 +31,21 @@ pub(super) fn check(object: &Json, all: &BTreeSet<(String, String)>, told: &mut 
         }
         _ => {}
     }
-    let mut present = BTreeSet::new();
+    let has_tag = compare(object, &needed, all, told);
+    if text(object, "/type") == "dashboard" && !has_tag {
+        told.push(format!("{at} has no tag"));
+    }
+}
+
+/// Tells where an object's references are not those that it needs; only a tag is needed by nothing. Gives whether it has one.
+pub(super) fn compare(
+    object: &Json,
+    needed: &Needed,
+    all: &BTreeSet<(String, String)>,
+    told: &mut Vec<String>,
+) -> bool {
+    let at = text(object, "/id");
+    let (mut present, mut has_tag) = (BTreeSet::new(), false);
     for reference in list(object, "/references") {
         let (kind, id, name) =
             (text(reference, "/type"), text(reference, "/id"), text(reference, "/name"));
@@ -39,8 +56,10 @@ pub(super) fn check(object: &Json, all: &BTreeSet<(String, String)>, told: &mut 
             told.push(format!("{at}: reference {name} leads to {kind} {id}, which is not there"));
         }
         let is_tag = kind == "tag" && name == format!("tag-ref-{id}");
+        has_tag |= is_tag;
         match needed.get(name) {
-            Some(wanted) if *wanted != kind => {
+            Some(kinds) if !kinds.contains(&kind) => {
+                let wanted = kinds.join(" or ");
                 told.push(format!("{at}: reference {name} leads to a {kind}, not to a {wanted}"));
             }
             Some(_) => {}
@@ -48,20 +67,16 @@ pub(super) fn check(object: &Json, all: &BTreeSet<(String, String)>, told: &mut 
             None => told.push(format!("{at}: nothing needs reference {name}")),
         }
     }
-    for (name, kind) in &needed {
+    for (name, kinds) in needed {
         if !present.contains(name.as_str()) {
-            told.push(format!("{at}: reference {name} to a {kind} is missing"));
+            told.push(format!("{at}: reference {name} to a {} is missing", kinds.join(" or ")));
         }
     }
-    if text(object, "/type") == "dashboard"
-        && !present.iter().any(|name| name.starts_with("tag-ref-"))
-    {
-        told.push(format!("{at} has no tag"));
-    }
+    has_tag
 }
 
 fn view(needed: &mut Needed, name: String) {
-    needed.insert(name, "index-pattern");
+    needed.insert(name, VIEW);
 }
 
 /// Where the content itself names its reference, it is the right name.
@@ -90,13 +105,13 @@ fn dashboard(object: &Json, needed: &mut Needed, told: &mut Vec<String>) {
             let event = text(event, "/eventId");
             let name =
                 format!("{id}:drilldown:DASHBOARD_TO_DASHBOARD_DRILLDOWN:{event}:dashboardId");
-            needed.insert(name, "dashboard");
+            needed.insert(name, &["dashboard"]);
         }
         match text(panel, "/type") {
             "lens" => lens(panel, at, needed, told),
             "search" => {
                 named(panel, "/panelRefName", &format!("panel_{id}"), at, told);
-                needed.insert(format!("{id}:panel_{id}"), "search");
+                needed.insert(format!("{id}:panel_{id}"), &["search"]);
             }
             "map" => {
                 let layers = decoded(panel, "/embeddableConfig/attributes/layerListJSON");
