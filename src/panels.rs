@@ -196,6 +196,7 @@ rows:
             (20, "all / mean", "all / none", "\"none\" is no value"),
             (20, ", unit: percent", "", "says its unit"),
             (20, "all / mean", "all /", "lacks a value"),
+            (20, "unit: percent", "unit: percent, when: [{has: reason}]", "computed of others"),
             (7, "of: [sessionSummary]", "of: [session]", "nobody writes"),
             (
                 14,

@@ -297,6 +297,10 @@ impl Check {
                 panel.metric(&of.value).and_then(Metric::unit)
             }
         };
+        let is_computed = matches!(metric.value, Value::Formula(_) | Value::Running(_));
+        if is_computed && !metric.when.is_empty() {
+            self.tell(&metric.id, "it is computed of others, and they ask for what has to be met");
+        }
         let is_rate = metric.per.is_some();
         if let (Some(own), Some(given)) = (own, metric.unit)
             && own != given

@@ -5,8 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::{formula, number, query};
 use crate::document::fields::{Holds, Unit};
 use crate::panels::model::{
-    ByCases, ByClasses, BySteps, ByTime, ByValues, Condition, Every, Form, Metric, Panel, Per,
-    Split, Value,
+    ByCases, ByClasses, BySteps, ByTime, ByValues, Every, Form, Metric, Panel, Per, Split, Value,
 };
 use crate::panels::source::{self, Source, exact};
 
@@ -41,7 +40,7 @@ impl Layer {
 
     fn value(&mut self, panel: &Panel, metric: &Metric) {
         let id = id(metric);
-        let mut column = match Operation::of(panel.over, metric, &[]) {
+        let mut column = match Operation::of(panel.over, metric) {
             Some(operation) if is_plain(metric) => {
                 let mut column = operation.column(&metric.label);
                 if let (Some(per), Some(column)) = (metric.per, column.as_object_mut()) {
@@ -127,8 +126,8 @@ pub(super) struct Operation<'m> {
 }
 
 impl<'m> Operation<'m> {
-    /// `None`: it is computed of others. `also` has to be met besides.
-    pub(super) fn of(over: Source, metric: &'m Metric, also: &[Condition]) -> Option<Self> {
+    /// `None`: it is computed of others.
+    pub(super) fn of(over: Source, metric: &'m Metric) -> Option<Self> {
         let kind = match &metric.value {
             Value::Count => "count",
             Value::Distinct(_) => "unique_count",
@@ -144,7 +143,7 @@ impl<'m> Operation<'m> {
             Value::Percentile(percentile) => Some(percentile.at),
             _ => None,
         };
-        let filter = query::all(metric.when.iter().chain(also));
+        let filter = query::all(&metric.when);
         Some(Self {
             kind,
             field: metric.value.field().map(|field| field.value.as_str()),
@@ -304,7 +303,7 @@ fn values(panel: &Panel, shown: &[&Metric], by: &ByValues) -> Json {
                 time: panel.over.time(),
             };
             let operation =
-                by_what.and_then(|metric| Operation::of(panel.over, metric, &[])).unwrap_or(count);
+                by_what.and_then(|metric| Operation::of(panel.over, metric)).unwrap_or(count);
             (json!({ "type": "custom" }), Some(operation.column("Order")))
         }
     };

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use super::columns::{Operation, letter};
 use super::number;
 use crate::panels::formula::{Operator, Term};
-use crate::panels::model::{Condition, Metric, Panel, Per, Value};
+use crate::panels::model::{Metric, Panel, Per, Value};
 
 /// A formula and its parts.
 pub(super) struct Expanded {
@@ -18,12 +18,7 @@ pub(super) struct Expanded {
 
 /// Expands a value that is computed of others.
 pub(super) fn expand(panel: &Panel, metric: &Metric, id: &str) -> Expanded {
-    // Its own conditions are met by a value that is read; one that is computed hands them on to what it is computed of.
-    let when: &[Condition] = match &metric.value {
-        Value::Formula(_) | Value::Running(_) => &metric.when,
-        _ => &[],
-    };
-    let mut chain = Chain { panel, when, id, label: &metric.label, parts: Vec::new() };
+    let mut chain = Chain { panel, id, label: &metric.label, parts: Vec::new() };
     let mut written = match &metric.value {
         Value::Running(of) => {
             let summed = chain.operand(&of.value, false);
@@ -65,8 +60,6 @@ enum Binding {
 
 struct Chain<'a> {
     panel: &'a Panel,
-    /// What documents have to meet besides what each operand asks for.
-    when: &'a [Condition],
     id: &'a str,
     label: &'a str,
     parts: Vec<(String, Json)>,
@@ -103,8 +96,8 @@ impl Chain<'_> {
     /// Another value of the panel; `as_rate`: for a step of time, if it is shown so.
     fn operand(&mut self, id: &str, as_rate: bool) -> Written {
         let metric = self.panel.metric(id);
-        let found = metric
-            .and_then(|metric| Some((metric, Operation::of(self.panel.over, metric, self.when)?)));
+        let found =
+            metric.and_then(|metric| Some((metric, Operation::of(self.panel.over, metric)?)));
         let Some((metric, operation)) = found else {
             // Descriptions whose formulas name anything else are refused when they are read.
             return Written { text: "0".to_owned(), tree: json!(0), binding: Binding::Atom };
@@ -196,7 +189,7 @@ fn leaves(tree: &Json, into: &mut Vec<String>) {
 mod tests {
     use super::*;
     use crate::panels::kibana::check::{formula, kql};
-    use crate::panels::model::{One, Scalar};
+    use crate::panels::model::{Condition, One, Scalar};
     use proptest::prelude::*;
 
     proptest! {
@@ -205,7 +198,7 @@ mod tests {
             let mut metric: Metric = serde_saphyr::from_str("{id: a, label: A, value: count}").unwrap();
             let field = serde_saphyr::from_str("reason").unwrap();
             metric.when = vec![Condition::Is(One { field, value: vec![Scalar::Text(text.clone())] })];
-            let written = Operation::of(crate::panels::source::Source::Events, &metric, &[]).unwrap().text();
+            let written = Operation::of(crate::panels::source::Source::Events, &metric).unwrap().text();
             let parts = formula::expand("f", &written).unwrap();
             let filter = kql::read(parts[0].filter.as_ref().unwrap()).unwrap();
             let values = vec![kql::Word::Text(text)];

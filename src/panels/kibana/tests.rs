@@ -285,7 +285,7 @@ fn formulas_are_expanded() {
     let total = read.column("shares", "total");
     assert_eq!(
         total["params"]["formula"],
-        r#"cumulative_sum(count(kql='reason.keyword : "it\'s"'))"#
+        r#"cumulative_sum(count(kql='reason.keyword : "it\'s" and user.keyword : *'))"#
     );
     assert_eq!(total["references"], json!(["totalX1"]));
     assert_eq!(read.column("shares", "totalX1")["references"], json!(["totalX0"]));

@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::super::columns::{class, counted_in};
-use super::vega::operand_of;
 use crate::document::fields::{self, Holds, Unit};
 use crate::panels::formula::{Operator, Term};
 use crate::panels::model::{Metric, Panel, Per, Split, Value};
@@ -84,10 +83,10 @@ pub(super) fn value(metric: &Metric, part: &str) -> String {
 }
 
 /// A formula.
-pub(super) fn term_of(metric: &Metric, term: &Term) -> String {
+pub(super) fn term(term: &Term) -> String {
     match term {
         Term::Number(number) => number.to_string(),
-        Term::Value(id) => format!("datum.m_{}", operand_of(metric, id)),
+        Term::Value(id) => format!("datum.m_{id}"),
         Term::Both(operator, left, right) => {
             let sign = match operator {
                 Operator::Add => '+',
@@ -95,7 +94,7 @@ pub(super) fn term_of(metric: &Metric, term: &Term) -> String {
                 Operator::Multiply => '*',
                 Operator::Divide => '/',
             };
-            format!("({} {sign} {})", term_of(metric, left), term_of(metric, right))
+            format!("({} {sign} {})", self::term(left), self::term(right))
         }
     }
 }

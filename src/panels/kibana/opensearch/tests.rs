@@ -138,12 +138,11 @@ fn what_is_reckoned_is_drawn_from_the_request_that_tests_make() {
     );
     let over_time = &asked["aggs"]["split"]["aggs"]["split"];
     assert_eq!(over_time["date_histogram"]["calendar_interval"], "1d");
-    // What the formula asks for besides is asked of its values.
-    let operand = over_time["aggs"]["badOfshare"].to_string();
+    let operand = over_time["aggs"]["bad"].to_string();
     assert!(operand.contains("exists") && operand.contains("user"), "{operand}");
     let steps = shares["transform"].to_string();
     for part in [
-        "((100 * datum.m_badOfshare) / (datum.m_allOfshare - (datum.m_badOfshare - 0.5)))",
+        "((100 * datum.m_bad) / (datum.m_all - (datum.m_bad - 0.5)))",
         "* 60000 / datum.step",
         "\"frame\":[null,0]",
         "\"groupby\":[\"k0\"]",

@@ -6,7 +6,7 @@
 use serde_json::{Value as Json, json};
 
 use super::super::encoded;
-use super::expression::{key, term_of, text, value, written};
+use super::expression::{key, term, text, value, written};
 use crate::panels::model::{ByTime, Every, Form, Metric, Panel, Per, Split, Value};
 use crate::panels::request::{self, SPLIT};
 
@@ -26,7 +26,7 @@ pub(super) fn state(panel: &Panel, shown: &[&Metric], title: &str, index: &str) 
     })
 }
 
-/// The panel with nothing but what is needed; what a formula asks of its values besides becomes a value of its own.
+/// The panel with nothing but what is needed.
 fn with_operands(panel: &Panel, shown: &[&Metric]) -> Panel {
     let mut own = Panel { show: Vec::new(), ..panel.clone() };
     let mut add = |metric: Metric| {
@@ -38,8 +38,6 @@ fn with_operands(panel: &Panel, shown: &[&Metric]) -> Panel {
         for id in operands(metric) {
             let Some(operand) = panel.metric(id) else { continue };
             let mut operand = operand.clone();
-            operand.id.value = operand_of(metric, id);
-            operand.when.extend(metric.when.iter().cloned());
             operand.hidden = true;
             add(operand);
         }
@@ -62,11 +60,6 @@ fn operands(metric: &Metric) -> Vec<&str> {
         Value::Running(of) => vec![&of.value],
         _ => Vec::new(),
     }
-}
-
-/// What an operand is called: by its own id, unless the formula asks more of it.
-pub(super) fn operand_of(metric: &Metric, id: &str) -> String {
-    if metric.when.is_empty() { id.to_owned() } else { format!("{id}Of{}", metric.id.value) }
 }
 
 struct Drawing<'p> {
@@ -171,17 +164,16 @@ impl Drawing<'_> {
             let name = format!("m_{}", metric.id.value);
             let computed = match &metric.value {
                 Value::Formula(formula) => {
-                    let result = term_of(metric, &formula.value.term);
-                    let all = operands(metric)
-                        .into_iter()
-                        .map(|id| format!("isValid(datum.m_{})", operand_of(metric, id)));
+                    let result = term(&formula.value.term);
+                    let all =
+                        operands(metric).into_iter().map(|id| format!("isValid(datum.m_{id})"));
                     let all =
                         all.chain([format!("isFinite({result})")]).collect::<Vec<_>>().join(" && ");
                     format!("{all} ? {result} : null")
                 }
                 Value::Running(of) => {
                     transform.push(json!({
-                        "window": [{ "op": "sum", "field": format!("raw_{}", operand_of(metric, &of.value)), "as": name }],
+                        "window": [{ "op": "sum", "field": format!("raw_{}", of.value), "as": name }],
                         "frame": [null, 0], "groupby": series, "sort": sort,
                     }));
                     continue;
