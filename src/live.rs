@@ -88,6 +88,9 @@ pub struct LiveSession {
     /// By what each connection is found: its user and what the client said about itself. At most [`PEOPLE_MAX`].
     #[serde(skip)]
     pub people: Vec<String>,
+    /// The open connections, by which the session is found where it is open. At most [`PEOPLE_MAX`].
+    #[serde(skip)]
+    pub connections: Vec<String>,
 }
 
 impl Live {
@@ -160,13 +163,16 @@ impl Totals {
 }
 
 impl LiveSession {
-    /// Whether every word of `text` is the beginning of one by which the session or somebody in it is found.
+    /// Whether every word of `text` is the beginning of one by which the session or somebody in it is found. A text without words
+    /// finds nothing, unless it is empty.
     #[must_use]
     pub fn is_found_by(&self, text: &str) -> bool {
         let names = [&self.session_id, &self.unique_session_id];
-        let known: Vec<String> =
-            names.into_iter().chain(&self.people).flat_map(|name| words(name)).collect();
-        words(text).iter().all(|word| known.iter().any(|known| known.starts_with(word)))
+        let names = names.into_iter().chain(&self.people).chain(&self.connections);
+        let known: Vec<String> = names.flat_map(|name| words(name)).collect();
+        let wanted = words(text);
+        let is_known = |word: &String| known.iter().any(|known| known.starts_with(word));
+        text.is_empty() || (!wanted.is_empty() && wanted.iter().all(is_known))
     }
 }
 
@@ -180,12 +186,13 @@ mod tests {
             session_id: "daily-standup".into(),
             unique_session_id: "daily-standup_17".into(),
             people: vec!["u7 {\"clientData\":\"Zoë Quinn\"}".into()],
+            connections: vec!["con_AbC".into()],
             ..LiveSession::default()
         };
-        for text in ["", "daily", "STAND", "quinn", "zoë daily", "u7"] {
+        for text in ["", "daily", "STAND", "quinn", "zoë daily", "u7", "con_abc"] {
             assert!(session.is_found_by(text), "{text}");
         }
-        for text in ["ily", "zoe", "quinn nobody"] {
+        for text in ["ily", "zoe", "quinn nobody", "!!!"] {
             assert!(!session.is_found_by(text), "{text}");
         }
     }

@@ -216,6 +216,8 @@ fn any_value_narrows_the_whole_until_it_is_taken_away() {
             .starts_with("reason disconnect")
     );
     assert!(browser.text("location.hash").contains("filter=reason%3Adisconnect"));
+    let empty = browser.text("document.querySelector('.is-empty .nothing').textContent");
+    assert!(empty.starts_with("Nothing of this has reason as the filters say"), "{empty}");
     browser.click(".chip");
     browser.until("!document.querySelector('.chip')");
     browser.settled();
@@ -267,6 +269,31 @@ fn a_session_with_problems_leads_to_what_happened_in_it() {
     assert_eq!(browser.value("document.querySelectorAll('.is-failed').length"), 0);
     browser.value("history.back()");
     browser.until("document.querySelector('[data-panel=sessions-with-problems] td a')");
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
+fn the_map_has_land_where_there_is_land() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser.open(&page.url(&format!("d/sessions?{MONTH}")));
+    browser.until("document.querySelector('.land')");
+    for (place, latitude, longitude, is_land) in [
+        ("Berlin", 52.5, 13.4, true),
+        ("Timbuktu", 16.8, -3.0, true),
+        ("Nagpur", 21.1, 79.1, true),
+        ("Denver", 39.7, -105.0, true),
+        ("Alice Springs", -23.7, 133.9, true),
+        ("Anadyr", 66.0, -178.0, true),
+        ("the Atlantic", 0.0, -30.0, false),
+        ("the Pacific", 0.0, -140.0, false),
+        ("the Indian Ocean", -20.0, 80.0, false),
+    ] {
+        let found = browser.value(&format!(
+            "(() => {{ const x = ({longitude} + 180) / 360 * 2000, y = (1 - Math.asinh(Math.tan({latitude} * Math.PI / 180)) / Math.PI) * 1000; return [...document.querySelectorAll('.land')].some((land, i) => land.isPointInFill(new DOMPoint(x - [-2000, 0, 2000][i], y))); }})()"
+        ));
+        assert_eq!(found, is_land, "{place}");
+    }
     nothing_is_wrong(&browser, &page);
 }
 

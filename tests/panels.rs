@@ -112,6 +112,7 @@ async fn what_cannot_be_asked_is_refused_with_the_reason() {
         ("/api/panels/totals?filter=raeson:x", 400, "no field is called raeson"),
         ("/api/panels/totals?filter=geoPoints:1", 400, "no values to choose from"),
         ("/api/panels/totals?filter=duration:long", 400, "duration is a number, and long is none"),
+        ("/api/panels/totals?filter=duration:NaN", 400, "duration is a number"),
         ("/api/panels/totals?filter=abnormal:perhaps", 400, "true or false"),
         (&long, 400, "too long"),
         (&format!("/api/panels/totals?{many}"), 400, "too many filters"),

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{App, troubles};
 use crate::command::AnyIndex;
 use crate::live::{Live, LiveSession};
-use crate::search::{Found, LIMIT_MAX, Order, REACH_MAX, Search, SearchError};
+use crate::search::{Found, LIMIT_MAX, Order, REACH_MAX, Search, SearchError, words};
 use crate::sink::SinkStatus;
 
 /// Query parameters, as they come.
@@ -179,11 +179,13 @@ struct Collected<T> {
     /// How many documents were dealt with.
     reached: usize,
     is_cut: bool,
+    /// More was found on the way than is looked through.
+    is_partial: bool,
 }
 
 impl<T> Collected<T> {
     fn nothing() -> Self {
-        Self { total: 0, things: Vec::new(), reached: 0, is_cut: false }
+        Self { total: 0, things: Vec::new(), reached: 0, is_cut: false, is_partial: false }
     }
 }
 
@@ -247,6 +249,9 @@ struct Sessions {
     ended: Vec<Json>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
+    /// There may be more: not everybody who is called like that was looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     next_offset: Option<usize>,
     error: Option<String>,
@@ -287,6 +292,7 @@ pub(super) async fn sessions(
         total: found.total,
         next_offset: next_offset(&found, offset),
         truncated: found.is_cut,
+        partial: found.is_partial,
         ended: found.things,
         error,
         troubles: troubles(&app),
@@ -323,9 +329,13 @@ async fn ended(index: &AnyIndex, mut search: Search) -> Result<Collected<Json>, 
         ("elastic_type".to_owned(), types)
     };
     search.check()?;
+    let mut is_partial = false;
     if !search.text.is_empty() {
         // By the session's own names, then by everybody who was in one.
         let reach = (search.offset + search.limit).clamp(1, LIMIT_MAX);
+        if words(&search.text).is_empty() {
+            return Ok(Collected::nothing());
+        }
         let mut ids = BTreeSet::new();
         for (types, limit) in [
             (&["sessionSummary"][..], reach),
@@ -342,7 +352,9 @@ async fn ended(index: &AnyIndex, mut search: Search) -> Result<Collected<Json>, 
                     serde_json::from_str::<Named>(found.source.get()).ok()?.unique_session_id?;
                 Some((id, 0))
             });
-            ids.extend(found.await?.things);
+            let found = found.await?;
+            is_partial |= types.len() > 1 && found.total > limit as u64;
+            ids.extend(found.things);
         }
         if ids.is_empty() {
             return Ok(Collected::nothing());
@@ -352,7 +364,8 @@ async fn ended(index: &AnyIndex, mut search: Search) -> Result<Collected<Json>, 
     }
     search.filters.push(of(&["sessionSummary"]));
     let keep = |found: Found| whole(Found { source: strip(&found.source), ..found });
-    collect(index, search, ANSWER_BYTES_MAX, keep).await
+    let found = collect(index, search, ANSWER_BYTES_MAX, keep).await?;
+    Ok(Collected { is_partial, ..found })
 }
 
 /// What a summary is of.
@@ -376,6 +389,9 @@ struct Session<'a> {
     recordings: Vec<Json>,
     events: Vec<Json>,
     total_events: u64,
+    /// Of more events than are shown, those that tell how it went.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    facts: Vec<Json>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     /// Why nothing but what is open is shown.
@@ -437,8 +453,16 @@ async fn one<'a>(index: &AnyIndex, id: &str) -> Result<Session<'a>, SearchError>
         Some(((kind, json), size))
     };
     let entities = collect(index, of(&ENTITIES, LIMIT_MAX), ANSWER_BYTES_MAX / 2, keep).await?;
-    let events = old_events(summary.as_deref()).unwrap_or_else(|| of(&EVENTS, EVENTS_MAX));
-    let events = collect(index, events, ANSWER_BYTES_MAX / 4, whole).await?;
+    let asked = old_events(summary.as_deref()).unwrap_or_else(|| of(&EVENTS, EVENTS_MAX));
+    let events = collect(index, asked.clone(), ANSWER_BYTES_MAX / 4, whole).await?;
+    let (mut facts, mut lacks_facts) = (Vec::new(), false);
+    if events.total > events.things.len() as u64 {
+        for search in telling(&asked) {
+            let found = collect(index, search, ANSWER_BYTES_MAX / 16, whole).await?;
+            lacks_facts |= found.is_cut || found.total > found.things.len() as u64;
+            facts.extend(found.things);
+        }
+    }
     let mut by_kind: BTreeMap<String, Vec<Json>> = BTreeMap::new();
     for (kind, json) in entities.things {
         by_kind.entry(kind).or_default().push(json);
@@ -455,13 +479,69 @@ async fn one<'a>(index: &AnyIndex, id: &str) -> Result<Session<'a>, SearchError>
         recordings: of_kind("recordingSummary"),
         total_events: events.total,
         events: events.things,
-        truncated: entities.is_cut || events.is_cut,
+        facts,
+        truncated: entities.is_cut || lacks_facts,
         error: None,
     })
 }
 
 /// Kinds of documents that are a session's events.
 const EVENTS: [&str; 4] = ["cdr", "kms", "networkQualityStats", "webrtcDebug"];
+
+/// Fields and the values of which each has to have one.
+type Wanted = &'static [(&'static str, &'static [&'static str])];
+
+/// Which events tell how a session went, by kind and by what else they have: who came and went, what was recorded; what was sent;
+/// where media failed; how good networks were.
+const TELLING: [(&str, Wanted); 4] = [
+    (
+        "cdr",
+        &[(
+            "event",
+            &[
+                "sessionCreated",
+                "sessionDestroyed",
+                "participantJoined",
+                "participantLeft",
+                "recordingStatusChanged",
+            ],
+        )],
+    ),
+    (
+        "cdr",
+        &[
+            ("event", &["webrtcConnectionCreated", "webrtcConnectionDestroyed"]),
+            ("connection", &["OUTBOUND"]),
+        ],
+    ),
+    (
+        "kms",
+        &[(
+            "type",
+            &[
+                "IceComponentStateChange",
+                "IceComponentStateChanged",
+                "MediaFlowInStateChange",
+                "MediaFlowInStateChanged",
+            ],
+        )],
+    ),
+    ("networkQualityStats", &[]),
+];
+
+/// Those of the events that `asked` finds.
+fn telling(asked: &Search) -> impl Iterator<Item = Search> {
+    let said = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+    TELLING.iter().map(move |(kind, more)| {
+        let mut search = asked.clone();
+        search.filters.retain(|(field, _)| field != "elastic_type");
+        search.filters.push(("elastic_type".to_owned(), said(&[kind])));
+        search
+            .filters
+            .extend(more.iter().map(|(field, values)| ((*field).to_owned(), said(values))));
+        search
+    })
+}
 
 /// How to find the events of a session before OpenVidu 2.17, which name no `uniqueSessionId`: by its name and its time.
 fn old_events(summary: Option<&RawValue>) -> Option<Search> {

@@ -9,7 +9,7 @@ const INDEX: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
 
 /// The scripts, each under its name.
-pub(super) const SCRIPTS: [(&str, &str); 12] = [
+pub(super) const SCRIPTS: [(&str, &str); 13] = [
     ("/app.js", include_str!("page/app.js")),
     ("/chart.js", include_str!("page/chart.js")),
     ("/data.js", include_str!("page/data.js")),
@@ -18,6 +18,7 @@ pub(super) const SCRIPTS: [(&str, &str); 12] = [
     ("/panel.js", include_str!("page/panel.js")),
     ("/session.js", include_str!("page/session.js")),
     ("/shapes.js", include_str!("page/shapes.js")),
+    ("/story.js", include_str!("page/story.js")),
     ("/table.js", include_str!("page/table.js")),
     ("/text.js", include_str!("page/text.js")),
     ("/view.js", include_str!("page/view.js")),

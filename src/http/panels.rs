@@ -207,7 +207,7 @@ fn add_filter(view: &mut View, text: &str) -> Result<(), Wrong> {
         Some(Holds::Point | Holds::Span | Holds::Unsearched) => {
             return Err(Wrong::new(format!("{field} has no values to choose from"), hint));
         }
-        Some(holds) if holds.is_number() && value.parse::<f64>().is_err() => {
+        Some(holds) if holds.is_number() && !value.parse().is_ok_and(f64::is_finite) => {
             return Err(Wrong::new(format!("{field} is a number, and {value} is none"), hint));
         }
         Some(Holds::Flag) if value.parse::<bool>().is_err() => {

@@ -95,6 +95,6 @@ fn value(panel: &Panel, metric: &Metric) -> Json {
     };
     json!({
         "label": metric.label, "kind": kind, "unit": unit, "per": metric.per,
-        "right": metric.right, "isZero": is_zero, "field": said,
+        "right": metric.right, "isZero": is_zero, "isRunning": matches!(metric.value, Value::Running(_)), "field": said,
     })
 }

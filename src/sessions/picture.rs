@@ -66,8 +66,8 @@ fn began(current: &Incarnation<'_>) -> i64 {
 fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
     let incarnations = incarnation::cut(session, key);
     let current = incarnations.last()?;
-    let people = current.connections.iter().filter(|person| person.is_open());
-    let users: BTreeSet<&str> = people.map(|person| person.user().0).collect();
+    let present = || current.connections.iter().filter(|person| person.is_open());
+    let users: BTreeSet<&str> = present().map(|person| person.user().0).collect();
     Some(LiveSession {
         session_id: session.head.session_id.as_ref().into(),
         unique_session_id: summary::unique_session_id(key, session, current).unwrap_or_default(),
@@ -77,13 +77,8 @@ fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
         users: users.len() as u64,
         open: count(current),
         problems: summary::problems(current).into_iter().map(Into::into).collect(),
-        people: current
-            .connections
-            .iter()
-            .filter(|person| person.is_open())
-            .take(PEOPLE_MAX)
-            .map(found_by)
-            .collect(),
+        people: present().take(PEOPLE_MAX).map(found_by).collect(),
+        connections: present().take(PEOPLE_MAX).map(|person| person.id.to_owned()).collect(),
     })
 }
 

@@ -11,6 +11,8 @@ const age = document.getElementById("age");
 const tabs = document.getElementById("tabs");
 /** How often this moment and one open session are asked for, milliseconds; a failed request is tried again after as long. */
 const EVERY = { now: 5000, past: 60000, session: 5000, failed: 5000 };
+/** From so many milliseconds on somebody who waits is told why. */
+const WAIT = 1500;
 
 let catalog = null;
 let timer = 0;
@@ -34,7 +36,7 @@ function replace(parts) {
 
 // This moment ----------------------------------------------------------------------------------------------------------
 
-const state = { body: null, moves: [], limit: 30, allCards: false, askedPast: 0 };
+const state = { body: null, moves: [], limit: 30, allCards: false, askedPast: 0, sorted: { by: -1, isRising: false } };
 let source = null;
 
 /** Is told as things happen, as long as this moment is looked at. */
@@ -58,7 +60,7 @@ function draw() {
   const current = read(location.hash);
   if (current.path[0] !== "" || !state.body) return;
   const body = state.live && !current.q ? { ...state.body, live: state.live } : state.body;
-  replace(now({ ...state, body }, current.q, (change) => { Object.assign(state, change); route(true); }));
+  replace(now({ ...state, body }, current.q, (change) => { Object.assign(state, change); if (change.limit) route(true); else draw(); }));
 }
 
 async function showNow(current, isForced, isNew) {
@@ -80,11 +82,11 @@ async function showNow(current, isForced, isNew) {
 }
 
 async function showSession(current, isForced, isNew) {
-  const id = current.path[1];
+  const [, id, tab] = current.path;
   const { body, text } = await ask(`/api/sessions/${encodeURIComponent(id)}`);
   return () => {
     const news = text.replace(/"now":\d+,/, "");
-    if (isForced || isNew || failedSince || (news !== shownText && !String(getSelection()))) replace(session(body, id, catalog));
+    if (isForced || isNew || failedSince || (news !== shownText && !String(getSelection()))) replace(session(body, { id, tab, catalog, note: (chosen) => history.replaceState(null, "", address({ ...current, path: ["s", id, chosen] })) }));
     shownText = news;
     return document.getElementById("open") ? EVERY.session : 0;
   };
@@ -108,17 +110,21 @@ async function route(isForced) {
   clearTimeout(timer);
   const mine = ++asked;
   const current = read(location.hash);
-  const key = address(current);
+  // Which part of a session is looked at changes nothing else.
+  const key = address(current.path[0] === "s" ? { ...current, path: current.path.slice(0, 2) } : current);
   const isNew = shown !== key;
   const kind = current.path[0];
   let again = EVERY.now;
-  listen(kind === "");
+  // A connection that is kept open is one of few that a browser has for all its tabs.
+  listen(kind === "" && !document.hidden);
+  const waiting = setTimeout(() => wait(mine, current, isNew), WAIT);
   if (isNew && board) { board.end(); board = null; }
   try {
     catalog ||= (await ask("/api/dashboards")).body.dashboards;
     name(current);
     const settle = kind === "s" ? await showSession(current, isForced, isNew) : kind === "d" ? await showBoard(current, isNew || !board) : await showNow(current, isForced, isNew);
     if (mine !== asked) return;
+    clearTimeout(waiting);
     again = settle();
     const title = view.querySelector("h1")?.firstChild.textContent;
     document.title = title && kind ? `${title} – callscope` : "callscope";
@@ -131,6 +137,7 @@ async function route(isForced) {
     age.textContent = clock(Date.now());
     age.title = "when this was asked for";
   } catch (error) {
+    clearTimeout(waiting);
     if (mine !== asked || error.name === "AbortError") return;
     failedSince = failedSince || Date.now();
     const box = el("div", { class: "notice bad failed", role: "alert" },
@@ -143,6 +150,16 @@ async function route(isForced) {
     again = EVERY.failed;
   }
   if (again) timer = setTimeout(() => { if (!document.hidden) route(); }, again);
+}
+
+/** Says that an answer takes its time, and shows what is known without it. */
+function wait(mine, current, isNew) {
+  if (mine !== asked || (current.path[0] === "d" && board)) return;
+  const since = Date.now() - WAIT;
+  const told = el("p", { class: "notice plain waiting", role: "status" }, `The index has not answered since ${clock(since)}. What it knows is shown as soon as it does.`);
+  if (!isNew) { if (!view.querySelector(".notice")) view.prepend(told); return; }
+  const known = current.path[0] === "" && state.live ? now({ ...state, body: { now: Date.now(), live: state.live, ended: [], total: 0, troubles: [], events: 1 } }, "", () => {}).filter((node) => !node.classList.contains("empty")) : [];
+  view.replaceChildren(told, ...known, el("div", { class: "skeleton tall" }));
 }
 
 /** The names of all views; time and filters go along from one dashboard to the next. */
@@ -160,7 +177,7 @@ function step(by) {
 }
 
 addEventListener("hashchange", () => route());
-document.addEventListener("visibilitychange", () => { if (!document.hidden) route(); });
+document.addEventListener("visibilitychange", () => { if (document.hidden) listen(false); else route(); });
 document.getElementById("search").addEventListener("submit", (event) => {
   event.preventDefault();
   const q = new FormData(event.target).get("q").trim();
@@ -187,7 +204,7 @@ addEventListener("keydown", (event) => {
   const isTyping = event.target.matches("input");
   if (event.key === "Escape") {
     if (isTyping) event.target.blur();
-    else if (location.hash.length > 2) location.hash = "#/";
+    else if (read(location.hash).path[0] === "s" || read(location.hash).q) location.hash = "#/";
   } else if (isTyping) return;
   else if (event.key === "/") { event.preventDefault(); document.querySelector("#search input").focus(); }
   else if (event.key === "?") help.showModal();

@@ -6,10 +6,12 @@ import { keyText, series } from "./data.js";
 const MARGIN = { right: 16, top: 12, bottom: 24 };
 /** Of an axis: at least, around its labels, and of each character. */
 const LABEL = { least: 36, around: 14, character: 6.4 };
+/** Steps that are drawn at most. */
+const STEPS_MAX = 4000;
 /** A line goes on over as many steps without a value. */
 const GAP = 3;
 const MINUTE = 60000, HOUR = 3600000, DAY = 86400000;
-const TICKS = [1000, 5000, 15000, 30000, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 3 * DAY, 5 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 61 * DAY, 91 * DAY, 183 * DAY, 365 * DAY];
+const TICKS = [1000, 5000, 15000, 30000, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 3 * DAY, 5 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 61 * DAY, 91 * DAY, 183 * DAY, 365 * DAY, 730 * DAY, 1826 * DAY];
 
 /** Calls `draw` with the width and height of `box`, again and again as they change. What is drawn takes no room, so it changes neither. */
 export function sized(box, draw) {
@@ -38,7 +40,8 @@ function cross(at) {
 export const room = (kind, height) => { const box = el("div", { class: `plot ${kind}` }); box.style.setProperty("--plot", `${height}px`); return box; };
 
 /**
- * Draws an answer. `scene`: `from` and `to`, `marks` to be shown, `zoom(from, to)`, `choose(filter)`, and `height` in pixels.
+ * Draws an answer. `scene`: `from` and `to`, `marks` to be shown, `height` in pixels, `zoom(from, to)` and
+ * `choose(filter)`; without these two nothing is narrowed.
  */
 export function chart(panel, answer, scene) {
   const isTime = panel.by.at(-1).kind === "time";
@@ -46,7 +49,7 @@ export function chart(panel, answer, scene) {
   const legend = el("div", { class: "legend" });
   const values = shown.map((one) => el("span", { class: "value" }));
   shown.forEach((one, i) => {
-    const name = one.filter ? el("button", { type: "button", title: `Only ${one.label}`, onclick: () => scene.choose(one.filter) }, one.label) : one.label;
+    const name = one.filter && scene.choose ? el("button", { type: "button", title: `Only ${one.label}`, onclick: () => scene.choose(one.filter) }, one.label) : one.label;
     legend.append(el("span", { class: "entry" }, el("i", { class: `swatch ${one.color}` }), name, values[i]));
   });
   const box = room("", scene.height);
@@ -67,17 +70,22 @@ export function chart(panel, answer, scene) {
   return [legend, box];
 }
 
-/** With a 0 at each step where nothing was counted, so that lines come down to it. */
+/** With a 0 at each step where nothing was counted, so that lines come down to it; what is added up stays as it was. */
 function filled(panel, all, answer, scene, isTime) {
   if (!isTime || !answer.step) return all;
   const known = all.flatMap((one) => one.points.map(([x]) => x));
   const first = known.length ? Math.min(...known) : scene.from;
   const begin = first - Math.floor((first - scene.from) / answer.step) * answer.step;
   return all.map((one) => {
-    if (!one.metric.isZero) return one;
+    if (!one.metric.isZero && !one.metric.isRunning) return one;
     const values = new Map(one.points);
     const points = [];
-    for (let at = begin; at < scene.to && points.length < 4000; at += answer.step) points.push([at, values.get(at) ?? 0]);
+    const end = one.metric.isRunning ? Math.min(scene.to, Date.now()) : scene.to;
+    let last = 0;
+    for (let at = begin; at < end && points.length < STEPS_MAX; at += answer.step) {
+      last = values.get(at) ?? (one.metric.isRunning ? last : 0);
+      points.push([at, last]);
+    }
     return { ...one, points };
   });
 }
@@ -200,13 +208,14 @@ function line(one, scale, x, step, isArea) {
 }
 
 /** Round moments, and how they are written: the day where it begins, the clock else. */
-function timeTicks(from, to, width) {
-  const step = TICKS.find((step) => (to - from) / step <= width / 84) || TICKS.at(-1);
+export function timeTicks(from, to, width) {
+  const isLong = to - from > 300 * DAY;
+  const step = TICKS.find((step) => (to - from) / step <= width / (isLong ? 120 : 84)) || TICKS.at(-1);
   const zone = new Date(from).getTimezoneOffset() * MINUTE;
   const found = [];
   for (let at = Math.ceil((from - zone) / step) * step + zone; at < to; at += step) {
     const isDay = step >= DAY || clock(at) === "00:00:00";
-    found.push([at, isDay ? day(at, to - from < 300 * DAY) : step < MINUTE ? clock(at) : minute(at)]);
+    found.push([at, isDay ? day(at, !isLong) : step < MINUTE ? clock(at) : minute(at)]);
   }
   return found;
 }
@@ -244,7 +253,7 @@ function watch(drawn, scene, isTime, read) {
     brush.setAttribute("width", b - a);
   });
   root.addEventListener("pointerleave", () => { if (begun === null) tell(null); });
-  if (isTime) {
+  if (isTime && scene.zoom) {
     root.classList.add("zoomed");
     root.addEventListener("pointerdown", (event) => {
       if (event.button || event.pointerType === "touch") return;

@@ -8,7 +8,7 @@ const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
 
 /** Shows a dashboard. `go(view)` leads to another address. Gives its nodes, and `load()`, which asks for everything anew. */
 export function show(dashboard, view, go) {
-  const scene = { marks: [], more: [], choose: ({ field, value }) => go(toggled(view, field, value)), zoom: (from, to) => go({ ...view, last: null, from, to }) };
+  const scene = { marks: [], more: [], choose: ({ field, value }) => go(toggled(view, field, value)), zoom: (from, to) => go({ ...view, last: null, from, to }), clear: () => go({ ...view, filters: [] }) };
   const panels = [];
   for (const row of dashboard.rows) panels.push(...row.panels.map((description) => panel(description, row.height, scene)));
   const aborted = new AbortController();
@@ -82,7 +82,8 @@ function choice(control, view, go, scene) {
 function range(view, go) {
   const [from, to] = times(view);
   const local = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * 60000).toISOString().slice(0, 16);
-  const written = (ms) => new Date(ms).toLocaleString(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const year = [from, to].every((ms) => new Date(ms).getFullYear() === new Date().getFullYear()) ? undefined : "numeric";
+  const written = (ms) => new Date(ms).toLocaleString(undefined, { day: "numeric", month: "short", year, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const preset = PRESETS.find(([last]) => last === view.last);
   const label = view.from ? `${written(from)} – ${written(to)}` : `Last ${preset ? preset[1] : view.last}`;
   const picked = menu(label, { class: "choice range", "data-key": "range" }, (inside, close) => {

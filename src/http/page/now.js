@@ -1,6 +1,6 @@
 // This moment: open sessions, who comes and goes, and what has ended last.
 
-import { count, el, figure, isBad, once, problem, span, svg, thousands, when, why } from "./text.js";
+import { count, csv, download, el, figure, isBad, once, problem, span, svg, thousands, when, why } from "./text.js";
 
 /** Cards shown at first: three rows, or a screen of a phone. */
 const CARDS = () => (innerWidth <= 720 ? 4 : innerWidth < 1100 ? 6 : 8);
@@ -40,7 +40,8 @@ export function show(state, q, more) {
     }
   }
   if (body.ended.length) {
-    parts.push(el("h2", {}, "Ended", el("small", {}, body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total))), ended(body.ended, body.now));
+    parts.push(el("h2", {}, "Ended", el("small", {}, body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total)), files(body.ended)), ended(body.ended, body.now, state, more));
+    if (body.partial) parts.push(el("p", { class: "quiet" }, "There may be more: many people are called like that, and not all were looked through. A longer word finds fewer."));
     if (body.total > body.ended.length && state.limit < 1000) parts.push(el("button", { class: "more", "data-key": "more", onclick: () => more({ limit: Math.min(1000, state.limit * 3) }) }, "Show more"));
   }
   if (!open.length && !body.ended.length) parts.push(nothing(body, q));
@@ -135,8 +136,19 @@ function health(s) {
   return el("span", { class: "state", title: "no telemetry came with its events" }, "unknown");
 }
 
-function ended(sessions, at) {
-  const head = (text, kind) => el("th", { scope: "col", class: kind }, text);
+/** What the list of ended sessions is sorted by: of each column, what it compares. */
+const COLUMNS = [
+  ["Session", "name", (s) => s.sessionId], ["Health", "health", (s) => (s.problems?.length || 0)], ["Ended", "at", (s) => s.destroyedAt], ["Length", "n", (s) => s.duration],
+  ["People", "n", (s) => s.users.numberOfElements], ["Rec.", "n", (s) => s.recordings.numberOfElements], ["Why it ended", "why", (s) => why(s.reason)],
+];
+
+function ended(sessions, at, state, more) {
+  const { by, isRising } = state.sorted;
+  const compare = COLUMNS[by]?.[2];
+  const order = (a, b) => (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
+  const shown = compare ? [...sessions].sort((a, b) => (isRising ? 1 : -1) * order(compare(a), compare(b))) : sessions;
+  const head = ([text, kind], i) => el("th", { scope: "col", class: kind, "aria-sort": by === i ? (isRising ? "ascending" : "descending") : "none" },
+    el("button", { type: "button", "data-key": `by-${i}`, onclick: () => more({ sorted: { by: i, isRising: by === i ? !isRising : kind !== "n" && i !== 1 && i !== 2 } }) }, text));
   const row = (s) => {
     const people = s.users.numberOfElements;
     const recordings = s.recordings.numberOfElements;
@@ -147,11 +159,16 @@ function ended(sessions, at) {
       el("td", { class: "n" }, span(s.duration)),
       el("td", { class: "n", "data-unit": people === 1 ? "person" : "people" }, thousands(people)),
       el("td", { class: "n", "data-unit": recordings === 1 ? "recording" : "recordings" }, recordings ? thousands(recordings) : ""),
-      el("td", { class: "why", title: why(s.reason) }, why(s.reason)));
+      el("td", { class: "why", title: why(s.reason) }, s.reason ? el("a", { href: `#/?q=${encodeURIComponent(s.reason)}` }, why(s.reason)) : ""));
   };
-  return el("table", { class: "list" },
-    el("thead", {}, el("tr", {}, head("Session", "name"), head("Health", "health"), head("Ended", "at"), head("Length", "n"), head("People", "n"), head("Rec.", "n"), head("Why it ended", "why"))),
-    el("tbody", {}, sessions.map(row)));
+  return el("table", { class: "list" }, el("thead", {}, el("tr", {}, COLUMNS.map(head))), el("tbody", {}, shown.map(row)));
+}
+
+/** The list as files. */
+function files(sessions) {
+  const rows = () => [["session", "uniqueSessionId", "problems", "ended", "seconds", "people", "recordings", "reason"], ...sessions.map((s) => [s.sessionId, s.uniqueSessionId, (s.problems || []).join(" "), new Date(s.destroyedAt).toISOString(), s.duration, s.users.numberOfElements, s.recordings.numberOfElements, s.reason])];
+  const link = (label, save) => el("a", { href: "#", "data-key": `save-${label}`, onclick: (event) => { event.preventDefault(); save(); } }, label);
+  return el("span", { class: "exports" }, link("JSON", () => download("sessions.json", "application/json", JSON.stringify(sessions, null, 2))), link("CSV", () => download("sessions.csv", "text/csv", csv(rows()))));
 }
 
 /** Why there is nothing, and what would change that. */

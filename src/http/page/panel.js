@@ -1,6 +1,6 @@
 // One panel: its frame, what it shows, its table twin, its files.
 
-import { el, thousands, when } from "./text.js";
+import { el, field, thousands, when } from "./text.js";
 import { ask, failure, query } from "./view.js";
 import { isEmpty, table } from "./data.js";
 import { chart } from "./chart.js";
@@ -11,7 +11,7 @@ import { grid, saveCsv, saveJson } from "./table.js";
 const FRAME = { title: 76, legend: 26 };
 
 /**
- * A panel. `scene`: `choose(filter)`, `zoom(from, to)`, `marks`, `more`: filters besides those of the view. Its `load(view, times,
+ * A panel. `scene`: `choose(filter)` and `zoom(from, to)` or null, `marks`, `more`: filters besides those of the view. Its `load(view, times,
  * signal)` asks for what it shows and shows it.
  */
 export function panel(description, rows, scene) {
@@ -19,7 +19,17 @@ export function panel(description, rows, scene) {
   const note = el("small", { class: "note" });
   let isTable = false;
   let known = null;
-  const draw = () => { if (known) body.replaceChildren(...content(description, known, { ...scene, from: known.from, to: known.to, height: rows * 20 - FRAME.title }, isTable)); };
+  // How a table is sorted and how far it is unfolded stay as they are when values come anew; so do focus and what is scrolled.
+  const kept = {};
+  let filters = [];
+  const draw = () => {
+    if (!known) return;
+    const scroll = body.querySelector(".scroll")?.scrollTop;
+    const focused = body.contains(document.activeElement) ? focusable(body).indexOf(document.activeElement) : -1;
+    body.replaceChildren(...content(description, known, { ...scene, kept, filters, from: known.from, to: known.to, height: rows * 20 - FRAME.title }, isTable));
+    if (scroll && body.querySelector(".scroll")) body.querySelector(".scroll").scrollTop = scroll;
+    if (focused >= 0) focusable(body)[focused]?.focus({ preventScroll: true });
+  };
   const twin = el("button", { type: "button", "aria-pressed": "false", title: "Show the values as a table", onclick: () => {
     isTable = !isTable;
     twin.setAttribute("aria-pressed", String(isTable));
@@ -42,6 +52,7 @@ export function panel(description, rows, scene) {
     try {
       const { body: answer } = await ask(`/api/panels/${description.id}?${query(view, times, scene.more)}`, signal);
       known = answer;
+      filters = view.filters;
       note.textContent = "";
       section.classList.toggle("is-empty", isEmpty(description, answer));
       section.classList.remove("is-failed");
@@ -60,9 +71,14 @@ export function panel(description, rows, scene) {
   return { section, load, draw };
 }
 
+const focusable = (node) => [...node.querySelectorAll("button, a, [tabindex]")];
+
 /** What is inside of the frame. */
 function content(description, answer, scene, isTable) {
-  if (isEmpty(description, answer)) return [el("p", { class: "nothing" }, description.empty)];
+  if (isEmpty(description, answer)) {
+    // Why it is empty by itself says nothing of one that was narrowed.
+    return [scene.filters.length ? el("p", { class: "nothing" }, `Nothing of this has ${[...new Set(scene.filters.map((filter) => field(filter.field)))].join(" and ")} as the filters say. `, el("button", { type: "button", onclick: scene.clear }, "Remove them")) : el("p", { class: "nothing" }, description.empty)];
+  }
   if (isTable) return [grid(table(description, answer), { ...scene, title: description.title })];
   const last = description.by.at(-1)?.kind;
   const overLine = { ...scene, height: scene.height - FRAME.legend };

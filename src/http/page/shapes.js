@@ -2,17 +2,17 @@
 
 import { amount, el, figure, svg, thousands } from "./text.js";
 import { colorOf, filterOf, keyText, tile, valueText } from "./data.js";
-import { room, rounds, sized } from "./chart.js";
+import { room, sized, timeTicks } from "./chart.js";
 
 /** A part that can be chosen is a button, any other is text. */
 function chosen(filter, scene, attributes, ...children) {
-  if (!filter) return el("span", attributes, ...children);
+  if (!filter || !scene.choose) return el("span", attributes, ...children);
   return el("button", { type: "button", ...attributes, onclick: () => scene.choose(filter) }, ...children);
 }
 
 /** The same inside of a drawing. */
 function chosenShape(filter, scene, label, ...children) {
-  if (!filter) return svg("g", {}, ...children);
+  if (!filter || !scene.choose) return svg("g", {}, ...children);
   const choose = () => scene.choose(filter);
   return svg("g", { class: "chosen", role: "button", tabindex: "0", "aria-label": `Only ${label}`, onclick: choose, onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(); } } }, ...children);
 }
@@ -166,8 +166,8 @@ export function heatmap(panel, answer, scene) {
         root.append(svg("rect", { class: value ? "cell" : "cell none", x: a + 0.5, y: i * high + 1, width: Math.max(0.5, b - a - 1), height: Math.max(1, high - 2), rx: 2, "fill-opacity": value ? 0.15 + 0.85 * (value / most) : 1 }, svg("title", {}, name)));
       });
     });
-    const every = isTime ? rounds(0, columns.length - 1, width / 110).map((n) => columns[Math.round(n)]) : columns.filter((_, i) => i % 3 === 0);
-    for (const key of every) if (key !== undefined) root.append(svg("text", { class: "tick", x: (x(key) + x(key + step)) / 2, y: height - 4, "text-anchor": "middle" }, keyText(inner, key)));
+    const ticks = isTime ? timeTicks(from, to, width - left).map(([at, text]) => [x(at), text]) : columns.filter((_, i) => i % 3 === 0).map((key) => [(x(key) + x(key + step)) / 2, keyText(inner, key)]);
+    for (const [at, text] of ticks) if (at >= left) root.append(svg("text", { class: "tick", x: at, y: height - 4, "text-anchor": "middle" }, text));
     box.replaceChildren(root);
   });
   return [box];
@@ -194,7 +194,8 @@ export function map(panel, answer, scene) {
     const middle = [(Math.max(...xs) + Math.min(...xs)) / 2, (Math.max(...ys) + Math.min(...ys)) / 2];
     const unit = wide / width;
     const root = svg("svg", { width, height, viewBox: `${middle[0] - wide / 2} ${middle[1] - high / 2} ${wide} ${high}`, preserveAspectRatio: "xMidYMid slice", role: "img", "aria-label": `${panel.title}: ${thousands(places.length)} places. The table has all values.` });
-    if (land) root.append(svg("path", { class: "land", d: land.LAND }), svg("path", { class: "borders", d: land.BORDERS, "stroke-width": unit * 0.75 }));
+    // Shapes that cross the edge of the world go on beyond it: they are there once more on its other side.
+    for (const turn of land ? [-2000, 0, 2000] : []) root.append(svg("g", { transform: `translate(${turn} 0)` }, svg("path", { class: "land", d: land.LAND }), svg("path", { class: "borders", d: land.BORDERS, "stroke-width": unit * 0.75 })));
     for (const place of places) {
       const radius = unit * (3.5 + 16 * Math.sqrt(place.values[0] / most));
       root.append(svg("circle", { class: "place", cx: place.at[0], cy: place.at[1], r: radius, "stroke-width": unit }, svg("title", {}, panel.show.map((metric, i) => `${metric.label}: ${valueText(metric, place.values[i])}`).join("\n"))));

@@ -5,30 +5,34 @@ import { address } from "./view.js";
 
 const ROWS = 100;
 
-/** `data`: heads and rows of cells, see `data.js`. `options`: `choose(filter)`, `title`, and `open(row)` for what is behind one. */
+/** `data`: heads and rows of cells, see `data.js`. `options`: `choose(filter)`, `title`, and `kept`, where it notes how it is looked at. */
 export function grid(data, options) {
+  const kept = options.kept || {};
   let rows = data.rows;
-  let sorted = null;
-  let most = ROWS;
   const body = el("tbody");
-  const more = el("button", { type: "button", class: "more", onclick: () => { most = Infinity; fill(); } });
+  const more = el("button", { type: "button", class: "more", onclick: () => { kept.isWhole = true; fill(); } });
   const heads = data.heads.map((head, i) => {
     const sort = () => {
-      const isRising = sorted?.i === i ? !sorted.isRising : !head.isNumber;
-      sorted = { i, isRising };
-      const sign = isRising ? 1 : -1;
-      const value = (row) => row[i].sort ?? row[i].raw;
-      rows = [...data.rows].sort((a, b) => sign * compare(value(a), value(b)));
-      heads.forEach((cell, n) => cell.setAttribute("aria-sort", n === i ? (isRising ? "ascending" : "descending") : "none"));
+      kept.sorted = { i, isRising: kept.sorted?.i === i ? !kept.sorted.isRising : !head.isNumber };
+      arrange();
       fill();
     };
     return el("th", { scope: "col", class: head.isNumber ? "n" : "", "aria-sort": "none" }, el("button", { type: "button", onclick: sort }, head.label));
   });
+  const arrange = () => {
+    if (!kept.sorted) return;
+    const { i, isRising } = kept.sorted;
+    const value = (row) => row[i].sort ?? row[i].raw;
+    rows = [...data.rows].sort((a, b) => (isRising ? 1 : -1) * compare(value(a), value(b)));
+    heads.forEach((cell, n) => cell.setAttribute("aria-sort", n === i ? (isRising ? "ascending" : "descending") : "none"));
+  };
   const fill = () => {
+    const most = kept.isWhole ? rows.length : ROWS;
     body.replaceChildren(...rows.slice(0, most).map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: data.heads[i].isNumber ? "n" : "", title: cell.text }, content(cell, options))))));
     more.hidden = rows.length <= most;
     more.textContent = `Show all ${thousands(rows.length)}`;
   };
+  arrange();
   fill();
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": options.title || "Table" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body), more);
 }

@@ -5,6 +5,8 @@ export const PRESETS = [["15m", "15 minutes"], ["1h", "hour"], ["6h", "6 hours"]
 /** Seconds between two askings; 0: never. */
 export const EVERY = [0, 10, 30, 60, 300];
 const RANGE = "24h";
+/** As far as one can look. */
+const LONGEST = 3660 * 86400000;
 
 /** Reads the part of the address behind `#`. `path`: its parts, decoded. */
 export function read(hash) {
@@ -14,7 +16,9 @@ export function read(hash) {
   const every = Number(parameters.get("every"));
   const times = [Number(parameters.get("from")), Number(parameters.get("to"))];
   const isFixed = times[0] > 0 && times[1] > times[0];
-  const last = /^\d{1,4}[mhd]$/.test(parameters.get("last")) ? parameters.get("last") : RANGE;
+  const asked = parameters.get("last");
+  const isSpan = /^\d{1,5}[mhd]$/.test(asked) && length(asked) > 0 && length(asked) <= LONGEST;
+  const last = isSpan ? asked : RANGE;
   return { path: path.split("/").map(safe), q: parameters.get("q") || "", filters, every: EVERY.includes(every) ? every : 0, last: isFixed ? null : last, from: isFixed ? times[0] : null, to: isFixed ? times[1] : null };
 }
 
