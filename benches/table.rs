@@ -1,8 +1,8 @@
 //! Measures what the design sets goals for, and prints one table. CPU time is user and system of the process that works.
 //!
 //! `cargo bench --bench table [-- NAME…]` measures the rows whose group is named: `fold`, `import`, `webhook`, `embedded`,
-//! `memory`, `restart`, `search`, `kafka`, `replay`; all of them without a name. The last three need a JDK and Maven, and the
-//! last one some minutes.
+//! `dashboards`, `memory`, `restart`, `search`, `kafka`, `replay`; all of them without a name. The last three need a JDK and Maven,
+//! and the last one some minutes.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -158,7 +158,7 @@ pub enum Form {
 }
 
 /// What a document has to meet.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Condition {
     /// A field has one of these values.
@@ -182,6 +182,13 @@ pub struct One<T> {
     pub field: Spanned<String>,
     /// What goes with it.
     pub value: T,
+}
+
+/// Wherever it is written.
+impl<T: PartialEq> PartialEq for One<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.field.value == other.field.value && self.value == other.value
+    }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for One<T> {
