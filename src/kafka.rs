@@ -48,6 +48,7 @@ pub mod group;
 pub mod intake;
 pub mod key;
 pub mod letters;
+mod members;
 mod message;
 pub mod passed;
 pub mod range;

@@ -965,6 +965,38 @@ async fn who_reads_other_topics_than_the_group_ends_and_says_so() {
     assert!(told.contains("has dealt with kafka/events/"), "{told}");
 }
 
+/// Each would be given whole lanes, and the same ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_share_no_topic_end_and_say_so() {
+    let one = Group::on(Kafka::start("disjoint", 1), "g", "one").await;
+    let two = one.beside("g", "two");
+    one.kafka.topic("one", 2).await;
+    one.kafka.topic("two", 2).await;
+    let mut instances = vec![one.serve("a"), two.serve("b")];
+    until(async || instances.iter().any(Instance::is_over)).await;
+    let over = instances.iter().position(Instance::is_over).unwrap();
+    let told = instances.remove(over).ended_with(3);
+    assert!(told.contains("members read different topics"), "{told}");
+    drop(instances);
+    // As it says.
+    let both = one.beside("g", "one,two");
+    let events = load(34, 600);
+    let (first, second) = events.split_at(300);
+    one.produce(first);
+    two.produce(second);
+    let instance = both.serve("c");
+    one.is_settled(&instance).await;
+    two.is_settled(&instance).await;
+    assert_same(&one.documents(), &imported(&events));
+
+    // Who has a state goes on, and by that the other one is refused.
+    one.kafka.topic("three", 2).await;
+    let told = one.beside("g", "three").serve("d").ended_with(3);
+    assert!(told.contains("has dealt with kafka/"), "{told}");
+    instance.shows("/healthz", "200 OK").await;
+    instance.stop();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_that_vanish_beside_an_instance_are_told_of_or_made_anew() {
     let group = Group::start("vanish", 1).await;

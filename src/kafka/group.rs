@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::cycle::Cycle;
+use self::look::Looks;
 use super::delays::Delays;
 use super::digest::{Digests, TICKS_MAX, Ticks};
 use super::intake::Intake;
@@ -30,6 +31,7 @@ use crate::sessions::Sessions;
 use crate::sink::Sink;
 
 mod cycle;
+mod look;
 mod takeover;
 
 /// Most records of one cycle, and most bytes of them: more than one machine takes at once, since a transaction costs the same
@@ -61,8 +63,11 @@ pub struct Group<S> {
     epoch: u64,
     shown: Instant,
     looked_through: Instant,
-    /// Since when the group gives it nothing but what does not fit.
+    /// Since when the group gives it hardly anything but what does not fit.
     unfit_since: Option<Instant>,
+    /// Since when it has what fits.
+    fit_since: Option<Instant>,
+    looks: Looks,
 }
 
 /// A lane whose partition is here.
@@ -110,6 +115,8 @@ impl<S: Sink + Send + Sync> Group<S> {
             shown: Instant::now(),
             looked_through: Instant::now(),
             unfit_since: None,
+            fit_since: None,
+            looks: Looks::new(),
         }
     }
 
@@ -129,8 +136,7 @@ impl<S: Sink + Send + Sync> Group<S> {
                 }
                 // Who has gone without a word is a member until its session is over.
                 Err(LaneError::Kafka(error @ KafkaError::Unfit(_))) => {
-                    let since = self.unfit_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > 2 * self.config.kafka.session_timeout {
+                    if self.is_unfit_for_good() {
                         return Err(error.into());
                     }
                     error
@@ -177,6 +183,16 @@ impl<S: Sink + Send + Sync> Group<S> {
         Ok(ended)
     }
 
+    /// Whether what does not fit was given to it for so long that nobody's session can be the reason. That it was alone in between
+    /// is none: of two who are refused because of each other, each is while the other waits.
+    fn is_unfit_for_good(&mut self) -> bool {
+        let span = 2 * self.config.kafka.session_timeout;
+        if self.fit_since.take().is_some_and(|since| since.elapsed() > span) {
+            self.unfit_since = None;
+        }
+        self.unfit_since.get_or_insert_with(Instant::now).elapsed() > span
+    }
+
     async fn work(
         &mut self,
         intake: &mut Intake,
@@ -204,13 +220,14 @@ impl<S: Sink + Send + Sync> Group<S> {
                 if let Some(told) = assignment.unfit {
                     return Err(KafkaError::Unfit(told.into()).into());
                 }
-                self.unfit_since = None;
                 if assignment.partitions.is_empty() {
                     self.epoch = assignment.epoch;
                 } else {
                     self.take_over(intake, &assignment)?;
                 }
+                self.fit_since.get_or_insert_with(Instant::now);
             }
+            self.look(intake)?;
             if self.lanes.is_empty() || assignment.until.is_some() {
                 self.show(&mut digests);
                 intake.wait(IDLE).await;

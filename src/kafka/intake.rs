@@ -24,6 +24,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::anchor::{Anchors, Newest};
+use super::members::{self, Members};
 use super::message::Items;
 use super::standing::{Board, Listener, Part};
 use super::topics::ANSWER_WITHIN;
@@ -286,6 +287,7 @@ pub(super) struct Intake {
     consumer: Arc<BaseConsumer<Context>>,
     released: SyncSender<u64>,
     assignment: watch::Receiver<Assignment>,
+    group: String,
     /// Ends the thread.
     stop: CancellationToken,
     thread: Option<std::thread::JoinHandle<Result<(), KafkaError>>>,
@@ -330,7 +332,8 @@ impl Intake {
             .spawn(move || reading.run())
             .map_err(|error| KafkaError::away(format!("no thread to read from Kafka: {error}")))?;
         let assignment = shared.assignment.subscribe();
-        Ok(Self { shared, consumer, released, assignment, stop, thread: Some(thread) })
+        let group = kafka.group.clone();
+        Ok(Self { shared, consumer, released, assignment, group, stop, thread: Some(thread) })
     }
 
     /// Which partitions this instance has.
@@ -352,6 +355,21 @@ impl Intake {
     /// Who the group says that this instance is.
     pub(super) fn metadata(&self) -> Option<ConsumerGroupMetadata> {
         self.consumer.group_metadata()
+    }
+
+    /// Who else is in the group. Brokers that do not answer within `within` tell nothing.
+    pub(super) fn members(&self, within: Duration) -> Members {
+        match self.consumer.fetch_group_list(Some(&self.group), within) {
+            Ok(groups) => {
+                let groups = groups.groups().iter().filter(|group| group.name() == self.group);
+                let members = groups.flat_map(|group| group.members());
+                members::look(&self.shared.topics, members.map(|member| member.metadata()))
+            }
+            Err(error) => {
+                tracing::debug!(error = %error, "asking who is in the group");
+                Members::NotKnown
+            }
+        }
     }
 
     /// Waits until there may be something to do.

@@ -62,15 +62,16 @@ impl<S: Sink + Send + Sync> Group<S> {
                 .collect::<Result<Vec<_>, _>>()
         })?;
         let Some(read) = read.into_iter().collect::<Option<Vec<_>>>() else { return Ok(()) };
+        let restored = watching.read.load(Ordering::Relaxed);
         for (partition, restored) in read.into_iter().flatten() {
             self.check(intake, partition, &restored, &committed)?;
             let held = self.held(intake, partition, restored)?;
             self.lanes.insert(partition, held);
         }
+        self.look_first(intake)?;
         self.epoch = assignment.epoch;
         let held = assignment.partitions.clone();
         let seconds = begun.elapsed().as_secs_f64();
-        let restored = watching.read.load(Ordering::Relaxed);
         self.outlet.metrics.kafka.restore_seconds.observe(seconds);
         self.dealt(intake);
         tracing::info!(partitions = ?held, restored, seconds, "state of the partitions is here");

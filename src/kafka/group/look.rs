@@ -1,0 +1,77 @@
+//! What the brokers are asked beside the cycles: at once when partitions were taken over, and now and then where there was no
+//! answer.
+
+use std::time::{Duration, Instant};
+
+use super::Group;
+use crate::kafka::KafkaError;
+use crate::kafka::intake::Intake;
+use crate::kafka::members::Members;
+use crate::sink::Sink;
+
+/// How often it is asked again.
+const LOOK: Duration = Duration::from_secs(10);
+/// How long an answer may keep from folding: the first time, and later.
+const FIRST_WITHIN: Duration = Duration::from_secs(3);
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// What is not known yet of the lanes that are held.
+#[derive(Debug)]
+pub(super) struct Looks {
+    looked: Instant,
+    /// Whether their state had dealt with something when it was taken over.
+    had_state: bool,
+    /// Whether nobody else in the group has the same lanes.
+    is_alone: bool,
+}
+
+impl Looks {
+    pub(super) fn new() -> Self {
+        Self { looked: Instant::now(), had_state: false, is_alone: true }
+    }
+}
+
+impl<S: Sink + Send + Sync> Group<S> {
+    /// Looks at what was taken over, before anything is done with it.
+    pub(super) fn look_first(&mut self, intake: &Intake) -> Result<(), KafkaError> {
+        let mut positions = self.lanes.values().map(|held| &held.lane.progress.positions);
+        let had_state = positions.any(|positions| positions.iter().any(|(_, next)| next > 0));
+        self.looks = Looks { looked: Instant::now(), had_state, is_alone: false };
+        self.look_at_members(intake, FIRST_WITHIN)
+    }
+
+    /// Asks again for what is not known yet.
+    pub(super) fn look(&mut self, intake: &Intake) -> Result<(), KafkaError> {
+        if self.lanes.is_empty() || self.looks.looked.elapsed() < LOOK {
+            return Ok(());
+        }
+        self.looks.looked = Instant::now();
+        self.look_at_members(intake, WITHIN)
+    }
+
+    /// Members that read none of the topics of this instance are given the same lanes. Who has taken a state over that fits its own
+    /// topics goes on: by that state the other one is refused.
+    fn look_at_members(&mut self, intake: &Intake, within: Duration) -> Result<(), KafkaError> {
+        if self.looks.is_alone {
+            return Ok(());
+        }
+        match intake.members(within) {
+            Members::NotKnown => {}
+            Members::Fit => self.looks.is_alone = true,
+            Members::Stranger(topics) => {
+                let theirs = topics.into_iter().collect::<Vec<_>>().join(", ");
+                let own = self.config.kafka.topics.join(", ");
+                let told = format!(
+                    "the group gave the same partitions to this instance, which reads {own}, and to one that reads {theirs}: its members \
+                     read different topics; stop all of them, and start them with the same kafka.topics"
+                );
+                if !self.looks.had_state {
+                    return Err(KafkaError::Unfit(told.into()));
+                }
+                tracing::warn!(reason = told, "going on with what the state is of");
+                self.looks.is_alone = true;
+            }
+        }
+        Ok(())
+    }
+}
