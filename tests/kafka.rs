@@ -1020,30 +1020,34 @@ async fn topics_that_vanish_beside_an_instance_are_told_of_or_made_anew() {
     let told = instance.ended_with(3);
     assert!(told.contains("made anew") && told.contains("another kafka.group"), "{told}");
 
-    // However long it is before somebody looks.
-    let other = group.beside("h", "others");
-    other.kafka.topic("others", 1).await;
-    other.produce(&load(24, 50));
+    // However long it is before somebody looks, and whether anything was read by this instance or by the one before.
     let settings = [
         ("CALLSCOPE__LOG__LEVEL", "info,callscope::kafka::anchor=debug"),
         ("CALLSCOPE__KAFKA__SESSION_TIMEOUT", "60s"),
     ];
-    let instance = other.serve_with("b", &settings);
-    other.is_settled(&instance).await;
-    // What stands first of all is no mark: something has to come later.
-    let mut more = 25;
-    while !instance.has_told("anchored") {
-        other.produce(&load(more, 10));
+    for (name, topic, is_idle) in [("h", "others", false), ("i", "idle", true)] {
+        let other = group.beside(name, topic);
+        other.kafka.topic(topic, 1).await;
+        other.produce(&load(24, 20));
+        if is_idle {
+            other.deals_with_all().await;
+        }
+        let instance = other.serve_with("b", &settings);
         other.is_settled(&instance).await;
-        more += 1;
+        until(async || {
+            instance.get("/healthz").await;
+            instance.has_told("anchored")
+        })
+        .await;
+        instance.signal("-STOP");
+        other.kafka.delete(topic).await;
+        other.kafka.topic(topic, 1).await;
+        other.produce(&load(25, 400));
+        instance.signal("-CONT");
+        let told = instance.ended_with(3);
+        assert!(told.contains("holds other records"), "{told}");
+        assert!(told.contains("another kafka.group"), "{told}");
     }
-    instance.signal("-STOP");
-    group.kafka.delete("others").await;
-    group.kafka.topic("others", 1).await;
-    other.produce(&load(more, 10_000));
-    instance.signal("-CONT");
-    let told = instance.ended_with(3);
-    assert!(told.contains("holds other records") && told.contains("another kafka.group"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,21 +2,27 @@
 //!
 //! Brokers tell a topic from one that was deleted and made anew under its name by an id that the client does not show. If the new
 //! one has grown beyond the offset to go on from, reading goes on as if nothing had been. But the first record of a time stands
-//! at one offset for as long as the topic is the same, or is gone together with all before it.
+//! at one offset for as long as the topic is the same, or is gone together with all before it; and where none of a time was
+//! there, none comes before the end of then. The time is that of the last record that was read, by whoever it was.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 
-use super::KafkaError;
+use super::{KafkaError, reader};
+use crate::config::KafkaConfig;
 
 /// How often anchors are looked at, and how long that may keep from reading.
 const LOOK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 /// How often in a row something else has to be found: brokers whose leader has changed may know less for a moment.
 const FINDINGS: u32 = 2;
+
+/// How long one poll waits.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Where the first record of some time stood in each partition.
 #[derive(Debug)]
@@ -30,13 +36,64 @@ pub(super) struct Anchors {
 struct Anchor {
     /// Milliseconds since 1970.
     time: i64,
-    offset: i64,
+    stood: Stood,
     /// How often in a row something else was found there.
     findings: u32,
 }
 
-/// A partition, and the time of a record that was read from it.
-pub(super) type Newest = (String, i32, i64);
+/// Where the first record of a time stood.
+#[derive(Debug, Clone, Copy)]
+enum Stood {
+    At(i64),
+    /// Not before this offset, at which the partition ended.
+    NotBefore(i64),
+}
+
+/// The last record of a partition that was read.
+#[derive(Debug)]
+pub(super) struct Newest {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    /// Offset behind it.
+    pub(super) next: i64,
+    /// Milliseconds since 1970.
+    pub(super) time: i64,
+}
+
+/// Reads the records that stand before `places`: topic, partition and an offset behind a record. Whether all were read before
+/// `within` was over; those that have no time are not among them.
+///
+/// # Errors
+///
+/// If the settings do not make a client.
+pub(super) fn last_read(
+    config: &KafkaConfig,
+    places: &[(String, i32, i64)],
+    within: Duration,
+) -> Result<(Vec<Newest>, bool), KafkaError> {
+    let begun = Instant::now();
+    let away = |error| KafkaError::away(format!("cannot read what was read last: {error}"));
+    let reader = reader(config, "read_committed")?;
+    let mut assignment = TopicPartitionList::new();
+    let mut open = BTreeMap::new();
+    for (topic, partition, next) in places {
+        let offset = Offset::Offset(next - 1);
+        assignment.add_partition_offset(topic, *partition, offset).map_err(away)?;
+        open.insert((topic.clone(), *partition), *next);
+    }
+    reader.assign(&assignment).map_err(away)?;
+    let mut found = Vec::new();
+    while !open.is_empty() && begun.elapsed() < within {
+        let Some(Ok(message)) = reader.poll(POLL) else { continue };
+        let (topic, partition) = (message.topic().to_owned(), message.partition());
+        let Some(next) = open.remove(&(topic.clone(), partition)) else { continue };
+        let is_last = message.offset() + 1 == next;
+        if let Some(time) = message.timestamp().to_millis().filter(|_| is_last) {
+            found.push(Newest { topic, partition, next, time });
+        }
+    }
+    Ok((found, open.is_empty()))
+}
 
 impl Anchors {
     pub(super) fn new() -> Self {
@@ -59,15 +116,16 @@ impl Anchors {
         newest: Vec<Newest>,
     ) -> Result<(), KafkaError> {
         let mut asked = TopicPartitionList::new();
-        let mut times = HashMap::new();
-        for (topic, partition, newest) in newest {
+        let mut drops = HashMap::new();
+        for Newest { topic, partition, next, time } in newest {
             let place = (topic, partition);
-            let time = self.known.get(&place).map_or(newest, |anchor| anchor.time);
+            // Of its own time there may be others before it.
+            let time = self.known.get(&place).map_or(time + 1, |anchor| anchor.time);
             // Fails for offsets that cannot be, and there are none. As an offset it asks for a time.
             let _added = asked.add_partition_offset(&place.0, partition, Offset::Offset(time));
-            times.insert(place, time);
+            drops.insert(place, (time, next));
         }
-        if times.is_empty() {
+        if drops.is_empty() {
             return Ok(());
         }
         self.looked = Some(Instant::now());
@@ -88,7 +146,7 @@ impl Anchors {
                 let bounds = consumer.fetch_watermarks(&place.0, place.1, LOOK.1);
                 bounds.map(|(first, _)| first).ok()
             };
-            if self.finds(&place, times.get(&place).copied(), found, first) {
+            if self.finds(&place, drops.get(&place).copied(), found, first) {
                 let (topic, partition) = place;
                 return Err(KafkaError::made_anew(&format!(
                     "partition {partition} of {topic} holds other records than were read from it"
@@ -98,28 +156,37 @@ impl Anchors {
         Ok(())
     }
 
-    /// Takes in where the first record of `time` stands; `first`: offset of the oldest record, if it is told. Whether the
-    /// partition is another one.
+    /// Takes in where the first record of a time stands. `drop`: that time, and the offset behind what was read, for the anchor where
+    /// there is none; `first`: offset of the oldest record, if it is told. Whether the partition is another one.
     fn finds(
         &mut self,
         place: &(String, i32),
-        time: Option<i64>,
+        drop: Option<(i64, i64)>,
         found: Option<i64>,
         first: impl FnOnce() -> Option<i64>,
     ) -> bool {
         let Some(anchor) = self.known.get_mut(place) else {
+            let Some((time, next)) = drop else { return false };
+            let stood = found.map_or(Stood::NotBefore(next), Stood::At);
             // Of a topic made anew all is newer, so whatever stands first of all would be found where it was.
-            if let (Some(time), Some(offset)) = (time, found.filter(|offset| *offset > 0)) {
-                tracing::debug!(topic = place.0, partition = place.1, offset, "anchored");
-                self.known.insert(place.clone(), Anchor { time, offset, findings: 0 });
+            if !matches!(stood, Stood::At(0)) {
+                tracing::debug!(topic = place.0, partition = place.1, ?stood, "anchored");
+                self.known.insert(place.clone(), Anchor { time, stood, findings: 0 });
             }
             return false;
         };
-        if found == Some(anchor.offset) {
-            anchor.findings = 0;
-            return false;
-        }
-        let offset = anchor.offset;
+        let offset = match (anchor.stood, found) {
+            (Stood::At(offset), Some(found)) if found == offset => {
+                anchor.findings = 0;
+                return false;
+            }
+            (Stood::NotBefore(end), found) if found.is_none_or(|found| found >= end) => {
+                anchor.findings = 0;
+                anchor.stood = found.map_or(anchor.stood, Stood::At);
+                return false;
+            }
+            (Stood::At(offset) | Stood::NotBefore(offset), _) => offset,
+        };
         let is_before = found.is_some_and(|found| found < offset);
         match first() {
             // It has expired; the next look drops another.
@@ -146,7 +213,7 @@ mod tests {
         let looks = |looks: &[(Option<i64>, Option<i64>)]| {
             let mut anchors = Anchors::new();
             let look = |(found, first): &(Option<i64>, Option<i64>)| {
-                anchors.finds(&place, Some(7), *found, || *first)
+                anchors.finds(&place, Some((7, 4)), *found, || *first)
             };
             looks.iter().map(look).collect::<Vec<_>>()
         };
@@ -164,6 +231,18 @@ mod tests {
             (&[(Some(9), Some(8)), (Some(9), Some(8)), (Some(9), Some(8))], &[false, false, false]),
         ] {
             let all: Vec<_> = [first].iter().chain(then).copied().collect();
+            assert_eq!(looks(&all)[1..], *expected, "{then:?}");
+        }
+        // None is there of that time: none comes before the end of then, wherever the first one stands.
+        let none = (None, Some(0));
+        for (then, expected) in [
+            (&[none, none][..], &[false, false][..]),
+            (&[(None, Some(4)), (Some(4), Some(4)), (Some(4), Some(0))], &[false, false, false]),
+            (&[(Some(0), Some(0)), (Some(0), Some(0))], &[false, true]),
+            (&[(Some(0), Some(0)), none, (Some(0), Some(0))], &[false, false, false]),
+            (&[(Some(6), Some(0)), (Some(5), Some(0)), none], &[false, false, true]),
+        ] {
+            let all: Vec<_> = [none].iter().chain(then).copied().collect();
             assert_eq!(looks(&all)[1..], *expected, "{then:?}");
         }
         // The first record of all is no anchor.

@@ -424,6 +424,16 @@ impl Intake {
         lock(&self.shared.queues).dealt.insert(input, next);
     }
 
+    /// Says which record of a partition was read last before it came here, if none was read since.
+    pub(super) fn was_read(&self, last: &Newest) {
+        let mut queues = lock(&self.shared.queues);
+        let next = u64::try_from(last.next).unwrap_or(0);
+        if queues.lanes.contains_key(&last.partition) {
+            let read = Read { next, time: Some(last.time) };
+            queues.read.entry(input(&last.topic, last.partition)).or_insert(read);
+        }
+    }
+
     /// The first offset of a partition and its end, open transactions left out.
     ///
     /// # Errors
@@ -614,8 +624,9 @@ impl Reading {
             .iter()
             .flat_map(|topic| queues.lanes.keys().map(move |partition| (topic, *partition)));
         let newest = places.filter_map(|(topic, partition)| {
-            let time = queues.read.get(&input(topic, partition))?.time?;
-            Some((topic.clone(), partition, time))
+            let read = queues.read.get(&input(topic, partition))?;
+            let (next, time) = (i64::try_from(read.next).ok()?, read.time?);
+            Some(Newest { topic: topic.clone(), partition, next, time })
         });
         newest.collect()
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Group;
 use crate::kafka::KafkaError;
+use crate::kafka::anchor;
 use crate::kafka::intake::Intake;
 use crate::kafka::members::Members;
 use crate::sink::Sink;
@@ -23,21 +24,30 @@ pub(super) struct Looks {
     had_state: bool,
     /// Whether nobody else in the group has the same lanes.
     is_alone: bool,
+    /// Places behind the last record that was read, of which the time is wanted: topic, partition, offset.
+    last: Vec<(String, i32, i64)>,
 }
 
 impl Looks {
     pub(super) fn new() -> Self {
-        Self { looked: Instant::now(), had_state: false, is_alone: true }
+        Self { looked: Instant::now(), had_state: false, is_alone: true, last: Vec::new() }
     }
 }
 
 impl<S: Sink + Send + Sync> Group<S> {
     /// Looks at what was taken over, before anything is done with it.
-    pub(super) fn look_first(&mut self, intake: &Intake) -> Result<(), KafkaError> {
+    ///
+    /// `last`: places behind a record that is there, by topic, partition and offset.
+    pub(super) fn look_first(
+        &mut self,
+        intake: &Intake,
+        last: Vec<(String, i32, i64)>,
+    ) -> Result<(), KafkaError> {
         let mut positions = self.lanes.values().map(|held| &held.lane.progress.positions);
         let had_state = positions.any(|positions| positions.iter().any(|(_, next)| next > 0));
-        self.looks = Looks { looked: Instant::now(), had_state, is_alone: false };
-        self.look_at_members(intake, FIRST_WITHIN)
+        self.looks = Looks { looked: Instant::now(), had_state, is_alone: false, last };
+        self.look_at_members(intake, FIRST_WITHIN)?;
+        self.look_at_last(intake, FIRST_WITHIN)
     }
 
     /// Asks again for what is not known yet.
@@ -46,7 +56,23 @@ impl<S: Sink + Send + Sync> Group<S> {
             return Ok(());
         }
         self.looks.looked = Instant::now();
-        self.look_at_members(intake, WITHIN)
+        self.look_at_members(intake, WITHIN)?;
+        self.look_at_last(intake, WITHIN)
+    }
+
+    /// Reads the last records that were read before the partitions came here: a topic that is made anew before another one is read
+    /// is noticed by their times.
+    fn look_at_last(&mut self, intake: &Intake, within: Duration) -> Result<(), KafkaError> {
+        if self.looks.last.is_empty() {
+            return Ok(());
+        }
+        let (found, is_all) = anchor::last_read(&self.config.kafka, &self.looks.last, within)?;
+        found.iter().for_each(|last| intake.was_read(last));
+        let is_found = |place: &(String, i32, i64)| {
+            found.iter().any(|last| last.topic == place.0 && last.partition == place.1)
+        };
+        self.looks.last.retain(|place| !is_all && !is_found(place));
+        Ok(())
     }
 
     /// Members that read none of the topics of this instance are given the same lanes. Who has taken a state over that fits its own

@@ -1,6 +1,7 @@
 //! Taking partitions over: their state is read to the end of what is committed, and has to fit what the group has committed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -63,12 +64,20 @@ impl<S: Sink + Send + Sync> Group<S> {
         })?;
         let Some(read) = read.into_iter().collect::<Option<Vec<_>>>() else { return Ok(()) };
         let restored = watching.read.load(Ordering::Relaxed);
+        let mut last = Vec::new();
         for (partition, restored) in read.into_iter().flatten() {
-            self.check(intake, partition, &restored, &committed)?;
-            let held = self.held(intake, partition, restored)?;
+            let bounds = self.check(intake, partition, &restored, &committed)?;
+            for (topic, bounds) in &bounds {
+                let next = restored.progress.positions.next(&input(topic, partition));
+                if next > bounds.start {
+                    let next = i64::try_from(next).unwrap_or(i64::MAX);
+                    last.push((topic.clone(), partition, next));
+                }
+            }
+            let held = self.held(partition, restored, &bounds);
             self.lanes.insert(partition, held);
         }
-        self.look_first(intake)?;
+        self.look_first(intake, last)?;
         self.epoch = assignment.epoch;
         let held = assignment.partitions.clone();
         let seconds = begun.elapsed().as_secs_f64();
@@ -85,14 +94,14 @@ impl<S: Sink + Send + Sync> Group<S> {
 
     /// Offsets without the state they belong to: somebody has deleted the topic, or let it expire. Starting over silently
     /// would cut sessions in two. A state beyond the records it came of: they stand no more at the offsets by which what was
-    /// read before is told from what is new.
+    /// read before is told from what is new. Gives the bounds of each topic.
     fn check(
         &self,
         intake: &Intake,
         partition: i32,
         restored: &Restored,
         committed: &BTreeMap<(String, i32), Option<i64>>,
-    ) -> Result<(), KafkaError> {
+    ) -> Result<BTreeMap<String, Range<u64>>, KafkaError> {
         let topics = &self.config.kafka.topics;
         let is_read = |known: &Input| topics.iter().any(|topic| input(topic, partition) == *known);
         if let Some((known, _)) =
@@ -105,6 +114,7 @@ impl<S: Sink + Send + Sync> Group<S> {
                 self.config.kafka.state_topic()
             )));
         }
+        let mut all = BTreeMap::new();
         for topic in topics {
             let committed = committed.get(&(topic.clone(), partition)).copied().flatten();
             let known = restored.progress.positions.next(&input(topic, partition));
@@ -128,29 +138,31 @@ impl<S: Sink + Send + Sync> Group<S> {
                     self.config.kafka.state_topic()
                 )));
             }
-            let end = if known > 0 { intake.bounds(topic, partition)?.end } else { 0 };
+            let bounds = intake.bounds(topic, partition)?;
+            let end = bounds.end;
             if known > end {
                 return Err(KafkaError::made_anew(&format!(
                     "partition {partition} of {topic} ends at offset {end}, and group {} has dealt with it up to {known}",
                     self.config.kafka.group
                 )));
             }
+            all.insert(topic.clone(), bounds);
         }
-        Ok(())
+        Ok(all)
     }
 
     fn held(
         &self,
-        intake: &Intake,
         partition: i32,
         restored: Restored,
-    ) -> Result<Held<S>, KafkaError> {
+        bounds: &BTreeMap<String, Range<u64>>,
+    ) -> Held<S> {
         let Restored { is_new, progress, mut passed, mut sessions } = restored;
         sessions.note_names();
-        for topic in &self.config.kafka.topics {
+        for (topic, bounds) in bounds {
             let known = input(topic, partition);
             if !passed.began.knows(&known) {
-                passed.began.advance(&known, intake.bounds(topic, partition)?.start);
+                passed.began.advance(&known, bounds.start);
             }
         }
         let lane = Lane {
@@ -163,7 +175,7 @@ impl<S: Sink + Send + Sync> Group<S> {
             stats_every: 0,
             takes_any_time: false,
         };
-        Ok(Held { lane, passed, is_new })
+        Held { lane, passed, is_new }
     }
 }
 
