@@ -915,6 +915,45 @@ async fn records_that_brokers_delete_too_early_are_counted_and_marks_are_none() 
     assert!(told.contains(&format!("records: {} = ", last.len() + read.len())), "{told}");
 }
 
+/// Nor does a record have to come behind them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_brokers_delete_at_the_end_are_counted() {
+    let group = Group::start("ended", 1).await;
+    let events = &load(35, 60)[..60];
+    group.produce(&events[..20]);
+    group.deals_with_all().await;
+    group.produce(&events[20..40]);
+    group.kafka.delete_before("events", 0, 40).await;
+    let told = group.audit(&[], 6);
+    assert!(told.contains("gap: events 0: 20 records behind 20 were deleted"), "{told}");
+    // While nobody runs.
+    let instance = group.serve_with("a", &[("CALLSCOPE__KAFKA__SESSION_TIMEOUT", "60s")]);
+    instance.wait_for("/metrics", "callscope_kafka_missed_total 20\n").await;
+    assert!(instance.has_told("RECORDS WERE DELETED"));
+    group.is_settled(&instance).await;
+    let told = group.audit(&[], 6);
+    let gap = "gap: partition 0: 20 records were deleted";
+    assert!(told.contains(gap) && told.matches("gap:").count() == 1, "{told}");
+    // Beside one that does not get to it.
+    instance.signal("-STOP");
+    // The brokers may have been asked already, and then answer with this one.
+    group.produce(&events[40..41]);
+    group.produce(&events[41..]);
+    group.kafka.delete_before("events", 0, 60).await;
+    instance.signal("-CONT");
+    until(async || {
+        let metrics = instance.get("/metrics").await;
+        let is_missed = |count| metrics.contains(&format!("kafka_missed_total {count}\n"));
+        is_missed(39) || is_missed(40)
+    })
+    .await;
+    group.is_settled(&instance).await;
+    instance.stop();
+    let told = group.audit(&[], 6);
+    let is_gap = |count| told.contains(&format!("gap: partition 0: {count} records were deleted"));
+    assert!((is_gap(39) || is_gap(40)) && told.matches("gap:").count() == 1, "{told}");
+}
+
 /// History in which nothing is open any more, and of which a session is forgotten as soon as it has ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_with_wrong_keys_are_noticed_though_all_of_it_is_long_over() {

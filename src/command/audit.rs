@@ -97,6 +97,14 @@ fn offsets(
             known.topic == place.topic && known.partition == place.partition
         };
         let before = committed.before.iter().find(is_same).and_then(|known| known.committed);
+        if let Some(missed) = deleted(place, passed) {
+            gaps.push(format!(
+                "{} {partition}: {missed} records behind {} were deleted by the brokers before the group has dealt with them; `callscope \
+                 import --to kafka` of the CDR files of that time brings the events back",
+                place.topic,
+                place.committed.unwrap_or(0)
+            ));
+        }
         let (before, after) = (before.unwrap_or(0), place.committed.unwrap_or(0));
         print(&format!(
             "{} {partition}: offsets {} to {}, dealt with up to {after}, {} behind",
@@ -136,6 +144,14 @@ fn offsets(
         ));
     }
     Ok(())
+}
+
+/// How many records are gone that the group was yet to read.
+fn deleted(place: &range::Place, passed: &Passed) -> Option<u64> {
+    let missed = place.first.checked_sub(place.committed?)?;
+    // Producers that have left marks before have left that one.
+    let is_mark = missed == 1 && passed.empty > 0;
+    (missed > 0 && !is_mark).then_some(missed)
 }
 
 /// Every record that is an event has its document. Of those that were there before, nobody knows how many are the same: a copy has

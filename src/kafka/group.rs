@@ -76,6 +76,8 @@ struct Held<S> {
     passed: Passed,
     /// Whether it has never saved.
     is_new: bool,
+    /// Whether it has gone on beyond what was deleted, and has not saved that.
+    has_gone_on: bool,
 }
 
 /// Why the clients are given up.

@@ -77,6 +77,8 @@ struct Queues {
     ends: HashMap<Input, i64>,
     /// What was read of each.
     read: HashMap<Input, Read>,
+    /// How far the client has come in each, where it has handed over all that it found before.
+    come: HashMap<Input, u64>,
     /// How far each is dealt with, and that is saved.
     dealt: HashMap<Input, u64>,
 }
@@ -140,7 +142,8 @@ impl ClientContext for Context {
                 }
                 let is_read = partition.next_offset >= partition.ls_offset;
                 let end = if is_read && partition.fetchq_cnt == 0 {
-                    // What stands behind the last record are marks of its producer's transactions.
+                    // What stands behind the last record are marks of its producer's transactions, or was deleted.
+                    self.0.has_come(name, partition.partition, partition.next_offset);
                     self.0.read_up_to(name, partition.partition)
                 } else {
                     partition.ls_offset
@@ -244,6 +247,7 @@ impl Shared {
             queues.lanes.clear();
             queues.ends.clear();
             queues.read.clear();
+            queues.come.clear();
             queues.dealt.clear();
             self.listener.board.metrics.kafka.forget_partitions();
         }
@@ -258,6 +262,12 @@ impl Shared {
         let read = queues.read.get(&input).map(|read| read.next);
         let dealt = queues.dealt.get(&input).copied().max(read);
         i64::try_from(dealt.unwrap_or(0)).unwrap_or(i64::MAX)
+    }
+
+    /// Notes how far the client has come in a partition.
+    fn has_come(&self, topic: &str, partition: i32, next: i64) {
+        let next = u64::try_from(next).unwrap_or(0);
+        lock(&self.queues).come.insert(input(topic, partition), next);
     }
 
     /// Notes the end of a partition, and tells the lag: from here, because the worker may be waiting for the sink.
@@ -432,6 +442,15 @@ impl Intake {
             let read = Read { next, time: Some(last.time) };
             queues.read.entry(input(&last.topic, last.partition)).or_insert(read);
         }
+    }
+
+    /// How far reading has come in `input` if nothing is there any more to be read before that.
+    pub(super) fn has_come(&self, input: &Input) -> Option<u64> {
+        let queues = lock(&self.shared.queues);
+        let come = *queues.come.get(input)?;
+        let is_waiting = |item: &Item| item.record().position.input == *input;
+        let mut waiting = queues.lanes.values().flat_map(|queue| &queue.items);
+        (!waiting.any(is_waiting)).then_some(come)
     }
 
     /// The first offset of a partition and its end, open transactions left out.

@@ -22,13 +22,17 @@ pub struct Passed {
 impl Passed {
     /// Counts what lies between the offset to go on from and the end of `items`, all of them of one partition and read in their
     /// order. `first`: gives the first offset of a topic that is still there.
+    ///
+    /// # Errors
+    ///
+    /// If that is not told: then nobody knows any more what was there.
     pub(super) fn pass(
         &mut self,
         (topics, partition): (&[String], i32),
         positions: &Positions,
         items: &[Item],
         first: impl Fn(&str) -> Result<u64, KafkaError>,
-    ) {
+    ) -> Result<(), KafkaError> {
         for topic in topics {
             let known = input(topic, partition);
             let next = positions.next(&known).max(self.began.next(&known));
@@ -42,39 +46,52 @@ impl Passed {
             let without = (end - next).saturating_sub(count);
             let Some(found) = found.filter(|_| without > 0) else { continue };
             // A step of one offset is the mark of a transaction, and asked is only where it is more.
-            let missed =
-                if found > next + 1 { missed((topic, partition), next..found, &first) } else { 0 };
+            let first = if found > next + 1 { first(topic)?.clamp(next, found) } else { next };
+            let missed = first - next;
+            tell((topic, partition), next..first);
             self.missed += missed;
             self.empty += without - missed;
         }
+        Ok(())
+    }
+
+    /// Counts what was deleted between the offset to go on from and `first`, the first one that is still there, and goes on from
+    /// there: it may be long before another record comes. Whether there was something.
+    pub(super) fn go_on(
+        &mut self,
+        (topic, partition): (&str, i32),
+        positions: &mut Positions,
+        first: u64,
+    ) -> bool {
+        let known = input(topic, partition);
+        let next = positions.next(&known).max(self.began.next(&known));
+        if first <= next {
+            return false;
+        }
+        // Producers that have left marks before have left that one.
+        if first == next + 1 && self.empty > 0 {
+            self.empty += 1;
+        } else {
+            self.missed += first - next;
+            tell((topic, partition), next..first);
+        }
+        positions.advance(&known, first);
+        true
     }
 }
 
-/// How many of the offsets between two records were deleted.
-fn missed(
-    (topic, partition): (&str, i32),
-    between: std::ops::Range<u64>,
-    first: impl Fn(&str) -> Result<u64, KafkaError>,
-) -> u64 {
-    let first = match first(topic) {
-        Ok(first) => first.clamp(between.start, between.end),
-        Err(error) => {
-            tracing::warn!(error = %error, topic, partition, "not known whether records were deleted");
-            return 0;
-        }
-    };
-    let missed = first - between.start;
-    if missed > 0 {
+/// Tells which records were deleted before they were read.
+fn tell((topic, partition): (&str, i32), missed: std::ops::Range<u64>) {
+    if !missed.is_empty() {
         tracing::error!(
             topic,
             partition,
-            from = between.start,
-            to = first,
+            from = missed.start,
+            to = missed.end,
             "RECORDS WERE DELETED by the brokers before they were read: let the topic keep them for longer (retention.ms, \
              retention.bytes); `callscope import --to kafka` of the CDR files of that time brings the events back"
         );
     }
-    missed
 }
 
 #[cfg(test)]
@@ -112,8 +129,38 @@ mod tests {
             let mut positions = Positions::default();
             positions.advance(&input("t", 3), before);
             let topics = ["other".to_owned(), "t".to_owned()];
-            passed.pass((&topics, 3), &positions, &items(read), |_| Ok(first));
+            passed.pass((&topics, 3), &positions, &items(read), |_| Ok(first)).unwrap();
             assert_eq!((passed.missed, passed.empty), expected, "{before} {read:?} {first}");
+        }
+        let away = |_: &str| Err(KafkaError::away("nobody answers"));
+        let (mut passed, topics) = (Passed::default(), ["t".to_owned()]);
+        assert!(passed.pass((&topics, 3), &Positions::default(), &items(&[5]), away).is_err());
+        assert_eq!(passed, Passed::default());
+    }
+
+    /// Began at 10; read up to there before; offsets without a record before; the first one that is there: what is gone on from,
+    /// missed and empty.
+    #[test]
+    fn what_was_deleted_is_counted_though_nothing_comes_later() {
+        for (before, empty, first, expected) in [
+            (0, 0, 10, (0, 0, 0)),
+            (0, 0, 11, (11, 1, 0)),
+            (20, 0, 15, (20, 0, 0)),
+            (20, 0, 20, (20, 0, 0)),
+            (20, 0, 50, (50, 30, 0)),
+            (20, 0, 21, (21, 1, 0)),
+            (20, 3, 21, (21, 0, 4)),
+            (20, 3, 22, (22, 2, 3)),
+        ] {
+            let mut passed = Passed { empty, ..Passed::default() };
+            passed.began.advance(&input("t", 3), 10);
+            let mut positions = Positions::default();
+            positions.advance(&input("t", 3), before);
+            let goes_on = passed.go_on(("t", 3), &mut positions, first);
+            let next = positions.next(&input("t", 3));
+            assert_eq!((next, passed.missed, passed.empty), expected, "{before} {empty} {first}");
+            assert_eq!(goes_on, next != before);
+            assert!(!passed.go_on(("t", 3), &mut positions, first));
         }
     }
 }

@@ -70,7 +70,7 @@ impl<S: Sink + Send + Sync> Group<S> {
             let place = (self.config.kafka.topics.as_slice(), *partition);
             held.passed.pass(place, &lane.progress.positions, &items, |topic| {
                 intake.bounds(topic, *partition).map(|bounds| bounds.start)
-            });
+            })?;
             self.outlet.metrics.kafka.missed.inc_by(held.passed.missed - missed);
             lane.behind = behind(intake, &self.config.kafka.topics, *partition, lane, &items);
             work.push((*partition, lane, items));
@@ -147,12 +147,13 @@ impl<S: Sink + Send + Sync> Group<S> {
         let mut saved: Vec<(i32, Saved)> = Vec::new();
         let mut refused = Vec::new();
         for (partition, batch) in done {
-            let Some(Held { lane, passed, is_new }) = self.lanes.get_mut(partition) else {
+            let Some(Held { lane, passed, is_new, has_gone_on }) = self.lanes.get_mut(partition)
+            else {
                 continue;
             };
             lane.progress.tally.add(&batch.tally);
             let changes = lane.folder.sessions.changes()?;
-            if changes.is_empty() && batch.tally == Tally::default() {
+            if changes.is_empty() && batch.tally == Tally::default() && !*has_gone_on {
                 continue;
             }
             let records = state::records(*is_new, (&lane.progress, passed), changes)
@@ -202,6 +203,7 @@ impl<S: Sink + Send + Sync> Group<S> {
                 for (partition, _) in &saved {
                     if let Some(held) = self.lanes.get_mut(partition) {
                         held.is_new = false;
+                        held.has_gone_on = false;
                     }
                 }
                 Ok(Cycle::Saved)

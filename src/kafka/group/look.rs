@@ -1,13 +1,15 @@
 //! What the brokers are asked beside the cycles: at once when partitions were taken over, and now and then where there was no
 //! answer.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::Group;
+use super::{Group, Held};
 use crate::kafka::KafkaError;
 use crate::kafka::anchor;
-use crate::kafka::intake::Intake;
+use crate::kafka::intake::{Intake, input};
 use crate::kafka::members::Members;
+use crate::record::Input;
 use crate::sink::Sink;
 
 /// How often it is asked again.
@@ -26,11 +28,19 @@ pub(super) struct Looks {
     is_alone: bool,
     /// Places behind the last record that was read, of which the time is wanted: topic, partition, offset.
     last: Vec<(String, i32, i64)>,
+    /// How far reading had come where it was asked what had been there.
+    come: HashMap<Input, u64>,
 }
 
 impl Looks {
     pub(super) fn new() -> Self {
-        Self { looked: Instant::now(), had_state: false, is_alone: true, last: Vec::new() }
+        Self {
+            looked: Instant::now(),
+            had_state: false,
+            is_alone: true,
+            last: Vec::new(),
+            come: HashMap::new(),
+        }
     }
 }
 
@@ -45,7 +55,13 @@ impl<S: Sink + Send + Sync> Group<S> {
     ) -> Result<(), KafkaError> {
         let mut positions = self.lanes.values().map(|held| &held.lane.progress.positions);
         let had_state = positions.any(|positions| positions.iter().any(|(_, next)| next > 0));
-        self.looks = Looks { looked: Instant::now(), had_state, is_alone: false, last };
+        self.looks = Looks {
+            looked: Instant::now(),
+            had_state,
+            is_alone: false,
+            last,
+            come: HashMap::new(),
+        };
         self.look_at_members(intake, FIRST_WITHIN)?;
         self.look_at_last(intake, FIRST_WITHIN)
     }
@@ -57,7 +73,33 @@ impl<S: Sink + Send + Sync> Group<S> {
         }
         self.looks.looked = Instant::now();
         self.look_at_members(intake, WITHIN)?;
-        self.look_at_last(intake, WITHIN)
+        self.look_at_last(intake, WITHIN)?;
+        self.look_for_deleted(intake);
+        Ok(())
+    }
+
+    /// Asks what was there where reading has passed more than a mark without a record: brokers delete what is not read for long, and
+    /// it may be long before another record comes.
+    fn look_for_deleted(&mut self, intake: &Intake) {
+        for (partition, Held { lane, passed, has_gone_on, .. }) in &mut self.lanes {
+            for topic in &self.config.kafka.topics {
+                let known = input(topic, *partition);
+                let positions = &mut lane.progress.positions;
+                let next = positions.next(&known).max(passed.began.next(&known));
+                let Some(come) = intake.has_come(&known).filter(|come| *come > next + 1) else {
+                    continue;
+                };
+                if self.looks.come.get(&known) == Some(&come) {
+                    continue;
+                }
+                let Ok(bounds) = intake.bounds(topic, *partition) else { return };
+                let first = bounds.start.min(come);
+                let missed = passed.missed;
+                *has_gone_on |= passed.go_on((topic, *partition), positions, first);
+                self.outlet.metrics.kafka.missed.inc_by(passed.missed - missed);
+                self.looks.come.insert(known, come);
+            }
+        }
     }
 
     /// Reads the last records that were read before the partitions came here: a topic that is made anew before another one is read

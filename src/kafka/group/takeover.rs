@@ -157,14 +157,18 @@ impl<S: Sink + Send + Sync> Group<S> {
         restored: Restored,
         bounds: &BTreeMap<String, Range<u64>>,
     ) -> Held<S> {
-        let Restored { is_new, progress, mut passed, mut sessions } = restored;
+        let Restored { is_new, mut progress, mut passed, mut sessions } = restored;
         sessions.note_names();
+        let (missed, mut has_gone_on) = (passed.missed, false);
         for (topic, bounds) in bounds {
             let known = input(topic, partition);
             if !passed.began.knows(&known) {
                 passed.began.advance(&known, bounds.start);
             }
+            let place = (topic.as_str(), partition);
+            has_gone_on |= passed.go_on(place, &mut progress.positions, bounds.start);
         }
+        self.outlet.metrics.kafka.missed.inc_by(passed.missed - missed);
         let lane = Lane {
             folder: Folder::resume(&self.config, Arc::clone(&self.geoip), sessions),
             outlet: Arc::clone(&self.outlet),
@@ -175,7 +179,7 @@ impl<S: Sink + Send + Sync> Group<S> {
             stats_every: 0,
             takes_any_time: false,
         };
-        Held { lane, passed, is_new }
+        Held { lane, passed, is_new, has_gone_on }
     }
 }
 
