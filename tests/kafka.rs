@@ -715,6 +715,61 @@ async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
     instance.stop();
 }
 
+/// The store refuses what is of that month.
+const REFUSED: (&str, i64) = ("openvidu-events-2022.01", 1_642_000_000_000);
+
+/// An event that the store refuses, and whose document is as large as `data` as JSON.
+fn refused_event(session: &str, data: &[u8]) -> Vec<u8> {
+    let event = json!({"event":"participantJoined","sessionId":session,"timestamp":REFUSED.1,"connectionId":"con","location":"unknown",
+                       "platform":"x","clientData":"DATA"});
+    let event = event.to_string();
+    let (before, after) = event.split_once("DATA").unwrap();
+    [before.as_bytes(), data, after.as_bytes()].concat()
+}
+
+/// Brokers take no batch that is larger than a segment, which here is of 1 MiB where nobody says otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_is_refused_becomes_a_letter_however_large_it_is() {
+    let group = Group::on(Kafka::start("large", 1), "g", "events").await;
+    let made = "kafka-topics.sh --create --topic events --partitions 1 --config max.message.bytes=16777216 --config segment.bytes=67108864";
+    group.kafka.make(made).await;
+    group.double.ill(&[REFUSED.0], 400, "document_parsing_exception", "because");
+    let producer = group.kafka.producer(&[("message.max.bytes", "16000000")]);
+    let segment = base64::engine::general_purpose::STANDARD.encode(noise(1_000_000));
+    // What is no UTF-8 takes more bytes as JSON than it had.
+    for (session, data) in [("a", segment.as_bytes()), ("b", &vec![0xe9; 9 << 20])] {
+        let event = refused_event(session, data);
+        let record = BaseRecord::to("events").key(session).payload(&event);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+    let events = load(26, 300);
+    group.produce(&events);
+    let instance = group.serve("a");
+    group.has_folded(&events, &instance).await;
+    let (listed, _) = group.dead_letters(&["list"], 0);
+    let cut: Vec<&str> = listed.lines().filter(|line| line.contains("cut: ")).collect();
+    assert!(cut.len() == 1 && cut[0].contains("cut: its document has 1"), "{listed}");
+    let key = cut[0].split_once('\t').unwrap().0;
+    let (told, _) = group.dead_letters(&["show", key], 0);
+    let head: String = told.chars().take(500).collect();
+    assert!(head.contains("cut: only the first ") && head.contains("`callscope replay"), "{head}");
+    // The store would take it now, and keep half of it.
+    group.takes_nothing_of(&[]);
+    let (tried, _) = group.dead_letters(&["retry", "--all"], 5);
+    assert!(tried.contains(&format!("{key}: refused: only the first")), "{tried}");
+    let taken = listed.lines().count() - 1;
+    assert!(taken > 0 && tried.contains(&format!("{taken} tried again, 1 refused")), "{tried}");
+    instance.stop();
+
+    // A topic that somebody else has made.
+    group.double.ill(&[REFUSED.0], 400, "document_parsing_exception", "because");
+    let made = "kafka-topics.sh --create --topic h-dead-letters --partitions 1 --config cleanup.policy=compact --config max.message.bytes=16777216";
+    group.kafka.make(made).await;
+    let told = group.beside("h", "events").serve("b").ended_with(3);
+    assert!(told.contains("--add-config segment.bytes=67108864"), "{told}");
+}
+
 /// It is a letter of that machine, and keeps no other from being tried again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_kafka_does_not_take_of_a_webhook_stays_on_the_machine() {

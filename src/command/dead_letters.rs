@@ -104,7 +104,7 @@ impl Letters {
         let line = |(key, known): (&String, &letters::Known)| Line {
             after: After::Group(key.clone()),
             key: key.clone(),
-            told: line(known.at, &known.reason, known.cut_of),
+            told: line(known.at, &known.reason, known.cut_of.map(|size| (key.as_str(), size))),
         };
         Ok(rest.take(PAGE).map(line).collect())
     }
@@ -169,8 +169,12 @@ struct Line {
     after: After,
 }
 
-fn line(at: i64, reason: &str, cut_of: Option<usize>) -> String {
-    let cut = cut_of.map_or_else(String::new, |size| format!("; cut: its record has {size} bytes"));
+/// `cut`: the letter's key and how many bytes there were, if not all are here.
+fn line(at: i64, reason: &str, cut: Option<(&str, usize)>) -> String {
+    let cut = cut.map_or_else(String::new, |(key, size)| {
+        let kind = key.split('/').next().unwrap_or_default();
+        format!("; cut: its {kind} has {size} bytes")
+    });
     format!("{}\t{reason}{cut}", time(at))
 }
 
@@ -213,24 +217,37 @@ fn show(letters: &Letters, key: &str) -> Result<ExitCode, Failure> {
     let Letter { letter, cut_of } = letters.known(key)?;
     print(&format!("key: {key}\nat: {}\nreason: {}", time(letter.at), letter.reason))?;
     match &letter.content {
-        Content::Record { position, source, body } => {
+        Content::Record { position, source, .. } => {
             print(&format!("position: {position}\nsource: {source}"))?;
-            if let Some(size) = cut_of {
-                print(&format!("cut: {}", cut(position, body.len(), size)))?;
-            }
-            print(&format!("\n{}", String::from_utf8_lossy(body)))?;
         }
-        Content::Document { elastic_type, version, json, .. } => {
+        Content::Document { elastic_type, version, .. } => {
             let version = version.map_or("none".to_owned(), |version| version.to_string());
-            print(&format!("elastic_type: {elastic_type}\nversion: {version}\n\n{json}"))?;
+            print(&format!("elastic_type: {elastic_type}\nversion: {version}"))?;
         }
+    }
+    if let Some(size) = cut_of {
+        print(&format!("cut: {}", cut(&letter.content, size)))?;
+    }
+    match &letter.content {
+        Content::Record { body, .. } => print(&format!("\n{}", String::from_utf8_lossy(body)))?,
+        Content::Document { json, .. } => print(&format!("\n{json}"))?,
     }
     Ok(ExitCode::Ok)
 }
 
-/// Where the whole of a record stands of which a letter holds the beginning.
-fn cut(position: &str, here: usize, size: usize) -> String {
-    format!("only the first {here} of {size} bytes are here; the whole record stands at {position}")
+/// Where the whole is of which a letter holds the beginning.
+fn cut(content: &Content, size: usize) -> String {
+    let (here, whole) = match content {
+        Content::Record { position, body, .. } => {
+            (body.len(), format!("the whole record stands at {position}"))
+        }
+        Content::Document { json, .. } => {
+            let whole =
+                "`callscope replay --into INDEX` makes the whole document of its records again";
+            (json.len(), whole.to_owned())
+        }
+    };
+    format!("only the first {here} of {size} bytes are here; {whole}")
 }
 
 /// Records go to the end of the journal, for the next `serve`, or with Kafka to the topic; documents go to the sink at once.
@@ -300,9 +317,9 @@ impl Retry<'_> {
             let Letter { letter, cut_of } = self.letters.known(key)?;
             let key = key.clone();
             match (letter.content, cut_of) {
-                (Content::Record { position, body, .. }, Some(size)) => {
+                (content, Some(size)) => {
                     self.refused += 1;
-                    print(&format!("{key}: refused: {}", cut(&position, body.len(), size)))?;
+                    print(&format!("{key}: refused: {}", cut(&content, size)))?;
                 }
                 (Content::Record { source, body, .. }, None) => {
                     match self.send(&source, body).await? {
@@ -313,7 +330,7 @@ impl Retry<'_> {
                         }
                     }
                 }
-                (Content::Document { id, version, index_time, elastic_type, json }, _) => {
+                (Content::Document { id, version, index_time, elastic_type, json }, None) => {
                     keys.push(key);
                     documents.push(Document {
                         id: id.into(),

@@ -110,6 +110,8 @@ pub(super) fn deliver<'r>(
 pub(super) enum Refusal {
     /// It is too large, or the batch it came with.
     Size,
+    /// The same, for the files that brokers keep the topic in.
+    Segment,
     /// The account may not write.
     Right,
     /// There is no such topic any more.
@@ -120,9 +122,8 @@ impl Refusal {
     /// Of what a record failed with. `None`: it may go well the next time.
     pub(super) fn of(error: &ClientError) -> Option<Self> {
         match error.rdkafka_error_code()? {
-            Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
-                Some(Self::Size)
-            }
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize => Some(Self::Size),
+            Code::MessageBatchTooLarge => Some(Self::Segment),
             Code::TopicAuthorizationFailed => Some(Self::Right),
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
                 Some(Self::Gone)

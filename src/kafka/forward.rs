@@ -80,11 +80,11 @@ impl Sender {
             let mut reason = None;
             for (place, error) in self.deliver(records, group)? {
                 match Refusal::of(&error) {
-                    Some(Refusal::Size) if is_alone => {
+                    Some(Refusal::Size | Refusal::Segment) if is_alone => {
                         refused
                             .push((place, format!("Kafka takes no record of this size: {error}")));
                     }
-                    Some(Refusal::Size) => too_large.push(place),
+                    Some(Refusal::Size | Refusal::Segment) => too_large.push(place),
                     Some(Refusal::Right) => {
                         let topic = &self.topic;
                         reason = Some(format!("{error}; the account needs Write on topic {topic}"));

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `kind` | `record`: bytes that are no event, as they were received; `document`: JSON that the store refuses |
 //! | `reason`, `at` | why, and when (milliseconds since 1970) |
-//! | `size` | bytes of a record; the value holds its first 900000 |
+//! | `size` | bytes of a record, of which the value holds the first 900000, or of a document, of which it holds the first 8000000 |
 //! | `topic`, `partition`, `offset`, `source` | where a record stood, and by which source it came |
 //! | `id`, `version`, `index_time`, `elastic_type` | of a document |
 
@@ -31,6 +31,10 @@ pub mod count;
 /// How much of a record a letter holds. A topic takes no more than 1 MB by default: a record of that size and the headers are
 /// more than that.
 const BODY_BYTES_MAX: usize = 900_000;
+
+/// The same of a document, which is made anew of its records where a part of it is not enough. With its headers it is well
+/// below what the topic takes.
+const JSON_BYTES_MAX: usize = 8_000_000;
 
 /// A letter's key, value and headers.
 pub(super) fn encode(letter: &DeadLetter) -> (Vec<u8>, Vec<u8>, OwnedHeaders) {
@@ -63,7 +67,9 @@ pub(super) fn encode(letter: &DeadLetter) -> (Vec<u8>, Vec<u8>, OwnedHeaders) {
             if let Some(version) = version {
                 add("version", &version.to_string());
             }
-            json.clone().into_bytes()
+            add("size", &json.len().to_string());
+            let end = (0..=JSON_BYTES_MAX).rev().find(|end| json.is_char_boundary(*end));
+            json.get(..end.unwrap_or(0)).unwrap_or(json).into()
         }
     };
     (letter.key().into_bytes(), value, headers)
@@ -74,7 +80,7 @@ pub(super) fn encode(letter: &DeadLetter) -> (Vec<u8>, Vec<u8>, OwnedHeaders) {
 pub struct Letter {
     /// It, with what there is of its content.
     pub letter: DeadLetter,
-    /// How many bytes its record has, if only the first ones are here.
+    /// How many bytes its record or document has, if only the first ones are here.
     pub cut_of: Option<usize>,
 }
 
@@ -116,7 +122,7 @@ pub struct Known {
     pub at: i64,
     /// Why.
     pub reason: String,
-    /// How many bytes its record has, if the letter holds only the first ones.
+    /// How many bytes its record or document has, if the letter holds only the first ones.
     pub cut_of: Option<usize>,
     /// Where it stands in the topic.
     place: (i32, i64),

@@ -23,6 +23,9 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long it is listened why there was none, ten times.
 const LISTEN: Duration = Duration::from_millis(50);
 
+/// Of topics with large records. Brokers take none that is larger than the files they keep it in.
+pub(super) const SEGMENT_BYTES: usize = 64 << 20;
+
 /// What was found out about the topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
@@ -126,11 +129,14 @@ fn own(config: &KafkaConfig, partitions: i32) -> [Own; 3] {
         ("cleanup.policy", "compact".to_owned()),
         ("min.cleanable.dirty.ratio", "0.1".to_owned()),
         ("segment.ms", "3600000".to_owned()),
-        ("segment.bytes", "67108864".to_owned()),
+        ("segment.bytes", SEGMENT_BYTES.to_string()),
         ("delete.retention.ms", "86400000".to_owned()),
     ];
-    // Documents cannot be cut.
-    let dead = vec![("max.message.bytes", large()), ("cleanup.policy", "compact".to_owned())];
+    let dead = vec![
+        ("max.message.bytes", large()),
+        ("cleanup.policy", "compact".to_owned()),
+        ("segment.bytes", SEGMENT_BYTES.to_string()),
+    ];
     let digests =
         vec![("cleanup.policy", "compact".to_owned()), ("segment.ms", "600000".to_owned())];
     [

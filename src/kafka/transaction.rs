@@ -471,6 +471,7 @@ mod tests {
         let bench = Bench::new();
         for (error, refusal) in [
             (Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, Refusal::Size),
+            (Error::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE, Refusal::Segment),
             (Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, Refusal::Right),
         ] {
             let told = bench.commit(&[(Api::Produce, &[error])]);

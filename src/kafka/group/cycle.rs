@@ -14,6 +14,7 @@ use crate::document::Document;
 use crate::kafka::deliveries::Refusal;
 use crate::kafka::intake::{Assignment, Intake, input};
 use crate::kafka::state::{self, Saved};
+use crate::kafka::topics::SEGMENT_BYTES;
 use crate::kafka::transaction::{NotSaved, RECORD_BYTES_MAX, Sent, Transactions};
 use crate::kafka::{KafkaError, letters};
 use crate::lane::outlet::Batch;
@@ -225,11 +226,15 @@ impl<S: Sink + Send + Sync> Group<S> {
 
 /// A topic of callscope's own takes no record.
 fn not_taken(topic: &str, refusal: Refusal) -> KafkaError {
+    let larger = |than: &str, setting: &str, value: usize| {
+        KafkaError::refused(format!(
+            "topic {topic} refuses a record that is larger than {than}; let it take more: `kafka-configs.sh --alter --entity-type \
+             topics --entity-name {topic} --add-config {setting}={value}`"
+        ))
+    };
     match refusal {
-        Refusal::Size => KafkaError::refused(format!(
-            "topic {topic} refuses a record for its size; let it take more: `kafka-configs.sh --alter --entity-type topics \
-             --entity-name {topic} --add-config max.message.bytes={RECORD_BYTES_MAX}`"
-        )),
+        Refusal::Size => larger("its records may be", "max.message.bytes", RECORD_BYTES_MAX),
+        Refusal::Segment => larger("its segments are", "segment.bytes", SEGMENT_BYTES),
         Refusal::Right => KafkaError::refused(format!(
             "topic {topic} may not be written: the account needs Write on it"
         )),
