@@ -655,7 +655,8 @@ async fn what_is_no_event_becomes_a_letter_and_its_neighbours_live() {
     let (before, after) = events.split_at(250);
     group.produce(before);
     // It takes no more than topics do by default.
-    group.kafka.topic("g-dead-letters", 1).await;
+    let made = "kafka-topics.sh --create --topic g-dead-letters --partitions 1 --config cleanup.policy=compact";
+    group.kafka.make(made).await;
     let producer = group.kafka.producer(&[("message.max.bytes", "2000000")]);
     // As large as the topic takes; with what a letter says of it, it would be too large.
     let large = noise(1_048_400);
@@ -768,6 +769,21 @@ async fn a_document_that_is_refused_becomes_a_letter_however_large_it_is() {
     group.kafka.make(made).await;
     let told = group.beside("h", "events").serve("b").ended_with(3);
     assert!(told.contains("--add-config segment.bytes=67108864"), "{told}");
+}
+
+/// Their brokers delete what is read, and nothing shows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_becomes_compacted_beside_an_instance_ends_it() {
+    let group = Group::start("becomes", 2).await;
+    group.produce(&load(27, 200));
+    let instance = group.serve("a");
+    group.is_settled(&instance).await;
+    group.kafka.set("events", "cleanup.policy", "compact").await;
+    let compacted = "topic events has cleanup.policy \"compact\"";
+    let told = group.audit(&[], 3);
+    assert!(told.contains(compacted) && !told.contains("records: "), "{told}");
+    let told = instance.ended_with(3);
+    assert!(told.contains(compacted) && told.contains("cleanup.policy=delete"), "{told}");
 }
 
 /// It is a letter of that machine, and keeps no other from being tried again.
@@ -1287,6 +1303,19 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
     four.kafka.topic("l-state", 4).await;
     let told = refused("four", "l");
     assert!(told.contains("topic l-state has cleanup.policy \"delete\""), "{told}");
+    let keep =
+        "--entity-name l-state --add-config max.message.bytes=16777216,cleanup.policy=compact,";
+    assert!(told.contains(keep) && !told.contains("delete it"), "{told}");
+    for topic in ["n-dead-letters", "o-digests"] {
+        four.kafka.topic(topic, 1).await;
+        let (name, _) = topic.split_once('-').unwrap();
+        for verb in ["check", "serve"] {
+            let told = four.beside(name, "four").refused(verb, &[]);
+            let wrong = format!("topic {topic} has cleanup.policy \"delete\"");
+            assert!(told.contains(&wrong) && told.contains("or delete it"), "{told}");
+        }
+    }
+
 
     // Brokers that would delete all events of a session but the last.
     let made =
@@ -1419,7 +1448,13 @@ async fn an_account_is_told_which_right_it_lacks() {
     allow("--operation Write --transactional-id g --resource-pattern-type prefixed");
     let instance = group.serve_with("a", &settings);
     instance.wait_for("/readyz", "Read on the topics and on the group").await;
-    assert!(instance.has_told("it needs DescribeConfigs"));
+    let (_, told_by_check) = run(group.command("check").arg("check").envs(settings), 0);
+    for told in [instance.told(), told_by_check] {
+        for topics in ["g-state", "events"] {
+            let is_told = |line: &str| line.contains("DescribeConfigs") && line.contains(topics);
+            assert!(told.lines().any(is_told), "{told}");
+        }
+    }
     allow("--operation Read --group g --resource-pattern-type prefixed");
     let events = load(17, 600);
     instance.post(&events[..1]).await;

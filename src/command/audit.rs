@@ -24,6 +24,8 @@ pub(super) async fn run(config: &Config) -> Result<ExitCode, Failure> {
         return Err(Failure::new(ExitCode::Misconfigured, error));
     }
     topics::has_state(&config.kafka).await.map_err(kafka_failure)?;
+    // Of records that brokers have deleted in this way nothing is left by which they could be counted.
+    topics::kept::look(&config.kafka).await.map_err(kafka_failure)?;
     let (committed, lanes, letters) = tokio::task::block_in_place(|| {
         let before = range::places(config)?;
         let mut partitions: Vec<i32> = before.iter().map(|place| place.partition).collect();

@@ -174,7 +174,12 @@ impl<S: Sink + Send + Sync> Group<S> {
         let board = self.board.clone();
         let digests = Digests::new(&self.config.kafka, &self.name, known.partitions, board)?;
         let mut intake = Intake::start(&self.config, self.board.clone())?;
-        let ended = self.work(&mut intake, (&transactions, digests)).await;
+        let kafka = self.config.kafka.clone();
+        // A cycle that is under way then is broken off: nothing of it was saved.
+        let ended = tokio::select! {
+            ended = self.work(&mut intake, (&transactions, digests)) => ended,
+            wrong = topics::kept::watch(&kafka) => Err(wrong.into()),
+        };
         self.drop_lanes();
         // Whatever it was that was held or about to be.
         let last = intake.assignment().epoch;

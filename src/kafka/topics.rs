@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
-    TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::BaseProducer;
 use rdkafka::types::RDKafkaErrorCode;
@@ -16,6 +13,8 @@ use super::deliveries::{Deliveries, Failed, Placed, Refusal, deliver};
 use super::transaction::RECORD_BYTES_MAX;
 use super::{KafkaError, Quiet, SEE_BROKERS, client, reader, unusable};
 use crate::config::KafkaConfig;
+
+pub mod kept;
 
 /// How long one question to the brokers may take.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -33,16 +32,14 @@ pub struct Topics {
     pub partitions: i32,
 }
 
-/// Looks at the topics that are read, those that are taken over included, and at the state if there is one.
+/// Looks at the topics that are read, those that are taken over included, and at those of callscope's own that are there.
 ///
 /// # Errors
 ///
-/// If one is missing, counts differ, one that is read is compacted or the state is not, or no broker answers.
+/// If one is missing, counts differ, one that is read is compacted or one of callscope's own is not, or no broker answers.
 pub async fn look(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let counts = counts(config).await?;
-    let partitions = read(config, &counts)?;
-    are_kept(config).await?;
-    fits(config, &counts, partitions).await?;
+    let partitions = fits(config, &counts).await?;
     Ok(Topics { partitions })
 }
 
@@ -50,13 +47,11 @@ pub async fn look(config: &KafkaConfig) -> Result<Topics, KafkaError> {
 ///
 /// # Errors
 ///
-/// If a topic is missing that somebody else has to make, counts differ, one that is read is compacted or the state is not,
-/// topics may not be made or written, or no broker answers.
+/// If a topic is missing that somebody else has to make, counts differ, one that is read is compacted or one of callscope's own is
+/// not, topics may not be made or written, or no broker answers.
 pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let counts = counts(config).await?;
-    let partitions = read(config, &counts)?;
-    are_kept(config).await?;
-    fits(config, &counts, partitions).await?;
+    let partitions = fits(config, &counts).await?;
     let own = own(config, partitions);
     for topic in own.iter().filter(|topic| !counts.contains_key(&topic.name)) {
         make(config, topic, false).await?;
@@ -120,6 +115,10 @@ struct Own {
     name: String,
     partitions: i32,
     properties: Vec<(&'static str, String)>,
+    /// What is in it.
+    holds: &'static str,
+    /// Whether nothing else is lost with it.
+    can_go: bool,
 }
 
 fn own(config: &KafkaConfig, partitions: i32) -> [Own; 3] {
@@ -139,92 +138,39 @@ fn own(config: &KafkaConfig, partitions: i32) -> [Own; 3] {
     ];
     let digests =
         vec![("cleanup.policy", "compact".to_owned()), ("segment.ms", "600000".to_owned())];
+    let one =
+        |name, properties, holds| Own { name, partitions: 1, properties, holds, can_go: true };
     [
-        Own { name: config.state_topic(), partitions, properties: state },
-        Own { name: config.dead_letters_topic(), partitions: 1, properties: dead },
-        Own { name: config.digests_topic(), partitions: 1, properties: digests },
+        Own {
+            name: config.state_topic(),
+            partitions,
+            properties: state,
+            holds: "sessions that are open",
+            can_go: false,
+        },
+        one(config.dead_letters_topic(), dead, "letters that nobody has looked at"),
+        one(config.digests_topic(), digests, "what instances tell each other"),
     ]
 }
 
-/// Whether the state, if there is one, is of as many partitions, and whether the brokers keep it.
-async fn fits(
-    config: &KafkaConfig,
-    counts: &BTreeMap<String, i32>,
-    partitions: i32,
-) -> Result<(), KafkaError> {
+/// Partitions of every topic that is read, if these, the state and the others of callscope's own are as they have to be.
+async fn fits(config: &KafkaConfig, counts: &BTreeMap<String, i32>) -> Result<i32, KafkaError> {
+    let partitions = read(config, counts)?;
     let state = config.state_topic();
-    match counts.get(&state) {
-        Some(known) if *known != partitions => {
-            let read = config.topics.join(", ");
-            Err(KafkaError::refused(format!(
-                "topic {state} has {known} partitions and {read} has {partitions}. If partitions were added, records of one session \
-                 stand in two of them now: stop all instances; make a new topic with as many partitions as are wanted; name it in \
-                 kafka.topics, {read} in kafka.rekey_from, and give kafka.group another name, so that everything is read anew and put \
-                 together by session. If {read} is another topic than before, or {state} was deleted (brokers make it anew by \
-                 themselves where auto.create.topics.enable is on), another kafka.group is enough"
-            )))
-        }
-        Some(_) => is_compacted(config, &state).await,
-        None => Ok(()),
+    if let Some(known) = counts.get(&state).filter(|known| **known != partitions) {
+        let read = config.topics.join(", ");
+        return Err(KafkaError::refused(format!(
+            "topic {state} has {known} partitions and {read} has {partitions}. If partitions were added, records of one session \
+             stand in two of them now: stop all instances; make a new topic with as many partitions as are wanted; name it in \
+             kafka.topics, {read} in kafka.rekey_from, and give kafka.group another name, so that everything is read anew and put \
+             together by session. If {read} is another topic than before, or {state} was deleted (brokers make it anew by \
+             themselves where auto.create.topics.enable is on), another kafka.group is enough"
+        )));
     }
-}
-
-/// Brokers that delete what is old would delete sessions that are open.
-async fn is_compacted(config: &KafkaConfig, state: &str) -> Result<(), KafkaError> {
-    let Some(policy) = policies(config, &[state]).await?.remove(state) else {
-        tracing::warn!(
-            topic = state,
-            "the account may not read the settings of this topic (it needs DescribeConfigs); see yourself that its \
-             cleanup.policy is compact"
-        );
-        return Ok(());
-    };
-    if policy == "compact" {
-        return Ok(());
-    }
-    Err(KafkaError::refused(format!(
-        "topic {state} has cleanup.policy {policy:?}, so the brokers delete sessions that are open; let them keep the last of each: \
-         `kafka-configs.sh --alter --entity-type topics --entity-name {state} --add-config cleanup.policy=compact`"
-    )))
-}
-
-/// Brokers that keep the last record of each key would delete all others of a session.
-async fn are_kept(config: &KafkaConfig) -> Result<(), KafkaError> {
-    let topics: Vec<&str> =
-        config.topics.iter().chain(&config.rekey_from).map(String::as_str).collect();
-    let policies = policies(config, &topics).await?;
-    let found = policies.iter().find(|(_, policy)| policy.contains("compact"));
-    let Some((topic, policy)) = found else { return Ok(()) };
-    Err(KafkaError::refused(format!(
-        "topic {topic} has cleanup.policy {policy:?}, so the brokers delete all records of a key but the last; let them keep each for a \
-         time: `kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete`"
-    )))
-}
-
-/// `cleanup.policy` of those of `topics` whose settings the account may read.
-async fn policies(
-    config: &KafkaConfig,
-    topics: &[&str],
-) -> Result<BTreeMap<String, String>, KafkaError> {
-    let admin = admin(config)?;
-    let options = AdminOptions::new().request_timeout(Some(ANSWER_WITHIN));
-    let asked: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-    let described = admin.describe_configs(&asked, &options).await.map_err(|error| {
-        KafkaError::away(format!(
-            "cannot read the settings of topic {}: {error}",
-            topics.join(", ")
-        ))
-    })?;
-    // rdkafka gives no settings where the brokers give an error.
-    let known = described.into_iter().filter_map(Result::ok);
-    let policies = known.filter_map(|known| {
-        let policy = known.get("cleanup.policy")?.value.clone()?;
-        match known.specifier {
-            OwnedResourceSpecifier::Topic(topic) => Some((topic, policy)),
-            _ => None,
-        }
-    });
-    Ok(policies.collect())
+    let own = own(config, partitions);
+    let there: Vec<&Own> = own.iter().filter(|own| counts.contains_key(&own.name)).collect();
+    kept::look_also(config, &there).await?;
+    Ok(partitions)
 }
 
 /// Partitions of the topics that are read.
@@ -326,7 +272,7 @@ fn admin(config: &KafkaConfig) -> Result<AdminClient<Quiet>, KafkaError> {
 
 /// Makes a topic. `is_trial`: the brokers only say whether they would.
 async fn make(config: &KafkaConfig, topic: &Own, is_trial: bool) -> Result<(), KafkaError> {
-    let Own { name, partitions, properties } = topic;
+    let Own { name, partitions, properties, .. } = topic;
     let admin = admin(config)?;
     // -1: the brokers' default.
     let replicas = if config.replicas == 0 { -1 } else { i32::from(config.replicas) };

@@ -8,7 +8,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -258,6 +259,14 @@ impl Kafka {
         let asked = [ResourceSpecifier::Topic(topic)];
         let told = admin.describe_configs(&asked, &AdminOptions::new()).await.unwrap();
         told[0].as_ref().unwrap().get(name).unwrap().value.clone().unwrap()
+    }
+
+    /// Gives a topic this setting, and no other.
+    pub async fn set(&self, topic: &str, name: &str, value: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let changed = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let told = admin.alter_configs([&changed], &AdminOptions::new()).await.unwrap();
+        assert!(told.iter().all(Result::is_ok), "{told:?}");
     }
 
     /// Gives a topic more partitions.
