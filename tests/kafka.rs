@@ -786,6 +786,40 @@ async fn a_topic_that_becomes_compacted_beside_an_instance_ends_it() {
     assert!(told.contains(compacted) && told.contains("cleanup.policy=delete"), "{told}");
 }
 
+/// No state of the group tells how far they were.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_deleted_before_they_are_taken_over_are_told_of() {
+    let group = Group::start("expired", 2).await;
+    group.kafka.topic("unkeyed", 1).await;
+    let rekey = [("CALLSCOPE__KAFKA__REKEY_FROM", "unkeyed")];
+    let unkeyed = group.beside("g-rekey", "unkeyed");
+    let events = load(28, 300);
+    let (read, rest) = events.split_at(100);
+    let (deleted, last) = rest.split_at(150);
+    unkeyed.produce(read);
+    let instance = group.serve_with("a", &rekey);
+    unkeyed.is_settled(&instance).await;
+    instance.stop();
+    unkeyed.produce(deleted);
+    group.kafka.delete_before("unkeyed", 0, 250).await;
+    // The mark of its transaction is no record that is missed.
+    group.kafka.produce_in_transaction("unkeyed", last);
+    unkeyed.produce(&load(29, 10));
+    let instance = group.serve_with("a", &rekey);
+    unkeyed.is_settled(&instance).await;
+    instance.shows("/metrics", "callscope_kafka_missed_total 150\n").await;
+    assert!(instance.has_told("RECORDS WERE DELETED") && !instance.has_told("MADE ANEW"));
+
+    // Fewer records than were taken over.
+    group.kafka.delete("unkeyed").await;
+    group.kafka.topic("unkeyed", 1).await;
+    unkeyed.produce(&load(30, 20));
+    unkeyed.is_settled(&instance).await;
+    assert!(instance.has_told("THE TOPIC WAS MADE ANEW"), "{}", instance.told());
+    instance.shows("/metrics", "callscope_kafka_missed_total 150\n").await;
+    instance.stop();
+}
+
 /// It is a letter of that machine, and keeps no other from being tried again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_kafka_does_not_take_of_a_webhook_stays_on_the_machine() {
@@ -1315,7 +1349,6 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
             assert!(told.contains(&wrong) && told.contains("or delete it"), "{told}");
         }
     }
-
 
     // Brokers that would delete all events of a session but the last.
     let made =

@@ -81,7 +81,7 @@ impl Passed {
 }
 
 /// Tells which records were deleted before they were read.
-fn tell((topic, partition): (&str, i32), missed: std::ops::Range<u64>) {
+pub(super) fn tell((topic, partition): (&str, i32), missed: std::ops::Range<u64>) {
     if !missed.is_empty() {
         tracing::error!(
             topic,

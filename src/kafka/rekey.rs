@@ -3,8 +3,8 @@
 //! Read by a group of its own, produced, and only then committed: at least once, which is enough, since the fold takes a record
 //! that comes twice for what it is. What cannot be taken over is a dead letter of the group.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -20,7 +20,9 @@ use super::delays::Delays;
 use super::forward::Sender;
 use super::letters;
 use super::message::Items;
+use super::passed::tell;
 use super::standing::{Board, Listener, Part};
+use super::topics::ANSWER_WITHIN;
 use super::{FETCH_AGAIN_MS, KafkaError, client, unusable};
 use crate::config::{Config, KafkaConfig};
 use crate::dead_letters::DeadLetter;
@@ -43,7 +45,22 @@ pub struct Rekeyer {
 }
 
 /// Callbacks of the client.
-struct Context(Arc<Listener>);
+struct Context(Arc<Listener>, Mutex<Places>);
+
+/// By topic and partition, offsets to go on from.
+#[derive(Default)]
+struct Places {
+    /// Behind the last record that was read since the partition was assigned.
+    read: HashMap<(String, i32), u64>,
+    /// What was committed here. Brokers forget it together with the topic.
+    committed: HashMap<(String, i32), u64>,
+}
+
+impl Context {
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
@@ -73,6 +90,8 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(_) = rebalance {
+            // Others go on with it.
+            self.places().read.clear();
             self.0.board.metrics.kafka.forget_rekeyed();
         }
     }
@@ -162,7 +181,7 @@ impl Rekeyer {
         if !kafka.instance_id.is_empty() {
             consumer.set("group.instance.id", &kafka.instance_id);
         }
-        let context = Context(Arc::clone(&self.listener));
+        let context = Context(Arc::clone(&self.listener), Mutex::default());
         let consumer: Member =
             consumer.create_with_context(context).map_err(|error| unusable(&error))?;
         let topics: Vec<&str> = kafka.rekey_from.iter().map(String::as_str).collect();
@@ -185,6 +204,7 @@ impl Rekeyer {
                 None => {}
                 Some(Ok(message)) => {
                     let place = (message.topic().to_owned(), message.partition());
+                    self.follows(consumer, &place, message.offset());
                     offsets.insert(place, message.offset() + 1);
                     bytes += message.payload_len();
                     match self.items.item(&message) {
@@ -204,6 +224,36 @@ impl Rekeyer {
         Ok((records, letters, offsets))
     }
 
+    /// Looks whether a record is the one that has to come, and tells of what was lost before it.
+    fn follows(&self, consumer: &Member, place: &(String, i32), offset: i64) {
+        let (topic, partition) = (place.0.as_str(), place.1);
+        let offset = u64::try_from(offset).unwrap_or(0);
+        let read = consumer.context().places().read.insert(place.clone(), offset + 1);
+        let own = || consumer.context().places().committed.get(place).copied();
+        let next = read.or_else(|| committed(consumer, place)).or_else(own).unwrap_or(offset);
+        if offset < next {
+            tracing::error!(
+                topic,
+                partition,
+                offset,
+                taken_over_to = next,
+                "THE TOPIC WAS MADE ANEW, or brokers have lost records of it: what had come before and was not taken over yet is \
+                 missing; `callscope import --to kafka` of the CDR files of that time brings the events back"
+            );
+        } else if offset > next + 1 {
+            match consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN) {
+                Ok((first, _)) => {
+                    let first = u64::try_from(first).unwrap_or(0).clamp(next, offset);
+                    tell((topic, partition), next..first);
+                    self.listener.board.metrics.kafka.missed.inc_by(first - next);
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, topic, partition, "not known whether records were deleted");
+                }
+            }
+        }
+    }
+
     /// What cannot be committed is taken over again.
     fn commit(&self, consumer: &Member, offsets: &BTreeMap<(String, i32), i64>) {
         let mut list = TopicPartitionList::new();
@@ -212,11 +262,32 @@ impl Rekeyer {
             let _added = list.add_partition_offset(topic, *partition, Offset::Offset(*next));
         }
         match consumer.commit(&list, CommitMode::Sync) {
-            Ok(()) => self.listener.tell(None),
+            Ok(()) => {
+                let next = |next: &i64| u64::try_from(*next).unwrap_or(0);
+                let own = offsets.iter().map(|(place, offset)| (place.clone(), next(offset)));
+                consumer.context().places().committed.extend(own);
+                self.listener.tell(None);
+            }
             Err(error) => {
                 tracing::warn!(error = %error, "not committed; these records are taken over again");
                 self.listener.look_at(&error);
             }
+        }
+    }
+}
+
+/// The offset to go on from that was committed last, by whoever it was.
+fn committed(consumer: &Member, (topic, partition): &(String, i32)) -> Option<u64> {
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(topic, *partition);
+    match consumer.committed_offsets(asked, ANSWER_WITHIN) {
+        Ok(told) => match told.find_partition(topic, *partition)?.offset() {
+            Offset::Offset(offset) => u64::try_from(offset).ok(),
+            _ => None,
+        },
+        Err(error) => {
+            tracing::warn!(error = %error, topic, partition, "not known whether records were deleted");
+            None
         }
     }
 }
