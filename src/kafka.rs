@@ -152,6 +152,8 @@ fn client(config: &KafkaConfig) -> Client {
         )
         // The default goes up to 10 s, in which nobody notices that the brokers are back.
         .set("reconnect.backoff.max.ms", "2000")
+        // Brokers would make it with their own settings.
+        .set("allow.auto.create.topics", "false")
         .set("socket.timeout.ms", ANSWERS_WITHIN.as_millis().to_string())
         .set("topic.metadata.refresh.interval.ms", "5000");
     let is_named = !config.username.is_empty();

@@ -820,6 +820,27 @@ async fn records_that_are_deleted_before_they_are_taken_over_are_told_of() {
     instance.stop();
 }
 
+/// It would get their settings, by which letters are deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_that_make_topics_by_themselves_make_none_of_callscope() {
+    let group = Group::of_events(Kafka::start_obliging("obliging"), 1).await;
+    let instance = group.serve("a");
+    instance.holds();
+    for round in 0..3 {
+        for topic in ["g-dead-letters", "g-digests"] {
+            group.kafka.delete(topic).await;
+        }
+        group.kafka.put("events", 0, b"key", format!("garbage {round}").as_bytes());
+        group.is_settled(&instance).await;
+        until(async || group.dead_letters(&["list"], 0).0.lines().count() == 1).await;
+        instance.wait_for("/readyz", "\"ready\":true").await;
+    }
+    for topic in ["g-dead-letters", "g-digests"] {
+        assert_eq!(group.kafka.setting(topic, "cleanup.policy").await, "compact", "{topic}");
+    }
+    instance.stop();
+}
+
 /// It is a letter of that machine, and keeps no other from being tried again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_kafka_does_not_take_of_a_webhook_stays_on_the_machine() {

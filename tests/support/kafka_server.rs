@@ -56,6 +56,16 @@ impl Kafka {
         (kafka, format!("127.0.0.1:{port}"), certificate)
     }
 
+    /// One node that makes every topic that somebody asks for, as brokers do by default.
+    pub fn start_obliging(name: &str) -> Self {
+        let mut kafka = Self::prepare(name, 1, 1);
+        let properties = kafka.folder.join("1/server.properties");
+        let text = std::fs::read_to_string(&properties).unwrap();
+        std::fs::write(&properties, text + "auto.create.topics.enable=true\n").unwrap();
+        kafka.run_all();
+        kafka
+    }
+
     fn prepare(name: &str, nodes: usize, copies: usize) -> Self {
         let folder =
             std::env::temp_dir().join(format!("callscope-kafka-{name}-{}", std::process::id()));
