@@ -841,6 +841,24 @@ async fn brokers_that_make_topics_by_themselves_make_none_of_callscope() {
     instance.stop();
 }
 
+/// So quickly that who reads it hears of no error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_of_a_topic_that_was_made_anew_are_counted_anew() {
+    let group = Group::start("counted", 1).await;
+    let instance = group.serve("a");
+    for number in 0..3 {
+        group.kafka.put("events", 0, b"key", format!("garbage {number}").as_bytes());
+    }
+    instance.wait_for("/metrics", "callscope_kafka_dead_letters 3\n").await;
+    group.kafka.delete("g-dead-letters").await;
+    let made = "kafka-topics.sh --create --topic g-dead-letters --partitions 1 --config cleanup.policy=compact";
+    group.kafka.make(made).await;
+    instance.wait_for("/metrics", "callscope_kafka_dead_letters 0\n").await;
+    group.kafka.put("events", 0, b"key", b"garbage");
+    instance.wait_for("/metrics", "callscope_kafka_dead_letters 1\n").await;
+    instance.stop();
+}
+
 /// It is a letter of that machine, and keeps no other from being tried again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_kafka_does_not_take_of_a_webhook_stays_on_the_machine() {

@@ -1,16 +1,18 @@
 //! How many letters the group has. Only who reads the topic can know, so every instance follows it from its beginning.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::super::delays::Delays;
 use super::super::deliveries::Refusal;
+use super::super::topics::ANSWER_WITHIN;
 use super::super::{KafkaError, Quiet, Reader, reading, unusable};
 use super::{assign, decode, unread};
 use crate::config::KafkaConfig;
@@ -77,10 +79,17 @@ impl Counter {
             let _nothing = reader.poll(POLL);
         };
         let mut known = HashSet::new();
+        // Offset behind the last record of each partition.
+        let mut read: HashMap<i32, i64> = HashMap::new();
+        let made_anew = || KafkaError::away(format!("topic {topic} was made anew"));
         while !self.stop.is_cancelled() {
             match reader.poll(POLL) {
                 None => {}
                 Some(Ok(message)) => {
+                    let next = message.offset() + 1;
+                    if read.insert(message.partition(), next).is_some_and(|known| next <= known) {
+                        return Err(made_anew());
+                    }
                     let Some(key) = message.key() else { continue };
                     let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(key);
                     if decode(&message).is_none() {
@@ -89,7 +98,15 @@ impl Counter {
                         known.insert(hash);
                     }
                 }
-                Some(Err(ClientError::PartitionEOF(partition))) => _ = open.remove(&partition),
+                Some(Err(ClientError::PartitionEOF(partition))) => {
+                    // Of one that is empty now no record shows it.
+                    let end = reader.fetch_watermarks(&topic, partition, ANSWER_WITHIN);
+                    let read = read.get(&partition).copied().unwrap_or(0);
+                    if end.is_ok_and(|(_, end)| end < read) {
+                        return Err(made_anew());
+                    }
+                    open.remove(&partition);
+                }
                 Some(Err(error)) => match Refusal::of(&error) {
                     // It was deleted, and may be made anew.
                     Some(Refusal::Gone | Refusal::Right) => return Err(unread(&topic, &error)),
