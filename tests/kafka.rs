@@ -1389,6 +1389,21 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
         }
     }
 
+    // Of two topics one was given more partitions: it does no good to give the other one as many.
+    four.kafka.topic("also", 4).await;
+    let both = four.beside("p", "four,also");
+    let instance = both.serve("a");
+    instance.holds();
+    instance.stop();
+    four.kafka.grow("also", 6).await;
+    let told = both.refused("serve", &[]);
+    assert!(told.contains("p-state has 4 partitions and also has 6"), "{told}");
+    assert!(
+        told.contains("make a new topic") && told.contains("also in kafka.rekey_from"),
+        "{told}"
+    );
+    assert!(!told.contains("equal numbers"), "{told}");
+
     // Brokers that would delete all events of a session but the last.
     let made =
         "kafka-topics.sh --create --topic last --partitions 4 --config cleanup.policy=compact";

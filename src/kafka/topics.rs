@@ -195,6 +195,7 @@ fn read(config: &KafkaConfig, counts: &BTreeMap<String, i32>) -> Result<i32, Kaf
         config.topics.iter().filter_map(|topic| Some((topic, *counts.get(topic)?))).collect();
     let first = known.first().map_or(0, |(_, count)| *count);
     if known.iter().any(|(_, count)| *count != first) {
+        grown(config, counts, &known)?;
         let told: Vec<String> =
             known.iter().map(|(topic, count)| format!("{topic} has {count} partitions")).collect();
         return Err(KafkaError::refused(format!(
@@ -204,6 +205,25 @@ fn read(config: &KafkaConfig, counts: &BTreeMap<String, i32>) -> Result<i32, Kaf
         )));
     }
     Ok(first)
+}
+
+/// Whether it is known of one of several topics that it was given more partitions: the state has as many as all had.
+fn grown(
+    config: &KafkaConfig,
+    counts: &BTreeMap<String, i32>,
+    known: &[(&String, i32)],
+) -> Result<(), KafkaError> {
+    let state = config.state_topic();
+    let Some(before) = counts.get(&state) else { return Ok(()) };
+    let Some((topic, count)) = known.iter().find(|(_, count)| count != before) else {
+        return Ok(());
+    };
+    Err(KafkaError::refused(format!(
+        "topic {state} has {before} partitions and {topic} has {count}. If partitions were added, records of one session stand in two \
+         of them now, and adding as many to the others makes it worse: stop all instances; make a new topic with as many partitions \
+         as the others that are read; name it in kafka.topics instead of {topic}, {topic} in kafka.rekey_from, and give kafka.group \
+         another name, so that everything is read anew and put together by session"
+    )))
 }
 
 /// A topic that somebody else has to make is not there.
