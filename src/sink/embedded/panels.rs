@@ -12,7 +12,7 @@ use foldhash::{HashMap, HashMapExt};
 use serde_json::Value as Json;
 use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::query::{BooleanQuery, Occur};
-use tantivy::{DocAddress, DocId, Score, SegmentReader};
+use tantivy::{DocAddress, DocId, Score, Searcher, SegmentReader};
 
 use columns::{Test, tests};
 use divide::{Divider, Short};
@@ -43,7 +43,7 @@ impl EmbeddedIndex {
         let query = self.looked_at(panel, view);
         let searcher = self.reader.searcher();
         if panel.form == Form::List {
-            return self.list(panel, &query);
+            return self.list(&searcher, panel, &query);
         }
         let plan = Arc::new(Plan::new(panel, view));
         let counting = Counting { plan: Arc::clone(&plan) };
@@ -56,7 +56,7 @@ impl EmbeddedIndex {
         };
         let mut found = Vec::new();
         let documents = whole.count;
-        self.parts(&plan, &panel.by, whole, &mut Vec::new(), &mut found)?;
+        self.parts(&searcher, (&plan, &panel.by), whole, &mut Vec::new(), &mut found)?;
         Ok(finish(panel, view, documents, found))
     }
 
@@ -72,8 +72,12 @@ impl EmbeddedIndex {
         BooleanQuery::new(clauses)
     }
 
-    fn list(&self, panel: &Panel, query: &BooleanQuery) -> Result<Answer, SearchError> {
-        let searcher = self.reader.searcher();
+    fn list(
+        &self,
+        searcher: &Searcher,
+        panel: &Panel,
+        query: &BooleanQuery,
+    ) -> Result<Answer, SearchError> {
         let met = Met { conditions: unasked(panel).cloned().collect() };
         let mut newest = searcher.search(query, &met).map_err(unavailable)?;
         let documents = newest.len() as u64;
@@ -81,7 +85,7 @@ impl EmbeddedIndex {
         newest.truncate(LIST_MAX as usize);
         let mut parts = Vec::with_capacity(newest.len());
         for (_, address) in newest {
-            let said = self.said(address)?;
+            let said = self.said(searcher, address)?;
             let values =
                 panel.columns.iter().map(|column| Datum::said(&said, &column.value)).collect();
             parts.push(Part { keys: Vec::new(), values });
@@ -89,9 +93,9 @@ impl EmbeddedIndex {
         Ok(Answer { documents, step: None, parts })
     }
 
-    /// A document as it was written.
-    fn said(&self, address: DocAddress) -> Result<Json, SearchError> {
-        let found = self.found(&self.reader.searcher(), address)?;
+    /// A document as it was written. Its address is one of this `searcher`: the index may have moved on since.
+    fn said(&self, searcher: &Searcher, address: DocAddress) -> Result<Json, SearchError> {
+        let found = self.found(searcher, address)?;
         serde_json::from_str(found.source.get())
             .map_err(|error| SearchError::Unavailable(error.into()))
     }
@@ -99,8 +103,8 @@ impl EmbeddedIndex {
     /// Puts parts in order, cuts off those that are too many, and gives the innermost with their values.
     fn parts(
         &self,
-        plan: &Plan,
-        splits: &[Split],
+        searcher: &Searcher,
+        (plan, splits): (&Plan, &[Split]),
         node: Node<Key>,
         keys: &mut Vec<Key>,
         found: &mut Vec<Found>,
@@ -110,7 +114,7 @@ impl EmbeddedIndex {
             for (metric, held) in plan.panel.show.iter().zip(node.held) {
                 values.push(match (held, &metric.value) {
                     (Held::Last(Some((_, address))), Value::Last(field)) => {
-                        Datum::said(&self.said(address)?, &field.value)
+                        Datum::said(&self.said(searcher, address)?, &field.value)
                     }
                     (held, _) => held.datum(),
                 });
@@ -121,7 +125,7 @@ impl EmbeddedIndex {
         let Some(level) = plan.levels.get(plan.panel.by.len() - rest.len()) else { return Ok(()) };
         for (key, child) in ordered(split, level, node) {
             keys.push(key);
-            self.parts(plan, rest, child, keys, found)?;
+            self.parts(searcher, (plan, rest), child, keys, found)?;
             keys.pop();
         }
         Ok(())

@@ -207,3 +207,30 @@ fn all_dashboards_are_answered_by_an_empty_index() {
     }
     let _shared = Arc::new(index);
 }
+
+/// Segments are merged and go while documents are looked up that were found in them.
+#[test]
+fn an_index_that_moves_on_meanwhile_is_answered_from_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = Arc::new(index(folder.path(), &[documents()]));
+    let writing = Arc::clone(&index);
+    let writer = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for version in 2..150 {
+            let again = documents().into_iter().enumerate().map(|(number, json)| Document {
+                id: (number + 1).to_string().into(),
+                index_time: json["timestamp"].as_i64().unwrap(),
+                elastic_type: json["elastic_type"].as_str().unwrap().to_owned().into(),
+                version: Some(version),
+                json: Bytes::from(json.to_string()),
+            });
+            runtime.block_on(writing.write(&again.collect::<Vec<_>>())).unwrap();
+        }
+    });
+    let newest = "form: table, by: [{values: {field: sessionId, label: S, size: 9}}], show: [{id: last, label: Last, value: {last: tenant}}]";
+    let before = shown(&index, newest, &view());
+    while !writer.is_finished() {
+        assert_eq!(shown(&index, newest, &view()), before);
+    }
+    writer.join().unwrap();
+}
