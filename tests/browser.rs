@@ -298,6 +298,49 @@ fn the_map_has_land_where_there_is_land() {
 }
 
 #[test]
+fn a_call_of_hundreds_is_shown_whole_however_many_events_it_has() {
+    let page = Page::with(false, &[]);
+    let mut events = joined("town-hall", "con_0", "u0");
+    let join = events.pop().unwrap();
+    for person in 0..300 {
+        let mut event = join.clone();
+        event["connectionId"] = json!(format!("con_{person}"));
+        event["clientData"] = json!(format!("u{person}"));
+        events.push(event.clone());
+        event["event"] = json!("webrtcConnectionCreated");
+        event["connection"] = json!("INBOUND");
+        for from in 0..3 {
+            event["streamId"] = json!(format!("str_{from}_{person}"));
+            event["receivingFrom"] = json!(format!("con_{from}"));
+            events.push(event.clone());
+        }
+    }
+    for person in 270..300 {
+        let mut left = join.clone();
+        left["event"] = json!("participantLeft");
+        left["connectionId"] = json!(format!("con_{person}"));
+        left["clientData"] = json!(format!("u{person}"));
+        left["reason"] = json!("networkDisconnect");
+        left["timestamp"] = json!(chrono::Utc::now().timestamp_millis());
+        events.push(left);
+    }
+    page.post(&events);
+    let mut browser = Browser::start();
+    browser.open(&page.url(""));
+    browser.until("document.querySelector('.card .facts')?.textContent.startsWith('270')");
+    browser.click(".card");
+    browser.until("document.querySelector('.lead')?.textContent.includes('300\u{a0}people')");
+    browser.until("document.querySelector('.problems li')?.textContent.startsWith('30\u{a0}people lost the network')");
+    browser.click("[data-key=everybody]");
+    browser.until("document.querySelectorAll('.row.person').length === 300");
+    browser.click("#tab-4");
+    browser.click("#panel .more");
+    browser.until("document.querySelectorAll('#panel .event').length > 1000");
+    assert!(browser.text("location.hash").ends_with("/events"), "a link leads to this part");
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
 fn what_is_shown_is_saved_as_a_file() {
     let page = Page::over_the_month();
     let mut browser = Browser::start();
