@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::KafkaError;
 use super::intake::input;
 use crate::lane::Item;
-use crate::record::Positions;
+use crate::record::{Input, Positions};
 
 /// Offsets that a lane has passed, those of records with an outcome left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Passed {
 
 impl Passed {
     /// Counts what lies between the offset to go on from and the end of `items`, all of them of one partition and read in their
-    /// order. `first`: gives the first offset of a topic that is still there.
+    /// order, and gives how much of it was deleted. `first`: gives the first offset of a topic that is still there.
     ///
     /// # Errors
     ///
@@ -32,10 +32,11 @@ impl Passed {
         positions: &Positions,
         items: &[Item],
         first: impl Fn(&str) -> Result<u64, KafkaError>,
-    ) -> Result<(), KafkaError> {
+    ) -> Result<u64, KafkaError> {
+        let before = self.missed;
         for topic in topics {
             let known = input(topic, partition);
-            let next = positions.next(&known).max(self.began.next(&known));
+            let next = self.next(positions, &known);
             let own = items.iter().map(Item::record).filter(|read| read.position.input == known);
             let (mut found, mut end, mut count) = (None, next, 0);
             for record in own {
@@ -52,31 +53,36 @@ impl Passed {
             self.missed += missed;
             self.empty += without - missed;
         }
-        Ok(())
+        Ok(self.missed - before)
     }
 
     /// Counts what was deleted between the offset to go on from and `first`, the first one that is still there, and goes on from
-    /// there: it may be long before another record comes. Whether there was something.
+    /// there: it may be long before another record comes. Gives how much was deleted; `None`: nothing lies between.
     pub(super) fn go_on(
         &mut self,
         (topic, partition): (&str, i32),
         positions: &mut Positions,
         first: u64,
-    ) -> bool {
+    ) -> Option<u64> {
         let known = input(topic, partition);
-        let next = positions.next(&known).max(self.began.next(&known));
+        let next = self.next(positions, &known);
         if first <= next {
-            return false;
+            return None;
         }
+        positions.advance(&known, first);
         // Producers that have left marks before have left that one.
         if first == next + 1 && self.empty > 0 {
             self.empty += 1;
-        } else {
-            self.missed += first - next;
-            tell((topic, partition), next..first);
+            return Some(0);
         }
-        positions.advance(&known, first);
-        true
+        tell((topic, partition), next..first);
+        self.missed += first - next;
+        Some(first - next)
+    }
+
+    /// The offset to go on from.
+    pub(super) fn next(&self, positions: &Positions, known: &Input) -> u64 {
+        positions.next(known).max(self.began.next(known))
     }
 }
 
@@ -159,8 +165,8 @@ mod tests {
             let goes_on = passed.go_on(("t", 3), &mut positions, first);
             let next = positions.next(&input("t", 3));
             assert_eq!((next, passed.missed, passed.empty), expected, "{before} {empty} {first}");
-            assert_eq!(goes_on, next != before);
-            assert!(!passed.go_on(("t", 3), &mut positions, first));
+            assert_eq!(goes_on.is_some(), next != before);
+            assert_eq!(passed.go_on(("t", 3), &mut positions, first), None);
         }
     }
 }

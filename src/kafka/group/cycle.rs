@@ -67,12 +67,11 @@ impl<S: Sink + Send + Sync> Group<S> {
                 continue;
             }
             let items = unread(lane, items);
-            let missed = held.passed.missed;
             let place = (self.config.kafka.topics.as_slice(), *partition);
-            held.passed.pass(place, &lane.progress.positions, &items, |topic| {
+            let missed = held.passed.pass(place, &lane.progress.positions, &items, |topic| {
                 intake.bounds(topic, *partition).map(|bounds| bounds.start)
             })?;
-            self.outlet.metrics.kafka.missed.inc_by(held.passed.missed - missed);
+            self.outlet.metrics.kafka.missed.inc_by(missed);
             lane.behind = behind(intake, &self.config.kafka.topics, *partition, lane, &items);
             work.push((*partition, lane, items));
         }

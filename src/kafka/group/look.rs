@@ -85,7 +85,7 @@ impl<S: Sink + Send + Sync> Group<S> {
             for topic in &self.config.kafka.topics {
                 let known = input(topic, *partition);
                 let positions = &mut lane.progress.positions;
-                let next = positions.next(&known).max(passed.began.next(&known));
+                let next = passed.next(positions, &known);
                 let Some(come) = intake.has_come(&known).filter(|come| *come > next + 1) else {
                     continue;
                 };
@@ -94,9 +94,10 @@ impl<S: Sink + Send + Sync> Group<S> {
                 }
                 let Ok(bounds) = intake.bounds(topic, *partition) else { return };
                 let first = bounds.start.min(come);
-                let missed = passed.missed;
-                *has_gone_on |= passed.go_on((topic, *partition), positions, first);
-                self.outlet.metrics.kafka.missed.inc_by(passed.missed - missed);
+                if let Some(missed) = passed.go_on((topic, *partition), positions, first) {
+                    *has_gone_on = true;
+                    self.outlet.metrics.kafka.missed.inc_by(missed);
+                }
                 self.looks.come.insert(known, come);
             }
         }

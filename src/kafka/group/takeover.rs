@@ -159,16 +159,18 @@ impl<S: Sink + Send + Sync> Group<S> {
     ) -> Held<S> {
         let Restored { is_new, mut progress, mut passed, mut sessions } = restored;
         sessions.note_names();
-        let (missed, mut has_gone_on) = (passed.missed, false);
+        let mut has_gone_on = false;
         for (topic, bounds) in bounds {
             let known = input(topic, partition);
             if !passed.began.knows(&known) {
                 passed.began.advance(&known, bounds.start);
             }
             let place = (topic.as_str(), partition);
-            has_gone_on |= passed.go_on(place, &mut progress.positions, bounds.start);
+            if let Some(missed) = passed.go_on(place, &mut progress.positions, bounds.start) {
+                has_gone_on = true;
+                self.outlet.metrics.kafka.missed.inc_by(missed);
+            }
         }
-        self.outlet.metrics.kafka.missed.inc_by(passed.missed - missed);
         let lane = Lane {
             folder: Folder::resume(&self.config, Arc::clone(&self.geoip), sessions),
             outlet: Arc::clone(&self.outlet),
