@@ -114,7 +114,7 @@ function nearest(points, at, step) {
 }
 
 /** Where round numbers lie between 0, or the least, and the greatest. */
-export function rounds(least, most, count) {
+function rounds(least, most, count) {
   const span = most - least || 1;
   const power = 10 ** Math.floor(Math.log10(span / count));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => span / n <= count) || power * 10;

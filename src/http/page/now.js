@@ -1,6 +1,6 @@
 // This moment: open sessions, who comes and goes, and what has ended last.
 
-import { count, csv, download, el, figure, isBad, once, problem, span, svg, thousands, when, why } from "./text.js";
+import { count, csv, download, el, figure, isBad, once, person, problem, span, svg, thousands, when, why } from "./text.js";
 
 /** Cards shown at first: three rows, or a screen of a phone. */
 const CARDS = () => (innerWidth <= 720 ? 4 : innerWidth < 1100 ? 6 : 8);
@@ -67,17 +67,6 @@ function lost(left) {
   const all = left.parts.reduce((sum, part) => sum + part.values[0], 0);
   const bad = left.parts.filter((part) => isBad(part.keys[0])).reduce((sum, part) => sum + part.values[0], 0);
   return el("div", { class: `number${bad / all > BAD_SHARE ? " warn" : ""}` }, el("b", {}, `${figure((100 * bad) / all)}\u00a0%`), el("span", {}, "lost, of all who left in the last hour"));
-}
-
-/** What is behind a user and what its client said about itself. */
-function person(who) {
-  const blank = who.indexOf(" ");
-  const data = blank < 0 ? "" : who.slice(blank + 1);
-  try {
-    const parsed = JSON.parse(data.split("%/%")[0]);
-    for (const key of ["clientData", "name", "userName", "nickname", "user"]) if (typeof parsed[key] === "string" && parsed[key]) return parsed[key];
-  } catch { /* free text */ }
-  return data && data.length < 60 && !data.startsWith("{") ? data : blank < 0 ? who : who.slice(0, blank);
 }
 
 function strip(moves, now) {

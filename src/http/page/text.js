@@ -93,16 +93,22 @@ export const problem = (code) => look(PROBLEMS, code);
 const BAD = new Set(["networkDisconnect", "mediaServerDisconnect", "mediaServerReconnect", "nodeCrashed", "openviduServerStopped"]);
 export const isBad = (reason) => BAD.has(reason);
 
-/** What to call whoever is behind a connection. */
-export function name(connection) {
-  const data = connection.clientData || "";
+/** The name that a client gave itself in its data; empty: none. */
+function ownName(data) {
   try {
     const parsed = JSON.parse(data.split("%/%")[0]);
     for (const key of ["clientData", "name", "userName", "nickname", "user"]) if (typeof parsed[key] === "string" && parsed[key]) return parsed[key];
   } catch { /* free text */ }
-  if (data && data.length < 60 && !data.startsWith("{")) return data;
-  if (connection.platform === "IPCAM") return "IP camera";
-  return connection.user || connection.connectionId;
+  return data.length < 60 && !data.startsWith("{") ? data : "";
+}
+
+/** What to call whoever is behind a connection. */
+export const name = (connection) => ownName(connection.clientData || "") || (connection.platform === "IPCAM" ? "IP camera" : connection.user || connection.connectionId);
+
+/** The same of `who`: the user, and behind a blank what its client said about itself. */
+export function person(who) {
+  const [, user, data] = /^(\S*) ?(.*)$/s.exec(who);
+  return ownName(data) || user;
 }
 
 /** Browser, system and place, as far as they are known. */
