@@ -21,7 +21,6 @@ use callscope::panels::model::{Condition, Expect, Form, Metric, Percentile, Valu
 use callscope::panels::{self, Panel, made};
 use callscope::search::Search;
 use callscope::sink::elasticsearch::{ElasticsearchSink, Step};
-use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -163,32 +162,16 @@ async fn scenario(kind: &'static str) {
 /// Every panel is a request that the server answers, and it says what the embedded index says of the same documents.
 async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("month.jsonl");
-    std::fs::write(&file, a_month_and_the_odd_cases(60_000)).unwrap();
+    let lines = a_month_and_the_odd_cases(60_000);
     for kind in ["elasticsearch", "embedded"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_callscope"))
-            .args(["import", "--to", kind])
-            .arg(&file)
-            .env("CALLSCOPE__ELASTICSEARCH__URLS", &server.url)
-            .env("CALLSCOPE__ELASTICSEARCH__INDEX", "panels")
-            .env("CALLSCOPE__DATA_DIR", folder.path())
-            // What is open is counted as seldom as it can be seen.
-            .env("CALLSCOPE__STATS__EVERY", "5m")
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        // Some samples are no events.
-        assert!(matches!(output.status.code(), Some(0 | 5)), "{told}");
+        let settings = [
+            ("CALLSCOPE__ELASTICSEARCH__URLS", &*server.url),
+            ("CALLSCOPE__ELASTICSEARCH__INDEX", "panels"),
+        ];
+        month::import(&lines, kind, folder.path(), &settings);
     }
     server.call("POST", "/panels/_refresh", None).await;
-    let config = Config::load(None, std::iter::empty()).unwrap().config;
-    let index = EmbeddedIndex::open(
-        &folder.path().join("index"),
-        &config.embedded,
-        CancellationToken::new(),
-        StatusSender::default(),
-    )
-    .unwrap();
+    let index = month::index(folder.path());
     let (sink, _) = server.sink(|config| "panels".clone_into(&mut config.elasticsearch.index));
     let all =
         View { from: 1_500_000_000_000, to: 1_800_000_000_000, zone: 60, filters: Vec::new() };

@@ -2,21 +2,14 @@
 //! callscope makes of them: a line is JSON, and a figure is a walk over lines.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
-use callscope::config::Config;
 use callscope::panels::answer::{Key, View};
 use callscope::panels::model::{Split, Value as Measured};
 use callscope::panels::{self, Panel};
-use callscope::sink::StatusSender;
 use callscope::sink::embedded::EmbeddedIndex;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
-use crate::month::{DAY, START, a_month_and_the_odd_cases};
-
-/// How often what is open is counted, in milliseconds. Not as often as by default: some samples are open for months.
-const COUNTED_EVERY: i64 = 300_000;
+use crate::month::{self, COUNTED_EVERY, DAY, START, a_month_and_the_odd_cases};
 
 /// Figures by the parts of a panel, whose names are put together.
 type Figures = BTreeMap<String, f64>;
@@ -35,26 +28,8 @@ struct Shown {
 impl Shown {
     fn of(lines: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("month.jsonl");
-        std::fs::write(&file, lines).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_callscope"))
-            .args(["import", "--to", "embedded"])
-            .arg(&file)
-            .env("CALLSCOPE__DATA_DIR", folder.path())
-            .env("CALLSCOPE__STATS__EVERY", format!("{COUNTED_EVERY}ms"))
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        // Some samples are no events.
-        assert!(matches!(output.status.code(), Some(0 | 5)), "{told}");
-        let config = Config::load(None, std::iter::empty()).unwrap().config;
-        let index = EmbeddedIndex::open(
-            &folder.path().join("index"),
-            &config.embedded,
-            CancellationToken::new(),
-            StatusSender::default(),
-        )
-        .unwrap();
+        month::import(lines, "embedded", folder.path(), &[]);
+        let index = month::index(folder.path());
         Self { index, _folder: folder }
     }
 

@@ -1,14 +1,21 @@
 //! One rich set of events, the same for everybody who asks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use callscope::config::Config;
 use callscope::simulate::{self, Emitted};
+use callscope::sink::StatusSender;
+use callscope::sink::embedded::EmbeddedIndex;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 /// When the month begins, milliseconds since 1970. The samples lie years before it.
 pub const START: i64 = 1_700_000_000_000;
 /// Milliseconds of a day.
 pub const DAY: i64 = 86_400_000;
+/// How often what is open is counted, milliseconds: as seldom as it can be seen, for the odd cases lie years apart.
+pub const COUNTED_EVERY: i64 = 300_000;
 
 /// A month of sessions with what the media server tells of them, its statistics every so many milliseconds, and one of everything
 /// else that there is. An event a line.
@@ -45,4 +52,28 @@ pub fn a_month_and_the_odd_cases(stats_every: i64) -> String {
         lines.push(line.to_string());
     }
     lines.join("\n")
+}
+
+/// Has `callscope import` take events, a line each, to the sink of a name, with `folder` as its data directory.
+pub fn import(lines: &str, to: &str, folder: &Path, settings: &[(&str, &str)]) {
+    let file = folder.join("month.jsonl");
+    std::fs::write(&file, lines).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_callscope"))
+        .args(["import", "--to", to])
+        .arg(&file)
+        .env("CALLSCOPE__DATA_DIR", folder)
+        .env("CALLSCOPE__STATS__EVERY", format!("{COUNTED_EVERY}ms"))
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    // Some samples are no events.
+    assert!(matches!(output.status.code(), Some(0 | 5)), "{told}");
+}
+
+/// The embedded index that it has filled there.
+pub fn index(folder: &Path) -> EmbeddedIndex {
+    let config = Config::load(None, std::iter::empty()).unwrap().config;
+    let (stop, status) = (CancellationToken::new(), StatusSender::default());
+    EmbeddedIndex::open(&folder.join("index"), &config.embedded, stop, status).unwrap()
 }
