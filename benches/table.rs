@@ -42,7 +42,7 @@ use callscope::simulate::send::{Sender, Webhook};
 use callscope::simulate::{session, telemetry};
 use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkError, StatusSender, Written};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 #[path = "../tests/support/kafka_server.rs"]
@@ -421,12 +421,17 @@ async fn dashboards() {
     drop(lane);
     let index = AnyIndex::Embedded(Arc::new(open()));
     let view = View { from: 1_600_000_000_000, to: 1_900_000_000_000, ..View::default() };
+    // As many at once as `serve` computes.
+    let turns = Arc::new(Semaphore::new(4));
     for id in ["sessions", "quality"] {
         let asked: Vec<_> = panels::dashboard(id).unwrap().panels().take(20).collect();
         let mut walls = Vec::new();
         for _ in 0..5 {
             let started = Instant::now();
-            let all = asked.iter().map(|panel| index.panel(panel, &view));
+            let all = asked.iter().map(async |panel| {
+                let turn = Arc::clone(&turns).acquire_owned().await.unwrap();
+                index.panel(panel, &view, turn).await
+            });
             for answer in futures_util::future::join_all(all).await {
                 answer.unwrap();
             }

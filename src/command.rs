@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Cli, Command, ExitCode, Failure};
@@ -151,17 +151,25 @@ impl AnyIndex {
         }
     }
 
-    /// What `panel` shows.
+    /// What `panel` shows. `turn` is held until it is computed, also where nobody waits for that any more.
     ///
     /// # Errors
     ///
     /// As the index says.
-    pub async fn panel(&self, panel: &Panel, view: &View) -> Result<Answer, SearchError> {
+    pub async fn panel(
+        &self,
+        panel: &Panel,
+        view: &View,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<Answer, SearchError> {
         match self {
             Self::Embedded(index) => {
                 let (index, panel, view) = (Arc::clone(index), panel.clone(), view.clone());
-                let shown = tokio::task::spawn_blocking(move || index.panel(&panel, &view)).await;
-                shown.map_err(|error| SearchError::Unavailable(error.into()))?
+                let shown = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    index.panel(&panel, &view)
+                });
+                shown.await.map_err(|error| SearchError::Unavailable(error.into()))?
             }
             Self::Elasticsearch(index) => index.panel(panel, view).await,
             Self::None => Err(SearchError::Nowhere),

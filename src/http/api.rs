@@ -76,7 +76,7 @@ pub(super) struct Reading {
     /// Since when the sink does not take documents, milliseconds since 1970; 0: it does.
     troubled_since: AtomicI64,
     /// Panels that are computed at once.
-    pub(super) turns: Semaphore,
+    pub(super) turns: Arc<Semaphore>,
     /// Readers who are told as things happen.
     pub(super) listeners: Arc<Semaphore>,
     /// The server ends: so do answers that have no end of their own.
@@ -89,7 +89,7 @@ impl Reading {
         Self {
             room: Arc::new(Semaphore::new(ROOM_BYTES / STEP)),
             troubled_since: AtomicI64::new(0),
-            turns: Semaphore::new(TURNS),
+            turns: Arc::new(Semaphore::new(TURNS)),
             listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
             stop,
         }

@@ -151,8 +151,8 @@ async fn looked_at(
     view: &View,
 ) -> Result<Answer, SearchError> {
     let closed = |error: tokio::sync::AcquireError| SearchError::Unavailable(error.into());
-    let _turn = reading.turns.acquire().await.map_err(closed)?;
-    app.index.panel(panel, view).await
+    let turn = Arc::clone(&reading.turns).acquire_owned().await.map_err(closed)?;
+    app.index.panel(panel, view, turn).await
 }
 
 /// Whether a dashboard offers the values of a field.
