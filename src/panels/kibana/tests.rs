@@ -16,6 +16,24 @@ pub(super) fn every() -> Vec<Dashboard> {
     .unwrap()
 }
 
+/// Does something to what stands in an object, or in the JSON that one of its texts holds.
+pub(super) fn damage(
+    object: &mut Json,
+    held_by: Option<&str>,
+    pointer: &str,
+    damage: impl Fn(&mut Json),
+) {
+    match held_by {
+        None => damage(object.pointer_mut(pointer).unwrap()),
+        Some(held_by) => {
+            let text = object.pointer_mut(held_by).unwrap();
+            let mut held: Json = serde_json::from_str(text.as_str().unwrap()).unwrap();
+            damage(held.pointer_mut(pointer).unwrap());
+            *text = json!(held.to_string());
+        }
+    }
+}
+
 #[test]
 fn what_is_committed_is_what_the_panels_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kibana");

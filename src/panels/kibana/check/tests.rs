@@ -3,23 +3,14 @@
 use serde_json::{Value as Json, json};
 
 use super::check;
-use crate::panels::kibana::tests::every;
+use crate::panels::kibana::tests::{self, every};
 use crate::panels::kibana::{Flavour, ndjson, objects};
 
 /// A way to damage a file: the object by its line, the text that holds JSON, if it is in one, and what is done there.
 struct Damage(usize, Option<&'static str>, &'static str, fn(&mut Json));
 
 fn damaged(mut objects: Vec<Json>, Damage(line, held_by, pointer, damage): &Damage) -> String {
-    let object = &mut objects[*line];
-    match held_by {
-        None => damage(object.pointer_mut(pointer).unwrap()),
-        Some(held_by) => {
-            let text = object.pointer_mut(held_by).unwrap();
-            let mut held: Json = serde_json::from_str(text.as_str().unwrap()).unwrap();
-            damage(held.pointer_mut(pointer).unwrap());
-            *text = json!(held.to_string());
-        }
-    }
+    tests::damage(&mut objects[*line], *held_by, pointer, damage);
     objects.iter().map(|object| object.to_string() + "\n").collect()
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::panels::kibana::check::check;
-use crate::panels::kibana::tests::every;
+use crate::panels::kibana::tests::{self, every};
 use crate::panels::kibana::{Flavour, ndjson};
 
 /// The file with something done to an object, or to what one of its texts holds; whose id is given without its beginning.
@@ -13,15 +13,7 @@ fn damaged(id: &str, held_by: Option<&str>, pointer: &str, damage: impl Fn(&mut 
     for line in file.lines() {
         let mut object: Json = serde_json::from_str(line).unwrap();
         if object["id"] == format!("callscope{id}") {
-            match held_by {
-                None => damage(object.pointer_mut(pointer).unwrap()),
-                Some(held_by) => {
-                    let text = object.pointer_mut(held_by).unwrap();
-                    let mut held: Json = serde_json::from_str(text.as_str().unwrap()).unwrap();
-                    damage(held.pointer_mut(pointer).unwrap());
-                    *text = json!(held.to_string());
-                }
-            }
+            tests::damage(&mut object, held_by, pointer, &damage);
         }
         lines.push(object.to_string() + "\n");
     }
