@@ -55,13 +55,7 @@ impl<S: Sink + Send + Sync> Group<S> {
     ) -> Result<(), KafkaError> {
         let mut positions = self.lanes.values().map(|held| &held.lane.progress.positions);
         let had_state = positions.any(|positions| positions.iter().any(|(_, next)| next > 0));
-        self.looks = Looks {
-            looked: Instant::now(),
-            had_state,
-            is_alone: false,
-            last,
-            come: HashMap::new(),
-        };
+        self.looks = Looks { had_state, is_alone: false, last, ..Looks::new() };
         self.look_at_members(intake, FIRST_WITHIN)?;
         self.look_at_last(intake, FIRST_WITHIN)
     }
