@@ -24,6 +24,7 @@ pub mod made;
 pub mod model;
 pub mod request;
 pub mod source;
+pub mod zone;
 
 /// The files, in the order in which dashboards are listed.
 const FILES: &[(&str, &str)] = &[

@@ -18,6 +18,7 @@ use callscope::config::{Config, Period};
 use callscope::document::Document;
 use callscope::panels::answer::{Answer, Datum, View};
 use callscope::panels::model::{Condition, Expect, Form, Metric, Percentile, Value as Measured};
+use callscope::panels::zone::Zone;
 use callscope::panels::{self, Panel, made};
 use callscope::search::Search;
 use callscope::sink::elasticsearch::{ElasticsearchSink, Step};
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 #[path = "support/month.rs"]
 mod month;
 
-use month::a_month_and_the_odd_cases;
+use month::{DAY, START, a_month_and_the_odd_cases};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/server.sh");
 
@@ -173,8 +174,8 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
     server.call("POST", "/panels/_refresh", None).await;
     let index = month::index(folder.path());
     let (sink, _) = server.sink(|config| "panels".clone_into(&mut config.elasticsearch.index));
-    let all =
-        View { from: 1_500_000_000_000, to: 1_800_000_000_000, zone: 60, filters: Vec::new() };
+    let zone = Zone::named("Europe/Madrid").unwrap();
+    let all = View { from: 1_500_000_000_000, to: 1_800_000_000_000, zone, filters: Vec::new() };
     let narrowed = |filters: &[(&str, &[&str])]| {
         let said = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
         let filters = filters.iter().map(|(field, values)| ((*field).to_owned(), said(values)));
@@ -188,7 +189,9 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
         ]),
         narrowed(&[("abnormal", &["true"])]),
         narrowed(&[("newValue", &["1", "2"])]),
-        View { from: 1_701_000_000_000, to: 1_701_100_000_000, ..all.clone() },
+        // Of the last, clocks are put back on the third day: by hours, and by days of another length.
+        View { from: START + 2 * DAY, to: START + 3 * DAY, ..all.clone() },
+        View { from: START, to: START + 31 * DAY, ..all.clone() },
     ];
     let described = panels::all().iter().flat_map(panels::Dashboard::panels).cloned();
     let marks = panels::all().iter().flat_map(|dashboard| &dashboard.marks).map(made::times);

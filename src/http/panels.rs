@@ -17,6 +17,7 @@ use super::page::asset;
 use crate::document::fields::{self, Holds};
 use crate::panels::answer::{Answer, View};
 use crate::panels::catalog::catalog;
+use crate::panels::zone::Zone;
 use crate::panels::{self, Dashboard, Panel, made};
 use crate::search::SearchError;
 
@@ -27,8 +28,6 @@ const SPAN_MAX: i64 = 3_660 * DAY;
 const FILTERS_MAX: (usize, usize) = (20, 50);
 /// As long as a text that is searched may be.
 const VALUE_BYTES_MAX: usize = 1024;
-/// Minutes between UTC and a clock of this earth.
-const ZONE_MAX: i32 = 14 * 60;
 
 /// `GET /api/dashboards`: what there is.
 pub(super) async fn dashboards(headers: HeaderMap) -> Response {
@@ -169,12 +168,9 @@ fn read_view(parameters: &[(String, String)]) -> Result<View, Wrong> {
             "from" => view.from = time_of(name, value)?,
             "to" => view.to = time_of(name, value)?,
             "zone" => {
-                let zone = value.parse().ok().filter(|zone: &i32| zone.abs() <= ZONE_MAX);
-                view.zone = zone.ok_or_else(|| {
-                    Wrong::new(
-                        format!("zone={value} is no time zone"),
-                        format!("minutes ahead of UTC, from -{ZONE_MAX} to {ZONE_MAX}"),
-                    )
+                view.zone = Zone::named(value).ok_or_else(|| {
+                    let hint = "use a name such as Europe/Madrid or UTC";
+                    Wrong::new(format!("zone={value} is no time zone"), hint)
                 })?;
             }
             "filter" => add_filter(&mut view, value)?,

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use serde::Serialize;
 
 use super::model::{ByTime, Every, Metric, Panel, Per, Split, Value};
+use super::zone::{Steps, Zone};
 
 /// Parts of one split by time at most.
 const STEPS_MAX: i64 = 120;
@@ -35,8 +36,8 @@ pub struct View {
     pub from: i64,
     /// First `timestamp` not looked at any more.
     pub to: i64,
-    /// Minutes by which the clocks of whoever looks are ahead of UTC: days begin there.
-    pub zone: i32,
+    /// Whose clock days and hours begin by.
+    pub zone: Zone,
     /// Fields and the values of which each has to have one.
     pub filters: Vec<(String, Vec<String>)>,
 }
@@ -55,11 +56,10 @@ impl View {
         }
     }
 
-    /// Where the step begins that `time` is in.
+    /// A split of it by time.
     #[must_use]
-    pub fn begin(&self, time: i64, step: i64) -> i64 {
-        let ahead = i64::from(self.zone) * 60_000;
-        time.saturating_add(ahead).div_euclid(step) * step - ahead
+    pub fn steps(&self, by: &ByTime) -> Steps {
+        self.zone.steps(self.step(by), (self.from, self.to))
     }
 }
 

@@ -44,11 +44,9 @@ pub fn body(panel: &Panel, view: &View) -> Json {
         body.insert("sort".to_owned(), newest());
     } else {
         body.insert("size".to_owned(), json!(0));
-        let (sign, zone) = if view.zone < 0 { ('-', -view.zone) } else { ('+', view.zone) };
-        let zone = format!("{sign}{:02}:{:02}", zone / 60, zone % 60);
         let histogram = |by: &ByTime| {
             json!({
-                "field": by.field.value, "fixed_interval": format!("{}ms", view.step(by)), "time_zone": zone, "min_doc_count": 1,
+                "field": by.field.value, "fixed_interval": format!("{}ms", view.step(by)), "time_zone": view.zone.name(), "min_doc_count": 1,
             })
         };
         body.insert("aggs".to_owned(), aggregations(panel, &histogram));

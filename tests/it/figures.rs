@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use callscope::panels::answer::{Key, View};
 use callscope::panels::model::{Split, Value as Measured};
+use callscope::panels::zone::Zone;
 use callscope::panels::{self, Panel};
 use callscope::sink::embedded::EmbeddedIndex;
 use serde_json::Value;
@@ -14,9 +15,21 @@ use crate::month::{self, COUNTED_EVERY, DAY, START, a_month_and_the_odd_cases};
 /// Figures by the parts of a panel, whose names are put together.
 type Figures = BTreeMap<String, f64>;
 
-/// An hour ahead of UTC, so that days begin elsewhere.
+/// As seen from a place where days begin elsewhere than in UTC.
 fn month() -> View {
-    View { from: START, to: START + 31 * DAY, zone: 60, filters: Vec::new() }
+    let zone = Zone::named("Europe/Madrid").unwrap();
+    View { from: START, to: START + 31 * DAY, zone, filters: Vec::new() }
+}
+
+/// When clocks were put back there: from two hours ahead of UTC to one.
+const PUT_BACK: i64 = 1_698_541_200_000;
+
+/// Midnight before `time` there.
+fn midnight(time: i64) -> i64 {
+    let ahead = |time: i64| 3_600_000 * if time < PUT_BACK { 2 } else { 1 };
+    let midnight = time - (time + ahead(time)).rem_euclid(DAY);
+    // On the day itself clocks showed midnight before they were put back.
+    midnight - (ahead(midnight) - ahead(time))
 }
 
 /// The documents of the month, in an index.
@@ -300,7 +313,7 @@ fn of_use(lines: &Lines) -> Vec<Expected> {
     let ended = || lines.event("sessionDestroyed");
     let users = lines.users();
     let in_sessions = lines.users_of_sessions();
-    let day = |line: &Value| month().begin(integer(line, "startTime"), DAY).to_string();
+    let day = |line: &Value| midnight(integer(line, "startTime")).to_string();
     let of_day = |number: fn(&Value) -> i64| {
         let mut days = Figures::new();
         ended().for_each(|line| *days.entry(day(line)).or_default() += self::number(number(line)));

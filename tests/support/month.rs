@@ -10,8 +10,9 @@ use callscope::sink::embedded::EmbeddedIndex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-/// When the month begins, milliseconds since 1970. The samples lie years before it.
-pub const START: i64 = 1_700_000_000_000;
+/// When the month begins, milliseconds since 1970: 27 October 2023. On its third day clocks are put back in Europe. The samples lie
+/// years before it.
+pub const START: i64 = 1_698_400_000_000;
 /// Milliseconds of a day.
 pub const DAY: i64 = 86_400_000;
 /// How often what is open is counted, milliseconds: as seldom as it can be seen, for the odd cases lie years apart.
@@ -38,7 +39,7 @@ pub fn a_month_and_the_odd_cases(stats_every: i64) -> String {
     }
     // What no sample has.
     let session =
-        json!({"sessionId": "odd", "uniqueSessionId": "odd_1700000000000", "timestamp": START});
+        json!({"sessionId": "odd", "uniqueSessionId": format!("odd_{START}"), "timestamp": START});
     for more in [
         json!({"event": "participantJoined", "connectionId": "con_odd", "location": "Madrid", "geoPoints": "40.4,-3.7", "platform": "x"}),
         json!({"event": "broadcastStarted"}),

@@ -6,6 +6,7 @@ use tantivy::{DocId, SegmentReader};
 use super::columns::{Columns, Test, tests};
 use crate::panels::answer::{Key, View};
 use crate::panels::model::Split;
+use crate::panels::zone::Steps;
 
 /// North and south of this there are no tiles.
 const LATITUDE_MAX: f64 = 85.051_128_779_806_59;
@@ -34,10 +35,7 @@ pub(super) struct Divider {
 }
 
 enum How {
-    Time {
-        view: View,
-        step: i64,
-    },
+    Time(Steps),
     Values {
         missing: Option<String>,
     },
@@ -53,7 +51,7 @@ impl Divider {
         let columns = split.field().map(|field| Columns::new(reader, &field.value)).transpose()?;
         let columns = columns.unwrap_or_default();
         let how = match split {
-            Split::Time(by) => How::Time { view: view.clone(), step: view.step(by) },
+            Split::Time(by) => How::Time(view.steps(by)),
             Split::Values(by) => How::Values { missing: by.missing.clone() },
             Split::Classes(by) => How::Classes(by.at.clone()),
             Split::Steps(by) => How::Steps(by.every),
@@ -74,9 +72,9 @@ impl Divider {
     pub(super) fn keys(&self, document: DocId, keys: &mut Vec<Short>) {
         let columns = &self.columns;
         match &self.how {
-            How::Time { view, step } => keys.extend(columns.numbers(document).map(|time| {
+            How::Time(steps) => keys.extend(columns.numbers(document).map(|time| {
                 #[expect(clippy::cast_possible_truncation, reason = "a time in milliseconds")]
-                Short::Time(view.begin(time as i64, *step))
+                Short::Time(steps.begin(time as i64))
             })),
             How::Values { missing } => {
                 keys.extend(columns.ordinals(document).map(Short::Ordinal));

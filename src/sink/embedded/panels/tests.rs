@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::config::Config;
 use crate::document::Document;
+use crate::panels::zone::Zone;
 use crate::panels::{self, Dashboard};
 use crate::sink::{Sink, StatusSender, Written};
 
@@ -87,7 +88,7 @@ fn board(panel: &str) -> Dashboard {
 }
 
 fn view() -> View {
-    View { from: START, to: START + 2 * DAY, zone: 0, filters: Vec::new() }
+    View { from: START, to: START + 2 * DAY, zone: Zone::default(), filters: Vec::new() }
 }
 
 /// Keys and values of all parts, as the page gets them.
@@ -185,7 +186,7 @@ fn days_are_those_of_whoever_looks_and_filters_narrow() {
     let folder = tempfile::tempdir().unwrap();
     let index = index(folder.path(), &[documents()]);
     let panel = "form: table, by: [{time: {field: timestamp, every: day}}], show: [{id: n, label: N, value: count}]";
-    let east = View { zone: 120, ..view() };
+    let east = View { zone: Zone::named("Africa/Maputo").unwrap(), ..view() };
     let midnight = START - 2 * HOUR;
     let expected = json!([[[midnight], [2.0]], [[midnight + DAY], [2.0]]]);
     assert_eq!(shown(&index, panel, &east), expected);
