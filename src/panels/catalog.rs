@@ -66,7 +66,7 @@ fn split(split: &Split) -> Json {
         Split::Time(by) => json!({ "kind": "time", "isDay": by.every == Some(Every::Day) }),
         Split::Values(by) => json!({
             "kind": "values", "label": by.label, "field": field(&by.field.value),
-            "missing": by.missing, "opens": by.opens,
+            "missing": by.missing, "opens": by.is_by_session(),
         }),
         Split::Classes(by) => json!({
             "kind": "classes", "label": by.label, "field": field(&by.field.value), "at": by.at,

@@ -28,7 +28,6 @@ pub fn values(field: &str) -> Panel {
         size: VALUES_MAX,
         missing: None,
         order: None,
-        opens: false,
     });
     Panel { by: vec![split], show: vec![count], ..of_all(field, Form::Table) }
 }

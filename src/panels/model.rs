@@ -305,9 +305,20 @@ pub struct ByValues {
     pub missing: Option<String>,
     /// The id of the value that says which parts are the largest; absent: by number of documents.
     pub order: Option<Spanned<String>>,
-    /// Whether a part opens a session: its key is a `uniqueSessionId`.
-    #[serde(default)]
-    pub opens: bool,
+}
+
+impl ByValues {
+    /// Whether a part is one session.
+    #[must_use]
+    pub fn is_by_session(&self) -> bool {
+        self.field.value == "uniqueSessionId"
+    }
+
+    /// Whether a part is one session, or all of one name.
+    #[must_use]
+    pub fn names_sessions(&self) -> bool {
+        self.is_by_session() || self.field.value == "sessionId"
+    }
 }
 
 /// See [`Split::Classes`].

@@ -215,7 +215,7 @@ impl Board {
             | Form::Treemap
             | Form::Heatmap => {
                 let attributes = lens::attributes(panel, &shown, &of.marks);
-                self.lens(id, panel, area, &attributes, &panel.title);
+                self.lens(of, (id, &panel.title), panel, area, &attributes);
             }
         }
     }
@@ -225,7 +225,7 @@ impl Board {
         for (metric, area) in shown.iter().zip(area.shared(shown.len())) {
             let id = format!("{}-{}", panel.id.value, super::columns::id(metric));
             let attributes = lens::attributes(panel, &[metric], &of.marks);
-            self.lens(&id, panel, area, &attributes, &metric.label);
+            self.lens(of, (&id, &metric.label), panel, area, &attributes);
             // The number says what it is.
             if let Some(config) =
                 self.panels.last_mut().and_then(|panel| panel.get_mut("embeddableConfig"))
@@ -235,7 +235,14 @@ impl Board {
         }
     }
 
-    fn lens(&mut self, id: &str, panel: &Panel, area: Area, attributes: &Json, title: &str) {
+    fn lens(
+        &mut self,
+        of: &Dashboard,
+        (id, title): (&str, &str),
+        panel: &Panel,
+        area: Area,
+        attributes: &Json,
+    ) {
         for reference in attributes.get("references").and_then(Json::as_array).into_iter().flatten()
         {
             let name = reference.get("name").and_then(Json::as_str).unwrap_or_default();
@@ -246,7 +253,8 @@ impl Board {
         }
         let mut config = described(panel, title);
         extend(&mut config, json!({ "attributes": attributes }));
-        if panel.by.iter().any(|split| matches!(split, Split::Values(by) if by.opens)) {
+        let names = |split: &Split| matches!(split, Split::Values(by) if by.names_sessions());
+        if of.of_one.is_none() && panel.by.iter().any(names) {
             let name =
                 format!("{id}:drilldown:DASHBOARD_TO_DASHBOARD_DRILLDOWN:{OPENS}:dashboardId");
             self.references
@@ -292,7 +300,7 @@ impl Board {
     }
 }
 
-/// A click on a part leads to the dashboard of the session that it stands for.
+/// A click on a part leads to the dashboard of the session that it stands for; of all sessions of a name, one is chosen there.
 fn opens_a_session() -> Json {
     let action = json!({
         "factoryId": "DASHBOARD_TO_DASHBOARD_DRILLDOWN", "name": "Open session",

@@ -82,10 +82,10 @@ fn heatmap(layer: &Layer) -> Json {
     })
 }
 
-/// A table; what opens a session is opened by a click on it, and days are listed from the last on.
+/// A table; what names a session opens it by a click, and days are listed from the last on.
 fn table(panel: &Panel, layer: &Layer) -> Json {
     let splits = layer.splits.iter().zip(&panel.by).map(|(column, split)| match split {
-        Split::Values(by) if by.opens => {
+        Split::Values(by) if by.names_sessions() => {
             json!({ "columnId": column, "isTransposed": false, "oneClickFilter": true })
         }
         _ => json!({ "columnId": column, "isTransposed": false }),

@@ -57,6 +57,33 @@ fn the_shipped_dashboards_would_work() {
 }
 
 #[test]
+fn the_name_of_a_session_leads_to_its_dashboard_from_every_other() {
+    let objects = objects(all(), "openvidu");
+    let mut leading = 0;
+    for object in &objects {
+        let Some(panels) = object["attributes"]["panelsJSON"].as_str() else { continue };
+        let panels: Vec<Json> = serde_json::from_str(panels).unwrap();
+        for panel in &panels {
+            let layer = &panel["embeddableConfig"]["attributes"]["state"]["datasourceStates"]["formBased"]
+                ["layers"]["main"]["columns"];
+            let columns = layer.as_object().into_iter().flat_map(serde_json::Map::values);
+            let names = columns
+                .filter(|column| column["operationType"] == "terms")
+                .any(|column| column["sourceField"].as_str().unwrap().contains("essionId."));
+            let leads = panel.pointer("/embeddableConfig/enhancements/dynamicActions").is_some();
+            assert_eq!(
+                leads,
+                names && object["id"] != "callscope-session",
+                "{}",
+                panel["panelIndex"]
+            );
+            leading += usize::from(leads);
+        }
+    }
+    assert!(leading >= 7, "{leading}");
+}
+
+#[test]
 fn whatever_can_be_said_would_work() {
     let file = ndjson(&every(), "openvidu", Flavour::Kibana);
     assert_eq!(check::check(&file), []);
