@@ -34,7 +34,7 @@ const STATS_EVERY: i64 = 300_000;
 /// All of the month, and of the odd cases that lie before it.
 const ALL: &str = "from=1550000000000&to=1705000000000";
 /// The month.
-const MONTH: &str = "from=1699920000000&to=1702620000000";
+const MONTH: &str = "from=1698364800000&to=1701043200000";
 
 /// An index of the month, made once.
 fn month() -> &'static Path {
@@ -184,7 +184,7 @@ fn dragging_over_a_chart_looks_closer_and_going_back_looks_wide_again() {
         ));
         time.as_i64().unwrap()
     });
-    assert!(from > 1_699_920_000_000 && to < 1_702_620_000_000 && from < to, "{from} {to}");
+    assert!(from > 1_698_364_800_000 && to < 1_701_043_200_000 && from < to, "{from} {to}");
     browser.value("history.back()");
     browser.until(&format!("location.hash === {}", json!(before)));
     browser.settled();
@@ -266,6 +266,46 @@ fn a_session_with_problems_leads_to_what_happened_in_it() {
 }
 
 #[test]
+fn a_link_shows_tables_as_they_were_sorted() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser.open(&page.url(&format!("d/sessions?{MONTH}")));
+    browser.click("[data-panel=locations] th:nth-child(3) button");
+    browser.click("[data-panel=locations] th:nth-child(3) button");
+    browser.click("[data-panel=concurrency] .tools button");
+    let hash = browser.text("location.hash");
+    assert!(
+        hash.contains("sort=locations%3A2%3Aup") && hash.contains("table=concurrency"),
+        "{hash}"
+    );
+    let cells = "[...document.querySelectorAll('[data-panel=locations] td:nth-child(3)')].map((cell) => Number(cell.textContent))";
+    let shown = browser.value(cells);
+    browser.open(&page.url(hash.trim_start_matches("#/")));
+    assert_eq!(browser.value(cells), shown);
+    assert!(shown.as_array().unwrap().is_sorted_by_key(Value::as_i64), "{shown}");
+    browser.until("document.querySelectorAll('[data-panel=concurrency] tbody tr').length > 20");
+    // A filter more leaves it so.
+    browser.click("[data-panel=reasons-of-leaving] .shares button");
+    browser.until("document.querySelector('.chip')");
+    assert!(browser.text("location.hash").contains("table=concurrency"));
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
+fn an_address_that_cannot_be_shown_is_told_of_once() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser
+        .open(&page.url(&format!("d/sessions?{MONTH}&filter=raeson%3Ax&sort=locations%3A77%3Aup")));
+    browser.until("document.querySelector('.notice.failed')?.textContent.includes('No field is called raeson')");
+    assert_eq!(browser.value("document.querySelectorAll('[role=alert]').length"), 1);
+    browser.click(".notice.failed a");
+    browser.until("!document.querySelector('.notice.failed')");
+    browser.settled();
+    assert_eq!(browser.value("document.querySelectorAll('.is-failed').length"), 0);
+}
+
+#[test]
 fn the_map_has_land_where_there_is_land() {
     let page = Page::over_the_month();
     let mut browser = Browser::start();
@@ -295,7 +335,7 @@ fn a_call_of_hundreds_is_shown_whole_however_many_events_it_has() {
     let page = Page::with(false, &[]);
     let mut events = joined("town-hall", "con_0", "u0");
     let join = events.pop().unwrap();
-    for person in 0..300 {
+    for person in 0..320 {
         let mut event = join.clone();
         event["connectionId"] = json!(format!("con_{person}"));
         event["clientData"] = json!(format!("u{person}"));
@@ -308,7 +348,7 @@ fn a_call_of_hundreds_is_shown_whole_however_many_events_it_has() {
             events.push(event.clone());
         }
     }
-    for person in 270..300 {
+    for person in 290..320 {
         let mut left = join.clone();
         left["event"] = json!("participantLeft");
         left["connectionId"] = json!(format!("con_{person}"));
@@ -320,12 +360,12 @@ fn a_call_of_hundreds_is_shown_whole_however_many_events_it_has() {
     page.post(&events);
     let mut browser = Browser::start();
     browser.open(&page.url(""));
-    browser.until("document.querySelector('.card .facts')?.textContent.startsWith('270')");
+    browser.until("document.querySelector('.card .facts')?.textContent.startsWith('290')");
     browser.click(".card");
-    browser.until("document.querySelector('.lead')?.textContent.includes('300\u{a0}people')");
+    browser.until("document.querySelector('.lead')?.textContent.includes('320\u{a0}people')");
     browser.until("document.querySelector('.problems li')?.textContent.startsWith('30\u{a0}people lost the network')");
     browser.click("[data-key=everybody]");
-    browser.until("document.querySelectorAll('.row.person').length === 300");
+    browser.until("document.querySelectorAll('.row.person').length === 320");
     browser.click("#tab-4");
     browser.click("#panel .more");
     browser.until("document.querySelectorAll('#panel .event').length > 1000");

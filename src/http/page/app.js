@@ -1,7 +1,7 @@
 // The page: which view is shown, and what keeps it fresh. No framework, no other host.
 
 import { clock, el } from "./text.js";
-import { address, ask, failure, read } from "./view.js";
+import { address, ask, failure, look, read } from "./view.js";
 import { PAST, applied, moved, show as now } from "./now.js";
 import { show as session } from "./session.js";
 import { show as explore } from "./explore.js";
@@ -24,6 +24,15 @@ let board = null;
 
 const go = (next) => { location.hash = address(next); };
 
+/** What an address shows: which part of a session is looked at changes nothing else. */
+const keyOf = (next) => address(next.path[0] === "s" ? { ...next, path: next.path.slice(0, 2), looks: {} } : next);
+
+/** Writes into the address how something is looked at, without a step that would be gone back. */
+function note(next) {
+  history.replaceState(null, "", address(next));
+  shown = keyOf(next);
+}
+
 /** Puts `parts` in place of what is shown, and keeps focus and opened details where they were. */
 function replace(parts) {
   const key = (node) => node?.getAttribute?.("href") || node?.dataset?.key;
@@ -36,7 +45,7 @@ function replace(parts) {
 
 // This moment ----------------------------------------------------------------------------------------------------------
 
-const state = { body: null, moves: [], limit: 30, allCards: false, askedPast: 0, sorted: { by: -1, isRising: false } };
+const state = { body: null, moves: [], limit: 30, allCards: false, askedPast: 0 };
 let source = null;
 
 /** Is told as things happen, as long as this moment is looked at. */
@@ -60,7 +69,9 @@ function draw() {
   const current = read(location.hash);
   if (current.path[0] !== "" || !state.body) return;
   const body = state.live && !current.q ? { ...state.body, live: state.live } : state.body;
-  replace(now({ ...state, body }, current.q, (change) => { Object.assign(state, change); if (change.limit) route(true); else draw(); }));
+  const more = (change) => { Object.assign(state, change); if (change.limit) route(true); else draw(); };
+  const sort = (sorted) => { look(current.looks, "ended").sorted = sorted; note(current); draw(); };
+  replace(now({ ...state, body, sorted: current.looks.ended?.sorted }, current.q, { more, sort }));
 }
 
 async function showNow(current, isForced, isNew) {
@@ -82,11 +93,10 @@ async function showNow(current, isForced, isNew) {
 }
 
 async function showSession(current, isForced, isNew) {
-  const [, id, tab] = current.path;
-  const { body, text } = await ask(`/api/sessions/${encodeURIComponent(id)}`);
+  const { body, text } = await ask(`/api/sessions/${encodeURIComponent(current.path[1])}`);
   return () => {
     const news = text.replace(/"now":\d+,/, "");
-    if (isForced || isNew || failedSince || (news !== shownText && !String(getSelection()))) replace(session(body, { id, tab, catalog, note: (chosen) => history.replaceState(null, "", address({ ...current, path: ["s", id, chosen] })) }));
+    if (isForced || isNew || failedSince || (news !== shownText && !String(getSelection()))) replace(session(body, { view: current, catalog, note }));
     shownText = news;
     return document.getElementById("open") ? EVERY.session : 0;
   };
@@ -96,7 +106,7 @@ async function showBoard(current, isNew) {
   const dashboard = catalog.find((one) => one.id === current.path[1]);
   if (!dashboard) throw new Error("there is no such dashboard");
   if (isNew) {
-    board = explore(dashboard, current, go);
+    board = explore(dashboard, current, { go, note });
     view.replaceChildren(...board.nodes);
   }
   await board.load();
@@ -110,8 +120,7 @@ async function route(isForced) {
   clearTimeout(timer);
   const mine = ++asked;
   const current = read(location.hash);
-  // Which part of a session is looked at changes nothing else.
-  const key = address(current.path[0] === "s" ? { ...current, path: current.path.slice(0, 2) } : current);
+  const key = keyOf(current);
   const isNew = shown !== key;
   const kind = current.path[0];
   let again = EVERY.now;
@@ -140,14 +149,16 @@ async function route(isForced) {
     clearTimeout(waiting);
     if (mine !== asked || error.name === "AbortError") return;
     failedSince = failedSince || Date.now();
+    const isWrong = error.status === 400 && kind === "d";
     const box = el("div", { class: "notice bad failed", role: "alert" },
       el("p", {}, error instanceof TypeError ? `callscope has not answered since ${clock(failedSince)}. What is shown is from before. Trying again.` : failure(error)),
-      el("a", { href: "#/" }, "All sessions"));
+      isWrong ? el("a", { href: address({ path: current.path, filters: [], last: "24h" }) }, "The last 24 hours of everything") : el("a", { href: "#/" }, "All sessions"));
     const old = view.querySelector(".notice.failed");
     if (old) old.replaceWith(box);
     else if (shown === key) view.prepend(box);
     else { view.replaceChildren(box); shown = key; }
-    again = EVERY.failed;
+    // What is wrong in an address does not pass by itself.
+    again = isWrong ? 0 : EVERY.failed;
   }
   if (again) timer = setTimeout(() => { if (!document.hidden) route(); }, again);
 }
@@ -158,7 +169,7 @@ function wait(mine, current, isNew) {
   const since = Date.now() - WAIT;
   const told = el("p", { class: "notice plain waiting", role: "status" }, `The index has not answered since ${clock(since)}. What it knows is shown as soon as it does.`);
   if (!isNew) { if (!view.querySelector(".notice")) view.prepend(told); return; }
-  const known = current.path[0] === "" && state.live ? now({ ...state, body: { now: Date.now(), live: state.live, ended: [], total: 0, troubles: [], events: 1 } }, "", () => {}).filter((node) => !node.classList.contains("empty")) : [];
+  const known = current.path[0] === "" && state.live ? now({ ...state, body: { now: Date.now(), live: state.live, ended: [], total: 0, troubles: [], events: 1 } }, "", {}).filter((node) => !node.classList.contains("empty")) : [];
   view.replaceChildren(told, ...known, el("div", { class: "skeleton tall" }));
 }
 

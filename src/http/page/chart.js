@@ -76,13 +76,19 @@ function filled(panel, all, answer, scene, isTime) {
   const known = all.flatMap((one) => one.points.map(([x]) => x));
   const first = known.length ? Math.min(...known) : scene.from;
   const begin = first - Math.floor((first - scene.from) / answer.step) * answer.step;
+  // A day on which clocks are changed is longer or shorter than a step: the next one begins where something was counted in it.
+  const begins = [...new Set(known)].sort((a, b) => a - b);
+  const next = (at) => {
+    const known = begins.find((begin) => begin > at + answer.step / 2);
+    return known < at + 1.5 * answer.step ? known : at + answer.step;
+  };
   return all.map((one) => {
     if (!one.metric.isZero && !one.metric.isRunning) return one;
     const values = new Map(one.points);
     const points = [];
     const end = one.metric.isRunning ? Math.min(scene.to, Date.now()) : scene.to;
     let last = 0;
-    for (let at = begin; at < end && points.length < STEPS_MAX; at += answer.step) {
+    for (let at = begin; at < end && points.length < STEPS_MAX; at = next(at)) {
       last = values.get(at) ?? (one.metric.isRunning ? last : 0);
       points.push([at, last]);
     }
@@ -113,13 +119,14 @@ function nearest(points, at, step) {
   return best && at - best.x < (step || Infinity) ? best : null;
 }
 
-/** Where round numbers lie between 0, or the least, and the greatest. */
-function rounds(least, most, count) {
+/** Round numbers between the least and the greatest, about `count` of them. `isWide`: and the ones around these two. */
+function rounds(least, most, count, isWide) {
   const span = most - least || 1;
   const power = 10 ** Math.floor(Math.log10(span / count));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => span / n <= count) || power * 10;
   const found = [];
-  for (let n = Math.ceil(least / step - 1e-9) * step; n <= most + step * 1e-9; n += step) found.push(Number(n.toPrecision(12)));
+  const [first, last] = isWide ? [Math.floor(least / step + 1e-9), Math.ceil(most / step - 1e-9)] : [Math.ceil(least / step - 1e-9), Math.floor(most / step + 1e-9)];
+  for (let n = first; n <= last; n += 1) found.push(Number((n * step).toPrecision(12)));
   return found;
 }
 
@@ -133,10 +140,11 @@ function axis(shown, panel, height) {
   const isWhole = shown.every((one) => one.metric.unit === "number" && !one.metric.per);
   const { unit, per } = shown[0].metric;
   const most = panel.form === "fullBar" ? 100 : Math.max(...highs, isWhole ? 1 : 0) || 1;
-  const least = Math.min(0, ...lows);
+  let least = Math.min(0, ...lows);
   const base = (COUNTED[unit] || [1]).find((size) => most >= 1.5 * size) || 1;
-  const ticks = rounds(least / base, most / base, Math.max(2, Math.floor(height / 34))).map((n) => n * base).filter((n) => !isWhole || Number.isInteger(n));
+  const ticks = rounds(least / base, most / base, Math.max(2, Math.floor(height / 34)), true).map((n) => n * base).filter((n) => !isWhole || Number.isInteger(n));
   const top = Math.max(most, ticks.at(-1) ?? most);
+  least = Math.min(least, ticks[0] ?? least);
   const bottom = MARGIN.top + height;
   return { y: (value) => bottom - ((value - least) / (top - least)) * height, ticks, write: (n) => (panel.form === "fullBar" ? `${n}\u00a0%` : n === 0 ? "0" : amount(n, unit, per)) };
 }
@@ -211,9 +219,12 @@ function line(one, scale, x, step, isArea) {
 export function timeTicks(from, to, width) {
   const isLong = to - from > 300 * DAY;
   const step = TICKS.find((step) => (to - from) / step <= width / (isLong ? 120 : 84)) || TICKS.at(-1);
-  const zone = new Date(from).getTimezoneOffset() * MINUTE;
+  const behind = (at) => new Date(at).getTimezoneOffset() * MINUTE;
   const found = [];
-  for (let at = Math.ceil((from - zone) / step) * step + zone; at < to; at += step) {
+  // Where clocks show a round time, also after they were changed.
+  for (let shown = Math.ceil((from - behind(from)) / step) * step; ; shown += step) {
+    const at = shown + behind(shown + behind(from));
+    if (at >= to) break;
     const isDay = step >= DAY || clock(at) === "00:00:00";
     found.push([at, isDay ? day(at, !isLong) : step < MINUTE ? clock(at) : minute(at)]);
   }

@@ -1,14 +1,17 @@
 // A dashboard: what is looked at above, panels below.
 
 import { el, field, thousands } from "./text.js";
-import { EVERY, PRESETS, ask, failure, has, length, query, times, toggled } from "./view.js";
+import { EVERY, PRESETS, ask, failure, has, length, query, times, toggled, zone } from "./view.js";
 import { panel } from "./panel.js";
 
 const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
 
-/** Shows a dashboard. `go(view)` leads to another address. Gives its nodes, and `load()`, which asks for everything anew. */
-export function show(dashboard, view, go) {
-  const scene = { marks: [], more: [], choose: ({ field, value }) => go(toggled(view, field, value)), zoom: (from, to) => go({ ...view, last: null, from, to }), clear: () => go({ ...view, filters: [] }) };
+/**
+ * Shows a dashboard. `go(view)` leads to another address, `note(view)` writes it down. Gives its nodes, and `load()`, which asks for everything
+ * anew, and fails if what is asked for cannot be shown at all.
+ */
+export function show(dashboard, view, { go, note }) {
+  const scene = { marks: [], more: [], looks: view.looks, note: () => note(view), choose: ({ field, value }) => go(toggled(view, field, value)), zoom: (from, to) => go({ ...view, last: null, from, to }), clear: () => go({ ...view, filters: [] }) };
   const panels = [];
   for (const row of dashboard.rows) panels.push(...row.panels.map((description) => panel(description, row.height, scene)));
   const aborted = new AbortController();
@@ -16,7 +19,11 @@ export function show(dashboard, view, go) {
     const span = times(view);
     const marked = dashboard.isMarked ? ask(`/api/marks/${dashboard.id}?${query(view, span)}`, aborted.signal).then(({ body }) => body, () => []) : Promise.resolve([]);
     marked.then((marks) => { scene.marks.splice(0, Infinity, ...marks); if (marks.some((mark) => mark.times.length)) panels.forEach((one) => one.draw()); });
-    await Promise.all(panels.map((one) => one.load(view, span, aborted.signal)));
+    const failures = await Promise.all(panels.map((one) => one.load(view, span, aborted.signal)));
+    // What nobody can answer is told once.
+    if (!failures.every((error) => error?.status === 400 && error.message === failures[0].message)) return;
+    for (const one of panels) one.hush();
+    throw failures[0];
   };
   const nodes = [
     el("header", { class: "title" }, el("h1", {}, dashboard.title), el("p", { class: "lead" }, dashboard.question)),
@@ -97,7 +104,7 @@ function range(view, go) {
       el("ul", { class: "presets" }, PRESETS.map(([last, name]) => el("li", {}, el("button", { type: "button", "aria-pressed": String(view.last === last), onclick: () => { close(); go({ ...view, last, from: null, to: null }); } }, `Last ${name}`)))),
       form,
       el("div", { class: "every" }, el("span", { class: "quiet" }, "Ask anew every"), EVERY.map((every) => el("button", { type: "button", "aria-pressed": String(view.every === every), onclick: () => { close(); go({ ...view, every }); } }, AGO[every]))),
-      el("p", { class: "quiet" }, `Times are those of ${Intl.DateTimeFormat().resolvedOptions().timeZone}. Drag over a chart to look closer.`));
+      el("p", { class: "quiet" }, `Times are those of ${zone()}. Drag over a chart to look closer.`));
     inside.querySelector("button").focus();
   });
   const span = view.from ? to - from : length(view.last);

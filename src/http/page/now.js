@@ -11,8 +11,11 @@ const HOUR = 3600000, DAY = 24 * HOUR;
 /** From this share of connections that ended badly on it is worth a look. */
 const BAD_SHARE = 0.05;
 
-/** `state`: `body` of /api/sessions, `moves`, `past`: the last two days, `limit`, `allCards`; `more(change)` shows more. */
-export function show(state, q, more) {
+/**
+ * `state`: `body` of /api/sessions, `moves`, `past`: the last two days, `limit`, `allCards`, and how the list of those that ended is `sorted`;
+ * `more(change)` shows more, `sort(sorted)` in another order.
+ */
+export function show(state, q, { more, sort }) {
   const { body } = state;
   const live = body.live;
   const open = [...live.sessions].sort((a, b) => b.problems.length - a.problems.length || b.users - a.users || a.sessionId.localeCompare(b.sessionId));
@@ -40,7 +43,7 @@ export function show(state, q, more) {
     }
   }
   if (body.ended.length) {
-    parts.push(el("h2", {}, "Ended", el("small", {}, body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total)), files(body.ended)), ended(body.ended, body.now, state, more));
+    parts.push(el("h2", {}, "Ended", el("small", {}, body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total)), files(body.ended)), ended(body.ended, body.now, state.sorted, sort));
     if (body.partial) parts.push(el("p", { class: "quiet" }, "There may be more: many people are called like that, and not all were looked through. A longer word finds fewer."));
     if (body.total > body.ended.length && state.limit < 1000) parts.push(el("button", { class: "more", "data-key": "more", onclick: () => more({ limit: Math.min(1000, state.limit * 3) }) }, "Show more"));
   }
@@ -131,13 +134,13 @@ const COLUMNS = [
   ["People", "n", (s) => s.users.numberOfElements], ["Rec.", "n", (s) => s.recordings.numberOfElements], ["Why it ended", "why", (s) => why(s.reason)],
 ];
 
-function ended(sessions, at, state, more) {
-  const { by, isRising } = state.sorted;
-  const compare = COLUMNS[by]?.[2];
+function ended(sessions, at, sorted, sort) {
+  const compare = COLUMNS[sorted?.i]?.[2];
+  const isRising = sorted?.isRising;
   const order = (a, b) => (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
   const shown = compare ? [...sessions].sort((a, b) => (isRising ? 1 : -1) * order(compare(a), compare(b))) : sessions;
-  const head = ([text, kind], i) => el("th", { scope: "col", class: kind, "aria-sort": by === i ? (isRising ? "ascending" : "descending") : "none" },
-    el("button", { type: "button", "data-key": `by-${i}`, onclick: () => more({ sorted: { by: i, isRising: by === i ? !isRising : kind !== "n" && i !== 1 && i !== 2 } }) }, text));
+  const head = ([text, kind], i) => el("th", { scope: "col", class: kind, "aria-sort": sorted?.i === i ? (isRising ? "ascending" : "descending") : "none" },
+    el("button", { type: "button", "data-key": `by-${i}`, onclick: () => sort({ i, isRising: sorted?.i === i ? !isRising : kind !== "n" && i !== 1 && i !== 2 }) }, text));
   const row = (s) => {
     const people = s.users.numberOfElements;
     const recordings = s.recordings.numberOfElements;

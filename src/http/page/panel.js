@@ -1,7 +1,7 @@
 // One panel: its frame, what it shows, its table twin, its files.
 
 import { el, field, thousands, when } from "./text.js";
-import { ask, failure, query } from "./view.js";
+import { ask, failure, look, query } from "./view.js";
 import { isEmpty, table } from "./data.js";
 import { chart } from "./chart.js";
 import { bars, classes, donut, heatmap, map, numbers, treemap } from "./shapes.js";
@@ -11,29 +11,30 @@ import { grid, saveCsv, saveJson } from "./table.js";
 const FRAME = { title: 76, legend: 26 };
 
 /**
- * A panel. `scene`: `choose(filter)` and `zoom(from, to)` or null, `marks`, `more`: filters besides those of the view. Its `load(view, times,
- * signal)` asks for what it shows and shows it.
+ * A panel. `scene`: `choose(filter)` and `zoom(from, to)` or null, `marks`, `more`: filters besides those of the view, `looks`: how panels are
+ * looked at, and `note()`, which is called when that has changed. Its `load(view, times, signal)` asks for what it shows and shows it, or gives
+ * why it cannot; `hush()` leaves that to somebody else.
  */
 export function panel(description, rows, scene) {
   const body = el("div", { class: "body" }, el("div", { class: "skeleton" }));
   const note = el("small", { class: "note" });
-  let isTable = false;
   let known = null;
   // How a table is sorted and how far it is unfolded stay as they are when values come anew; so do focus and what is scrolled.
-  const kept = {};
+  const kept = look(scene.looks, description.id);
   let filters = [];
   const draw = () => {
     if (!known) return;
     const scroll = body.querySelector(".scroll")?.scrollTop;
     const focused = body.contains(document.activeElement) ? focusable(body).indexOf(document.activeElement) : -1;
-    body.replaceChildren(...content(description, known, { ...scene, kept, filters, from: known.from, to: known.to, height: rows * 20 - FRAME.title }, isTable));
+    body.replaceChildren(...content(description, known, { ...scene, kept, filters, from: known.from, to: known.to, height: rows * 20 - FRAME.title }));
     if (scroll && body.querySelector(".scroll")) body.querySelector(".scroll").scrollTop = scroll;
     if (focused >= 0) focusable(body)[focused]?.focus({ preventScroll: true });
   };
-  const twin = el("button", { type: "button", "aria-pressed": "false", title: "Show the values as a table", onclick: () => {
-    isTable = !isTable;
-    twin.setAttribute("aria-pressed", String(isTable));
+  const twin = el("button", { type: "button", "aria-pressed": String(Boolean(kept.isTable)), title: "Show the values as a table", onclick: () => {
+    kept.isTable = !kept.isTable;
+    twin.setAttribute("aria-pressed", String(kept.isTable));
     draw();
+    scene.note();
   } }, "Table");
   const save = (kind) => () => {
     if (!known) return;
@@ -43,7 +44,7 @@ export function panel(description, rows, scene) {
   const hasTwin = description.form !== "table" && description.form !== "list";
   const tools = el("div", { class: "tools" }, hasTwin ? twin : null, ["CSV", "JSON"].map((kind) => el("button", { type: "button", title: `Save the values as ${kind}`, onclick: save(kind) }, kind)));
   const section = el("section", { class: `panel is-${description.form}`, "data-panel": description.id, "aria-labelledby": `title-${description.id}`, "aria-busy": "true" },
-    el("header", {}, el("div", {}, el("h3", { id: `title-${description.id}` }, description.title), el("p", {}, description.question)), note, tools), body);
+    el("header", {}, el("div", {}, el("h3", { id: `title-${description.id}`, title: description.title }, description.title), el("p", { title: description.question }, description.question)), note, tools), body);
   section.style.setProperty("--width", description.width);
   section.style.setProperty("--height", `${rows * 20}px`);
 
@@ -58,28 +59,31 @@ export function panel(description, rows, scene) {
       section.classList.remove("is-failed");
       draw();
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (error.name === "AbortError") return null;
       section.classList.add("is-failed");
       const again = el("button", { type: "button", onclick: () => load(view, times, signal) }, "Try again");
       // What was shown stays, with its age.
       if (known) note.replaceChildren(`as of ${when(known.now)}: ${failure(error)} `, again);
       else body.replaceChildren(el("p", { class: "nothing", role: "alert" }, `${failure(error)} `, again));
+      return error;
     } finally {
       section.setAttribute("aria-busy", "false");
     }
+    return null;
   };
-  return { section, load, draw };
+  const hush = () => (known ? note : body).replaceChildren();
+  return { section, load, draw, hush };
 }
 
 const focusable = (node) => [...node.querySelectorAll("button, a, [tabindex]")];
 
 /** What is inside of the frame. */
-function content(description, answer, scene, isTable) {
+function content(description, answer, scene) {
   if (isEmpty(description, answer)) {
     // Why it is empty by itself says nothing of one that was narrowed.
     return [scene.filters.length ? el("p", { class: "nothing" }, `Nothing of this has ${[...new Set(scene.filters.map((filter) => field(filter.field)))].join(" and ")} as the filters say. `, el("button", { type: "button", onclick: scene.clear }, "Remove them")) : el("p", { class: "nothing" }, description.empty)];
   }
-  if (isTable) return [grid(table(description, answer), { ...scene, title: description.title })];
+  if (scene.kept.isTable) return [grid(table(description, answer), { ...scene, title: description.title })];
   const last = description.by.at(-1)?.kind;
   const overLine = { ...scene, height: scene.height - FRAME.legend };
   switch (description.form) {

@@ -2,27 +2,26 @@
 
 import { bytes, clock, count, csv, day, download, el, isBad, minute, span, when, where, why } from "./text.js";
 import { QUALITY_LOW, read } from "./story.js";
-import { ask } from "./view.js";
+import { ask, look, zone } from "./view.js";
 import { panel } from "./panel.js";
 import { grid } from "./table.js";
 
 /** An open session of which nothing was heard for so long may be over. */
 const STALE_MS = 600000;
-const PEOPLE_MAX = 100;
+const PEOPLE_MAX = 300;
 const SENTENCES_MAX = 6;
+/** What is told of one moment at most. */
+const TROUBLES_MAX = 2;
 
-/**
- * The view of the session that the API describes as `s`. `catalog`: all dashboards; `tab`: which part of it is looked at, which
- * `note` is told of when it changes.
- */
-export function show(s, { id, tab, catalog, note }) {
+/** The view of the session that the API describes as `s`. `catalog`: all dashboards; `note(view)` is told of how it is looked at. */
+export function show(s, { view, catalog, note }) {
+  const id = view.path[1];
   const model = read(s, id);
-  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const isStale = model.open && s.now - model.end > STALE_MS;
   const until = !model.open ? clock(model.end) : isStale ? `last heard of ${when(model.end, s.now)}` : "now";
-  const lead = [`${day(model.start)} ${clock(model.start)} – ${until} (${zone})`, span((model.end - model.start) / 1000), count(model.people.length, "person", "people"),
+  const lead = [`${day(model.start)} ${clock(model.start)} – ${until} (${zone()})`, span((model.end - model.start) / 1000), count(model.people.length, "person", "people"),
     model.open ? "" : model.silent ? "its end was never told" : model.reason ? `ended: ${why(model.reason)}` : ""].filter(Boolean).join(" · ");
-  const parts = tabs(s, model, id, { tab, note, dashboard: catalog.find((dashboard) => dashboard.ofOne) });
+  const parts = tabs(s, model, { view, note, dashboard: catalog.find((dashboard) => dashboard.ofOne) });
   return [
     el("nav", { class: "back" }, el("a", { href: "#/" }, "← All sessions")),
     el("header", { class: "title" },
@@ -86,6 +85,8 @@ function timeline(model, id, lookAt) {
     return tick;
   });
   const rows = [row("axis", "", ticks, "")];
+  /** Whose rows those of `rows` are. */
+  const owners = [null];
   // Of very many, those with trouble are seen first.
   const people = model.people.length > 20 ? [...model.people].sort((a, b) => Boolean(b.isBad) - Boolean(a.isBad)) : model.people;
   const most = unfolded === id ? people.length : PEOPLE_MAX;
@@ -94,6 +95,7 @@ function timeline(model, id, lookAt) {
     person.quality.forEach((q, i) => { if (q.level <= QUALITY_LOW) track.push(bar(q.at, person.quality[i + 1]?.at ?? person.connections.at(-1).to, "low", `network quality ${q.level} of 5 from ${clock(q.at)}`)); });
     track.push(...person.connections.filter((c) => isBad(c.reason)).map((c) => mark(c.to, `${why(c.reason)} at ${clock(c.to)}`)));
     rows.push(row("person", person.name, track, person.where));
+    owners[rows.length - 1] = person;
     for (const [source, streams] of Map.groupBy ? Map.groupBy(person.streams, (stream) => stream.source || "AUDIO") : grouped(person.streams)) {
       const isFailed = (stream) => stream.ice?.state === "FAILED";
       const bars = streams.flatMap((stream) => [
@@ -103,6 +105,7 @@ function timeline(model, id, lookAt) {
       ]).filter(Boolean);
       const gaps = streams.flatMap((stream) => stream.gaps || []);
       const note = [streams[0].size, streams.some(isFailed) ? "no media connection" : "", gaps.length ? count(gaps.length, "interruption", "interruptions") : ""].filter(Boolean).join(" · ");
+      owners[rows.length] = person;
       rows.push(row("stream", { CAMERA: "camera", SCREEN: "screen", AUDIO: "audio", IPCAM: "camera" }[source] || source.toLowerCase(), bars, note));
     }
   }
@@ -126,11 +129,31 @@ function timeline(model, id, lookAt) {
     cross.style.left = `${track.left - box.getBoundingClientRect().left + x}px`;
     cross.classList.toggle("late", x > track.width * 0.8);
     const at = moment(event);
-    const isOn = (one) => one.from <= at && at < one.to;
-    cross.firstChild.textContent = `${clock(at)} · ${count(model.people.filter((person) => person.connections.some(isOn)).length, "person", "people")}, ${count(model.people.flatMap((person) => person.streams).filter(isOn).length, "stream", "streams")}`;
+    const there = new Set(model.people.filter((person) => person.connections.some(isOn(at))));
+    rows.forEach((node, i) => node.classList.toggle("absent", Boolean(owners[i]) && !there.has(owners[i])));
+    cross.firstChild.textContent = [clock(at), `${count(there.size, "person", "people")}, ${count(model.people.flatMap((person) => person.streams).filter(isOn(at)).length, "stream", "streams")}`, ...troubles(there, at)].join(" · ");
   });
-  box.addEventListener("pointerleave", () => { cross.style.display = "none"; });
+  box.addEventListener("pointerleave", () => {
+    cross.style.display = "none";
+    for (const node of rows) node.classList.remove("absent");
+  });
   return box;
+}
+
+const isOn = (at) => (one) => one.from <= at && at < one.to;
+
+/** What was wrong at a moment with those who were there. */
+function troubles(people, at) {
+  const found = [];
+  for (const person of people) {
+    const level = person.quality.findLast((q) => q.at <= at)?.level;
+    if (level <= QUALITY_LOW) found.push(`${person.name}: network ${level} of 5`);
+    for (const stream of person.streams.filter(isOn(at))) {
+      for (const gap of (stream.gaps || []).filter(isOn(at))) found.push(`${person.name}: no ${(gap.media || "media").toLowerCase()}`);
+      if (stream.ice?.state === "FAILED" && stream.ice.at <= at) found.push(`${person.name}: no media connection`);
+    }
+  }
+  return found.length > TROUBLES_MAX ? [...found.slice(0, TROUBLES_MAX), `${found.length - TROUBLES_MAX} more`] : found;
 }
 
 function grouped(streams) {
@@ -140,10 +163,10 @@ function grouped(streams) {
 }
 
 /** A table of texts and links. */
-function table(heads, rows, empty) {
+function table(heads, rows, empty, options) {
   if (!rows.length) return el("p", { class: "nothing" }, empty);
   const cell = (value) => (typeof value === "object" ? value : { text: value, raw: value });
-  return grid({ heads: heads.map((label) => ({ label })), rows: rows.map((row) => row.map(cell)) }, {});
+  return grid({ heads: heads.map((label) => ({ label })), rows: rows.map((row) => row.map(cell)) }, options);
 }
 
 /** An event in a line; opened, all that was stored of it. */
@@ -159,9 +182,10 @@ function eventLine(e) {
 let drawn = { id: "", panels: [] };
 
 /** The panels of one session, over its time. */
-function charts(dashboard, id, model) {
+function charts(dashboard, model, { view, note }) {
+  const id = view.path[1];
   if (drawn.id !== id) {
-    const scene = { marks: [], more: [{ field: dashboard.ofOne, value: id }], choose: null, zoom: null };
+    const scene = { marks: [], more: [{ field: dashboard.ofOne, value: id }], choose: null, zoom: null, looks: view.looks, note: () => note(view) };
     drawn = { id, panels: dashboard.rows.flatMap((row) => row.panels.map((description) => panel(description, row.height, scene))) };
   }
   // What was stored of an end may bear a time a little after it.
@@ -172,25 +196,28 @@ function charts(dashboard, id, model) {
 const TABS = ["people", "streams", "recordings", "charts", "events", "raw"];
 
 /** The parts of a session beside its time line. `events(at)` shows what was told at a moment. */
-function tabs(s, model, id, { tab, note, dashboard }) {
+function tabs(s, model, { view, note, dashboard }) {
+  const id = view.path[1];
+  const looked = (key) => ({ kept: look(view.looks, key), note: () => note(view) });
   const find = (text) => ({ text, raw: text, search: text });
   const at = (ms, text) => ({ text: text || clock(ms), raw: text || clock(ms), sort: ms });
   const long = (ms) => ({ text: span(ms / 1000), raw: Math.round(ms / 1000), sort: ms });
   const size = (n) => ({ text: bytes(n), raw: n, sort: n || 0 });
   const contents = {
-    people: () => table(["Person", "Joined", "Left", "Length", "Why", "Client and place"], model.people.flatMap((p) => p.connections.map((c) => [find(p.name), at(c.from), at(c.to, c.open ? "still here" : ""), long(c.to - c.from), why(c.reason), where(c)])), "Nobody has joined."),
-    streams: () => table(["From", "Source", "Size", "Started", "Length", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", at(t.from), long(t.to - t.from), t.open ? "still sent" : why(t.reason)])), "Nobody has sent anything."),
-    recordings: () => table(["Recording", "Started", "Stopped", "Length", "Size", "Result"], model.recordings.map((r) => [r.name, at(r.from), at(r.to, r.open ? "running" : ""), r.seconds ? long(r.seconds * 1000) : "–", size(r.size), r.status === "none" ? "never became ready" : r.status]), "Nothing was recorded."),
-    charts: () => charts(dashboard, id, model),
+    people: () => table(["Person", "Joined", "Left", "Length", "Why", "Client and place"], model.people.flatMap((p) => p.connections.map((c) => [find(p.name), at(c.from), at(c.to, c.open ? "still here" : ""), long(c.to - c.from), why(c.reason), where(c)])), "Nobody has joined.", looked("people")),
+    streams: () => table(["From", "Source", "Size", "Started", "Length", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", at(t.from), long(t.to - t.from), t.open ? "still sent" : why(t.reason)])), "Nobody has sent anything.", looked("streams")),
+    recordings: () => table(["Recording", "Started", "Stopped", "Length", "Size", "Result"], model.recordings.map((r) => [r.name, at(r.from), at(r.to, r.open ? "running" : ""), r.seconds ? long(r.seconds * 1000) : "–", size(r.size), r.status === "none" ? "never became ready" : r.status]), "Nothing was recorded.", looked("recordings")),
+    charts: () => charts(dashboard, model, { view, note }),
     events: () => events(s),
     raw: () => el("pre", { class: "json", tabindex: "0" }, JSON.stringify(s, null, 2)),
   };
   const counts = { people: model.people.length, recordings: model.recordings.length, events: s.totalEvents };
-  let chosen = TABS.includes(tab) ? tab : TABS[0];
+  let chosen = TABS.includes(view.path[2]) ? view.path[2] : TABS[0];
   const panel = el("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${TABS.indexOf(chosen)}` }, contents[chosen]());
   const choose = (key) => {
     chosen = key;
-    note(key);
+    view.path = ["s", id, key];
+    note(view);
     [...list.children].forEach((button, index) => {
       const isChosen = TABS[index] === key;
       button.setAttribute("aria-selected", String(isChosen));

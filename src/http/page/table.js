@@ -5,9 +5,12 @@ import { address } from "./view.js";
 
 const ROWS = 100;
 
-/** `data`: heads and rows of cells, see `data.js`. `options`: `choose(filter)`, `title`, and `kept`, where it notes how it is looked at. */
+/**
+ * `data`: heads and rows of cells, see `data.js`. `options`: `choose(filter)`, `title`, `kept`, where it notes how it is looked at, and
+ * `note()`, which is called when that has changed.
+ */
 export function grid(data, options) {
-  const kept = options.kept || {};
+  const { kept, note } = options;
   let rows = data.rows;
   const body = el("tbody");
   const more = el("button", { type: "button", class: "more", onclick: () => { kept.isWhole = true; fill(); } });
@@ -16,11 +19,13 @@ export function grid(data, options) {
       kept.sorted = { i, isRising: kept.sorted?.i === i ? !kept.sorted.isRising : !head.isNumber };
       arrange();
       fill();
+      note();
     };
     return el("th", { scope: "col", class: head.isNumber ? "n" : "", "aria-sort": "none" }, el("button", { type: "button", onclick: sort }, head.label));
   });
   const arrange = () => {
-    if (!kept.sorted) return;
+    // An address may name a column that there is not.
+    if (!data.heads[kept.sorted?.i]) return;
     const { i, isRising } = kept.sorted;
     const value = (row) => row[i].sort ?? row[i].raw;
     rows = [...data.rows].sort((a, b) => (isRising ? 1 : -1) * compare(value(a), value(b)));

@@ -19,8 +19,22 @@ export function read(hash) {
   const asked = parameters.get("last");
   const isSpan = /^\d{1,5}[mhd]$/.test(asked) && length(asked) > 0 && length(asked) <= LONGEST;
   const last = isSpan ? asked : RANGE;
-  return { path: path.split("/").map(safe), q: parameters.get("q") || "", filters, every: EVERY.includes(every) ? every : 0, last: isFixed ? null : last, from: isFixed ? times[0] : null, to: isFixed ? times[1] : null };
+  return { path: path.split("/").map(safe), q: parameters.get("q") || "", filters, every: EVERY.includes(every) ? every : 0, last: isFixed ? null : last, from: isFixed ? times[0] : null, to: isFixed ? times[1] : null, looks: looks(parameters) };
 }
+
+/** How panels and tables are looked at, by their names: `isTable`, and `sorted` by which column. */
+function looks(parameters) {
+  const all = Object.create(null);
+  for (const name of parameters.getAll("table")) look(all, name).isTable = true;
+  for (const text of parameters.getAll("sort")) {
+    const [, name, i, way] = /^([^:]+):(\d{1,2}):(up|down)$/.exec(text) || [];
+    if (name) look(all, name).sorted = { i: Number(i), isRising: way === "up" };
+  }
+  return all;
+}
+
+/** How one of them is looked at. */
+export const look = (looks, name) => (looks[name] ||= {});
 
 function safe(text) {
   try { return decodeURIComponent(text); } catch { return text; }
@@ -33,6 +47,10 @@ export function address(view) {
   if (view.from) { parameters.set("from", view.from); parameters.set("to", view.to); } else if (view.last !== RANGE) parameters.set("last", view.last);
   for (const { field, value } of view.filters) parameters.append("filter", `${field}:${value}`);
   if (view.every) parameters.set("every", view.every);
+  for (const [name, { isTable, sorted }] of Object.entries(view.looks || {})) {
+    if (isTable) parameters.append("table", name);
+    if (sorted) parameters.append("sort", `${name}:${sorted.i}:${sorted.isRising ? "up" : "down"}`);
+  }
   const query = String(parameters);
   return `#/${view.path.map(encodeURIComponent).join("/")}${query ? `?${query}` : ""}`;
 }
@@ -45,9 +63,15 @@ export function times(view, now = Date.now()) {
   return view.from ? [view.from, view.to] : [now - length(view.last), now];
 }
 
+/** Whose clock days begin by. */
+export function zone() {
+  const name = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  return !name || name === "Etc/Unknown" ? "UTC" : name;
+}
+
 /** The parameters of a request for what `view` shows. */
 export function query(view, [from, to], more = []) {
-  const parameters = new URLSearchParams({ from: Math.round(from), to: Math.round(to), zone: -new Date().getTimezoneOffset() });
+  const parameters = new URLSearchParams({ from: Math.round(from), to: Math.round(to), zone: zone() });
   for (const { field, value } of [...view.filters, ...more]) parameters.append("filter", `${field}:${value}`);
   return String(parameters);
 }
@@ -60,13 +84,13 @@ export function toggled(view, field, value) {
   return { ...view, filters };
 }
 
-/** Asks for JSON. Fails with `hint`: what to do. */
+/** Asks for JSON. Fails with `status`, and `hint`: what to do. */
 export async function ask(path, signal) {
   const response = await fetch(path, { signal });
   const text = await response.text();
   let body;
   try { body = JSON.parse(text); } catch { body = { error: `status ${response.status}` }; }
-  if (!response.ok) throw Object.assign(new Error(body.error || `status ${response.status}`), { hint: body.hint });
+  if (!response.ok) throw Object.assign(new Error(body.error || `status ${response.status}`), { hint: body.hint, status: response.status });
   return { body, text };
 }
 
