@@ -14,6 +14,8 @@ FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --create-home --home-dir /var/lib/callscope callscope
 COPY --from=build /src/target/release/callscope /usr/local/bin/callscope
+# Where the simulated people of the demo are, and nobody else.
+COPY --from=build /src/src/simulate/places.mmdb /usr/share/callscope/demo.mmdb
 USER callscope
 ENV CALLSCOPE__DATA_DIR=/var/lib/callscope/data CALLSCOPE__HTTP__LISTEN=0.0.0.0:7300
 VOLUME /var/lib/callscope

@@ -357,6 +357,11 @@ fn what_callscope_is_told_in_them_is_in_the_program() {
                 parse(&check[1..]);
                 let volume = texts(&service["volumes"])[0].clone();
                 assert!(volume.ends_with(&instructions("VOLUME ")[0]), "{volume}");
+                // The image has what the demo needs to be somewhere.
+                let places = &config.geoip.databases[0];
+                let copied = instructions("COPY --from=build /src/");
+                let copied = copied.iter().find_map(|line| line.strip_suffix(places.as_str()));
+                assert_eq!(copied.unwrap().trim(), "src/simulate/places.mmdb");
             }
             "demo" => {
                 assert_eq!(service["profiles"], json!(["demo"]));
