@@ -261,14 +261,7 @@ async fn answer(router: Router, request: Request) -> Response {
 fn router(app: Arc<App>, reading: Arc<api::Reading>, config: &HttpConfig) -> Router {
     let counted = Arc::clone(&app);
     let access = Arc::new(Access::new(config));
-    let scripts = page::SCRIPTS.into_iter().fold(Router::new(), |router, (path, content)| {
-        let script =
-            move |headers: axum::http::HeaderMap| async move { page::script(&headers, content) };
-        router.route(path, get(script))
-    });
-    scripts
-        .route("/", get(page::index))
-        .route("/style.css", get(page::style))
+    page::files()
         .route("/webhook", post(webhook::default_source))
         .route("/webhook/", post(webhook::default_source))
         .route("/webhook/{source}", post(webhook::named_source))

@@ -1,77 +1,92 @@
 //! The page: a handful of files, compiled in, working without any other host.
 
 use std::io::Write;
+use std::sync::{Arc, OnceLock};
 
+use axum::Router;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
 
-const INDEX: &str = include_str!("page/index.html");
-const STYLE: &str = include_str!("page/style.css");
+use super::App;
 
-/// The scripts, each under its name.
-pub(super) const SCRIPTS: [(&str, &str); 13] = [
-    ("/app.js", include_str!("page/app.js")),
-    ("/chart.js", include_str!("page/chart.js")),
-    ("/data.js", include_str!("page/data.js")),
-    ("/explore.js", include_str!("page/explore.js")),
-    ("/now.js", include_str!("page/now.js")),
-    ("/panel.js", include_str!("page/panel.js")),
-    ("/session.js", include_str!("page/session.js")),
-    ("/shapes.js", include_str!("page/shapes.js")),
-    ("/story.js", include_str!("page/story.js")),
-    ("/table.js", include_str!("page/table.js")),
-    ("/text.js", include_str!("page/text.js")),
-    ("/view.js", include_str!("page/view.js")),
-    ("/world.js", include_str!("page/world.js")),
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The files: where each is, of which kind, and what is in it.
+const FILES: [(&str, &str, &str); 15] = [
+    ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
+    ("/app.js", SCRIPT, include_str!("page/app.js")),
+    ("/chart.js", SCRIPT, include_str!("page/chart.js")),
+    ("/data.js", SCRIPT, include_str!("page/data.js")),
+    ("/explore.js", SCRIPT, include_str!("page/explore.js")),
+    ("/now.js", SCRIPT, include_str!("page/now.js")),
+    ("/panel.js", SCRIPT, include_str!("page/panel.js")),
+    ("/session.js", SCRIPT, include_str!("page/session.js")),
+    ("/shapes.js", SCRIPT, include_str!("page/shapes.js")),
+    ("/story.js", SCRIPT, include_str!("page/story.js")),
+    ("/style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
+    ("/table.js", SCRIPT, include_str!("page/table.js")),
+    ("/text.js", SCRIPT, include_str!("page/text.js")),
+    ("/view.js", SCRIPT, include_str!("page/view.js")),
+    ("/world.js", SCRIPT, include_str!("page/world.js")),
 ];
 
-pub(super) async fn index(headers: HeaderMap) -> Response {
-    asset(&headers, "text/html; charset=utf-8", INDEX)
+/// The routes of all files.
+pub(super) fn files() -> Router<Arc<App>> {
+    FILES.into_iter().fold(Router::new(), |router, (path, kind, content)| {
+        let asset = Arc::new(Asset::new(kind, Bytes::from_static(content.as_bytes())));
+        router.route(path, get(move |headers: HeaderMap| async move { asset.answer(&headers) }))
+    })
 }
 
-pub(super) fn script(headers: &HeaderMap, content: &'static str) -> Response {
-    asset(headers, "text/javascript; charset=utf-8", content)
+/// What stays the same as long as the program runs.
+pub(super) struct Asset {
+    kind: &'static str,
+    content: Bytes,
+    tag: String,
+    packed: OnceLock<Bytes>,
 }
 
-pub(super) async fn style(headers: HeaderMap) -> Response {
-    asset(&headers, "text/css; charset=utf-8", STYLE)
-}
-
-/// An asset, packed if the browser takes that, or 304 if it has this one.
-pub(super) fn asset(headers: &HeaderMap, kind: &'static str, content: &'static str) -> Response {
-    let tag = format!("\"{:016x}\"", xxhash_rust::xxh3::xxh3_64(content.as_bytes()));
-    let said = |name| headers.get(name).and_then(|said| said.to_str().ok());
-    let caching = [
-        (header::ETAG, tag.clone()),
-        (header::CACHE_CONTROL, "no-cache".to_owned()),
-        (header::VARY, "accept-encoding".to_owned()),
-    ];
-    if said(header::IF_NONE_MATCH) == Some(tag.as_str()) {
-        return (StatusCode::NOT_MODIFIED, caching).into_response();
+impl Asset {
+    pub(super) fn new(kind: &'static str, content: Bytes) -> Self {
+        let tag = format!("\"{:016x}\"", xxhash_rust::xxh3::xxh3_64(&content));
+        Self { kind, content, tag, packed: OnceLock::new() }
     }
-    let takes_gzip = said(header::ACCEPT_ENCODING).is_some_and(|said| said.contains("gzip"));
-    let kind = [(header::CONTENT_TYPE, kind)];
-    match takes_gzip.then(|| packed(content)) {
-        Some(Ok(bytes)) => {
-            (caching, kind, [(header::CONTENT_ENCODING, "gzip")], bytes).into_response()
+
+    /// It, packed if the browser takes that, or 304 if the browser has it.
+    pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
+        let said = |name| headers.get(name).and_then(|said| said.to_str().ok());
+        let caching = [
+            (header::ETAG, self.tag.clone()),
+            (header::CACHE_CONTROL, "no-cache".to_owned()),
+            (header::VARY, "accept-encoding".to_owned()),
+        ];
+        if said(header::IF_NONE_MATCH) == Some(self.tag.as_str()) {
+            return (StatusCode::NOT_MODIFIED, caching).into_response();
         }
-        Some(Err(_)) | None => (caching, kind, content).into_response(),
+        let kind = [(header::CONTENT_TYPE, self.kind)];
+        if said(header::ACCEPT_ENCODING).is_some_and(|said| said.contains("gzip")) {
+            let packed = self.packed.get_or_init(|| packed(&self.content)).clone();
+            return (caching, kind, [(header::CONTENT_ENCODING, "gzip")], packed).into_response();
+        }
+        (caching, kind, self.content.clone()).into_response()
     }
 }
 
-fn packed(content: &str) -> std::io::Result<Vec<u8>> {
+fn packed(content: &[u8]) -> Bytes {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    packed.write_all(content.as_bytes())?;
-    packed.finish()
+    // Memory takes everything.
+    let written = packed.write_all(content).and_then(|()| packed.finish());
+    written.unwrap_or_default().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sources() -> Vec<&'static str> {
-        let scripts = SCRIPTS.into_iter().map(|(_, content)| content);
-        scripts.chain([INDEX, STYLE]).collect()
+    fn sources() -> impl Iterator<Item = &'static str> {
+        FILES.into_iter().map(|(_, _, content)| content)
     }
 
     #[test]
@@ -92,14 +107,14 @@ mod tests {
             for import in source.split("from \"./").skip(1) {
                 let name = import.split('"').next().unwrap();
                 let path = format!("/{name}");
-                assert!(SCRIPTS.iter().any(|(known, _)| *known == path), "{name}");
+                assert!(FILES.iter().any(|(known, _, _)| *known == path), "{name}");
             }
         }
     }
 
     #[test]
     fn the_page_is_small() {
-        let bytes: usize = sources().iter().map(|source| packed(source).unwrap().len()).sum();
+        let bytes: usize = sources().map(|source| packed(source.as_bytes()).len()).sum();
         assert!(bytes < 100_000, "{bytes}");
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::App;
 use super::api::{Parameters, Reading, Wrong, failure, now, search_failure, time_of};
-use super::page::asset;
+use super::page::Asset;
 use crate::document::fields::{self, Holds};
 use crate::panels::answer::{Answer, View};
 use crate::panels::catalog::catalog;
@@ -31,8 +31,9 @@ const VALUE_BYTES_MAX: usize = 1024;
 
 /// `GET /api/dashboards`: what there is.
 pub(super) async fn dashboards(headers: HeaderMap) -> Response {
-    static CATALOG: LazyLock<String> = LazyLock::new(|| catalog(panels::all()).to_string());
-    asset(&headers, "application/json", &CATALOG)
+    static CATALOG: LazyLock<Asset> =
+        LazyLock::new(|| Asset::new("application/json", catalog(panels::all()).to_string().into()));
+    CATALOG.answer(&headers)
 }
 
 #[derive(Serialize)]
