@@ -163,7 +163,7 @@ async fn scenario(kind: &'static str) {
 /// Every panel is a request that the server answers, and it says what the embedded index says of the same documents.
 async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
     let folder = tempfile::tempdir().unwrap();
-    let lines = a_month_and_the_odd_cases(60_000);
+    let lines = a_month_and_the_odd_cases(300_000);
     for kind in ["elasticsearch", "embedded"] {
         let settings = [
             ("CALLSCOPE__ELASTICSEARCH__URLS", &*server.url),
