@@ -18,8 +18,8 @@ test: ready lint ## Everything: format, lints, docs, all tests
 	tests/servers/kafka/kafka.sh fetch
 	$(CARGO) test --locked
 	$(CARGO) test --locked --test browser -- --test-threads 2
-	$(CARGO) test --locked --test real_servers -- --test-threads 1
-	$(CARGO) test --locked --test kafka -- --test-threads 1
+	$(CARGO) test --locked --test real_servers -- --test-threads 2
+	$(CARGO) test --locked --test kafka -- --test-threads 3
 
 ready: # What takes no long time to be asked for is asked for first
 	tests/servers/server.sh ready

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use callscope::panels::zone::Zone;
 use callscope::panels::{self, Panel, made};
 use callscope::search::Search;
 use callscope::sink::elasticsearch::{ElasticsearchSink, Step};
+use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -160,19 +161,24 @@ async fn scenario(kind: &'static str) {
     killed_under_load(&mut server).await;
 }
 
+static MONTH: LazyLock<String> = LazyLock::new(|| a_month_and_the_odd_cases(300_000));
+/// It in an embedded index, and the folder of that.
+static EMBEDDED: LazyLock<(EmbeddedIndex, tempfile::TempDir)> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    month::import(&MONTH, "embedded", folder.path(), &[]);
+    (month::index(folder.path()), folder)
+});
+
 /// Every panel is a request that the server answers, and it says what the embedded index says of the same documents.
 async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
     let folder = tempfile::tempdir().unwrap();
-    let lines = a_month_and_the_odd_cases(300_000);
-    for kind in ["elasticsearch", "embedded"] {
-        let settings = [
-            ("CALLSCOPE__ELASTICSEARCH__URLS", &*server.url),
-            ("CALLSCOPE__ELASTICSEARCH__INDEX", "panels"),
-        ];
-        month::import(&lines, kind, folder.path(), &settings);
-    }
+    let settings = [
+        ("CALLSCOPE__ELASTICSEARCH__URLS", &*server.url),
+        ("CALLSCOPE__ELASTICSEARCH__INDEX", "panels"),
+    ];
+    month::import(&MONTH, "elasticsearch", folder.path(), &settings);
     server.call("POST", "/panels/_refresh", None).await;
-    let index = month::index(folder.path());
+    let index = &EMBEDDED.0;
     let (sink, _) = server.sink(|config| "panels".clone_into(&mut config.elasticsearch.index));
     let zone = Zone::named("Europe/Madrid").unwrap();
     let all = View { from: 1_500_000_000_000, to: 1_800_000_000_000, zone, filters: Vec::new() };
