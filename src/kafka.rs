@@ -43,6 +43,7 @@ mod anchor;
 mod delays;
 mod deliveries;
 mod digest;
+mod ends;
 pub mod forward;
 pub mod group;
 pub mod intake;

@@ -14,9 +14,13 @@ use crate::config::{Config, SinkKind};
 use crate::kafka::letters::Letters;
 use crate::kafka::passed::Passed;
 use crate::kafka::{intake, range, state, topics};
+use crate::record::Input;
 use crate::sessions::Limits;
 use crate::sink::StatusSender;
 use crate::sink::elasticsearch::ElasticsearchSink;
+
+/// So many offsets may be those of marks whose records were there before the group began.
+const MARKS_ALONE: u64 = 1_000;
 
 pub(super) async fn run(config: &Config) -> Result<ExitCode, Failure> {
     if !config.kafka.is_set() {
@@ -99,7 +103,7 @@ fn offsets(
             known.topic == place.topic && known.partition == place.partition
         };
         let before = committed.before.iter().find(is_same).and_then(|known| known.committed);
-        if let Some(missed) = deleted(place, passed) {
+        if let Some(missed) = deleted(place, passed, &input) {
             gaps.push(format!(
                 "{} {partition}: {missed} records behind {} were deleted by the brokers before the group has dealt with them; `callscope \
                  import --to kafka` of the CDR files of that time brings the events back",
@@ -133,6 +137,12 @@ fn offsets(
             "partition {partition}: {empty} offsets held no record, as after transactions of producers"
         ))?;
     }
+    // To a mark belongs at least one record, if it was not undone.
+    if *empty > records + missed + MARKS_ALONE {
+        gaps.push(format!(
+            "partition {partition}: {empty} offsets held no record, more than transactions leave if they are not undone: a topic that was              compacted for a time has lost records; `callscope import --to kafka` of the CDR files of that time brings the events back"
+        ));
+    }
     if *missed > 0 {
         gaps.push(format!(
             "partition {partition}: {missed} records were deleted by the brokers before they were read; `callscope import --to kafka` of \
@@ -148,9 +158,10 @@ fn offsets(
     Ok(())
 }
 
-/// How many records are gone that the group was yet to read.
-fn deleted(place: &range::Place, passed: &Passed) -> Option<u64> {
-    let missed = place.first.checked_sub(place.committed?)?;
+/// How many records are gone that the group was yet to read. It has not begun where nothing was found yet.
+fn deleted(place: &range::Place, passed: &Passed, input: &Input) -> Option<u64> {
+    let next = passed.began.knows(input).then(|| passed.began.next(input))?;
+    let missed = place.first.checked_sub(next.max(place.committed?))?;
     // Producers that have left marks before have left that one.
     let is_mark = missed == 1 && passed.empty > 0;
     (missed > 0 && !is_mark).then_some(missed)

@@ -44,6 +44,7 @@ const OUR_PROPERTIES: &[&str] = &[
     "partitioner",
     "message.max.bytes",
     "statistics.interval.ms",
+    "allow.auto.create.topics",
 ];
 
 /// Properties of librdkafka, other names of theirs included, that have a setting of their own.

@@ -3,7 +3,8 @@
 //! Brokers tell a topic from one that was deleted and made anew under its name by an id that the client does not show. If the new
 //! one has grown beyond the offset to go on from, reading goes on as if nothing had been. But the first record of a time stands
 //! at one offset for as long as the topic is the same, or is gone together with all before it; and where none of a time was
-//! there, none comes before the end of then. The time is that of the last record that was read, by whoever it was.
+//! there, none comes before the end of then. The time is that of the last record that was read, by whoever it was, by which
+//! a topic is noticed whose records are older, and the one after it, by which one is whose records are newer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Where the first record of some time stood in each partition.
 #[derive(Debug)]
 pub(super) struct Anchors {
+    /// How much later than the last record that was read, milliseconds.
+    later: i64,
     known: HashMap<(String, i32), Anchor>,
     /// When it was last looked; not yet while nothing was read.
     looked: Option<Instant>,
@@ -50,7 +53,7 @@ enum Stood {
 }
 
 /// The last record of a partition that was read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Newest {
     pub(super) topic: String,
     pub(super) partition: i32,
@@ -96,8 +99,9 @@ pub(super) fn last_read(
 }
 
 impl Anchors {
-    pub(super) fn new() -> Self {
-        Self { known: HashMap::new(), looked: None }
+    /// At the time of the last record that was read, and at the one after it.
+    pub(super) fn both() -> [Self; 2] {
+        [0, 1].map(|later| Self { later, known: HashMap::new(), looked: None })
     }
 
     /// Whether it is time to look.
@@ -119,8 +123,7 @@ impl Anchors {
         let mut drops = HashMap::new();
         for Newest { topic, partition, next, time } in newest {
             let place = (topic, partition);
-            // Of its own time there may be others before it.
-            let time = self.known.get(&place).map_or(time + 1, |anchor| anchor.time);
+            let time = self.known.get(&place).map_or(time + self.later, |anchor| anchor.time);
             // Fails for offsets that cannot be, and there are none. As an offset it asks for a time.
             let _added = asked.add_partition_offset(&place.0, partition, Offset::Offset(time));
             drops.insert(place, (time, next));
@@ -168,8 +171,8 @@ impl Anchors {
         let Some(anchor) = self.known.get_mut(place) else {
             let Some((time, next)) = drop else { return false };
             let stood = found.map_or(Stood::NotBefore(next), Stood::At);
-            // Of a topic made anew all is newer, so whatever stands first of all would be found where it was.
-            if !matches!(stood, Stood::At(0)) {
+            // Of a topic whose records are newer, whatever stands first of all would be found where it was.
+            if self.later == 0 || !matches!(stood, Stood::At(0)) {
                 tracing::debug!(topic = place.0, partition = place.1, ?stood, "anchored");
                 self.known.insert(place.clone(), Anchor { time, stood, findings: 0 });
             }
@@ -211,7 +214,7 @@ mod tests {
     fn a_partition_whose_first_record_of_a_time_stands_elsewhere_is_another_one() {
         let place = ("t".to_owned(), 0);
         let looks = |looks: &[(Option<i64>, Option<i64>)]| {
-            let mut anchors = Anchors::new();
+            let [_, mut anchors] = Anchors::both();
             let look = |(found, first): &(Option<i64>, Option<i64>)| {
                 anchors.finds(&place, Some((7, 4)), *found, || *first)
             };
@@ -245,8 +248,11 @@ mod tests {
             let all: Vec<_> = [none].iter().chain(then).copied().collect();
             assert_eq!(looks(&all)[1..], *expected, "{then:?}");
         }
-        // The first record of all is no anchor.
+        // The first record of all is no anchor for what is newer, and one for what is older.
         let start = (Some(0), Some(0));
         assert_eq!(looks(&[start, same, (Some(0), Some(0)), start]), [false, false, false, true]);
+        let [mut anchors, _] = Anchors::both();
+        let mut look = |found| anchors.finds(&place, Some((7, 4)), found, || Some(0));
+        assert_eq!([Some(0), Some(0), None, None].map(&mut look), [false, false, false, true]);
     }
 }

@@ -46,6 +46,8 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 /// How often an instance may be fenced within a time before it counts as running twice.
 const FENCED_MAX: usize = 3;
 const FENCED_WITHIN: Duration = Duration::from_secs(300);
+/// Brokers need as long at most to notice that a session is over.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
 
 /// An instance.
 pub struct Group<S> {
@@ -76,8 +78,10 @@ struct Held<S> {
     passed: Passed,
     /// Whether it has never saved.
     is_new: bool,
-    /// Whether it has gone on beyond what was deleted, and has not saved that.
+    /// Whether it has gone on beyond offsets without a record, and has not saved that.
     has_gone_on: bool,
+    /// How many of the records that were deleted before are in the metrics already, here or with whoever has saved them.
+    missed_told: u64,
 }
 
 /// Why the clients are given up.
@@ -141,6 +145,10 @@ impl<S: Sink + Send + Sync> Group<S> {
                     if self.is_unfit_for_good() {
                         return Err(error.into());
                     }
+                    self.board.trouble(Part::Joining, Some(error.to_string()));
+                    if !self.is_forgotten().await {
+                        return Ok(());
+                    }
                     error
                 }
                 // When the group's coordinator fails, an instance can be fenced by itself. Two processes of one name fence each
@@ -159,6 +167,19 @@ impl<S: Sink + Send + Sync> Group<S> {
             if !delays.wait(&self.stop).await {
                 return Ok(());
             }
+        }
+    }
+
+    /// Waits until the brokers have forgotten what this instance is called: until then they give it what its name had before, whatever it
+    /// subscribes to now, and every try to join keeps that alive. `false`: it is stopped.
+    async fn is_forgotten(&self) -> bool {
+        if self.config.kafka.instance_id.is_empty() {
+            return true;
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => false,
+            () = tokio::time::sleep(self.config.kafka.session_timeout + FORGOTTEN_AFTER) => true,
         }
     }
 

@@ -32,7 +32,7 @@ use super::{FETCH_AGAIN_MS, KafkaError, client, unusable};
 use crate::checkpoint::persist::kill_point;
 use crate::config::{Config, KafkaConfig};
 use crate::lane::Item;
-use crate::record::{Input, Record};
+use crate::record::{Input, Position, Record};
 
 /// How long one poll waits for a record.
 const POLL: Duration = Duration::from_millis(100);
@@ -42,6 +42,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const STATISTICS: Duration = Duration::from_secs(1);
 /// The same of paused partitions, and how long that may keep from reading.
 const ASK_ENDS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+/// How often it is asked at most what is there, and how long an answer may keep from reading.
+const ASK_FIRSTS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Which partitions this instance has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,15 +96,47 @@ struct Read {
 
 #[derive(Debug, Default)]
 struct Queue {
-    items: VecDeque<Item>,
+    items: VecDeque<Waiting>,
     bytes: usize,
     is_paused: bool,
 }
 
+/// A record that waits for its lane.
+#[derive(Debug)]
+struct Waiting {
+    item: Item,
+    before: Before,
+}
+
+/// What is known of the offsets between a record and the one that was read before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// There is one at most: the mark of a transaction.
+    Nothing,
+    /// They are more, or what was read before is not known, and the brokers were not asked yet what is there.
+    NotAsked,
+    /// Offset of the oldest record when they were asked. What lies before was deleted, unless it held none.
+    First(u64),
+}
+
+impl Waiting {
+    fn position(&self) -> &Position {
+        &self.item.record().position
+    }
+}
+
+/// What is taken out of a queue.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) items: Vec<Item>,
+    /// Of those with offsets before them that held no record, the oldest offset that was there when they were read.
+    pub(super) firsts: BTreeMap<Position, u64>,
+}
+
 impl Queues {
-    /// Notes that a record was read. One that stands before what was read already is none of the same partition: that place is
-    /// given instead.
-    fn reads(&mut self, record: &Record, time: Option<i64>) -> Result<(), u64> {
+    /// Notes that a record was read, and gives what is known of the offsets before it. One that stands before what was read already is
+    /// none of the same partition: that place is given instead.
+    fn reads(&mut self, record: &Record, time: Option<i64>) -> Result<Before, u64> {
         let input = &record.position.input;
         let read = self.read.get_mut(input);
         let next = read.as_ref().map(|read| read.next);
@@ -115,7 +149,27 @@ impl Queues {
             Some(read) => *read = own,
             None => _ = self.read.insert(input.clone(), own),
         }
-        Ok(())
+        let has_hole = next.is_none_or(|next| record.position.offset > next + 1);
+        Ok(if has_hole { Before::NotAsked } else { Before::Nothing })
+    }
+
+    /// The partitions of which it has to be asked what is there.
+    fn not_asked(&self) -> BTreeSet<(i32, Input)> {
+        let waiting = self
+            .lanes
+            .iter()
+            .flat_map(|(lane, queue)| queue.items.iter().map(move |waiting| (*lane, waiting)));
+        let asks = waiting.filter(|(_, waiting)| waiting.before == Before::NotAsked);
+        asks.map(|(lane, waiting)| (lane, waiting.position().input.clone())).collect()
+    }
+
+    /// Notes the oldest offset that is there of an input.
+    fn begins(&mut self, lane: i32, input: &Input, first: u64) {
+        let waiting = self.lanes.get_mut(&lane).into_iter().flat_map(|queue| &mut queue.items);
+        let own = waiting.filter(|waiting| {
+            waiting.before == Before::NotAsked && waiting.position().input == *input
+        });
+        own.for_each(|waiting| waiting.before = Before::First(first));
     }
 }
 
@@ -190,12 +244,18 @@ impl Shared {
             let missing = self.topics.iter().find(|topic| !topics.contains(*topic))?;
             Some((lane, missing))
         });
+        // What its name had before, the brokers give it again.
+        let strange = assigned.values().flatten().find(|topic| !self.topics.contains(topic));
+        let strange = strange.map(|topic| {
+            format!("the group gave this instance a partition of {topic}, which is not among its kafka.topics")
+        });
         let unfit = torn.map(|(lane, missing)| {
             format!(
                 "the group gave partition {lane} of another topic to this instance, and that of {missing} to another one: its members read \
                  different topics; stop all of them, and start them with the same kafka.topics"
             )
         });
+        let unfit = strange.or(unfit);
         let partitions: BTreeSet<i32> = assigned.into_keys().collect();
         let epoch = self.assignment.borrow().epoch + 1;
         {
@@ -317,7 +377,7 @@ impl Intake {
             released: Mutex::new(receiver),
             queues: Mutex::default(),
             filled: Notify::new(),
-            listener: Listener::new(board, Part::Reading, "kafka.topics"),
+            listener: Listener::new(board, Part::Reading, ("kafka.topics", &kafka.group)),
             drain_after: kafka.drain_after,
             topics: kafka.topics.clone(),
         });
@@ -335,7 +395,9 @@ impl Intake {
             queue_bytes: kafka.queue_bytes.get(),
             items: Items::new(config),
             asked: Instant::now(),
-            anchors: Anchors::new(),
+            asks: false,
+            asked_firsts: Instant::now(),
+            anchors: Anchors::both(),
         };
         let thread = std::thread::Builder::new()
             .name("kafka".to_owned())
@@ -397,7 +459,7 @@ impl Intake {
         epoch: u64,
         records_max: usize,
         bytes_max: usize,
-    ) -> BTreeMap<i32, Vec<Item>> {
+    ) -> BTreeMap<i32, Taken> {
         let mut queues = lock(&self.shared.queues);
         let mut taken = BTreeMap::new();
         if queues.epoch != epoch {
@@ -407,17 +469,22 @@ impl Intake {
         let (records_max, bytes_max) = (records_max.div_ceil(filled), bytes_max.div_ceil(filled));
         for (lane, queue) in &mut queues.lanes {
             let mut bytes = 0;
-            let mut items = Vec::with_capacity(queue.items.len().min(records_max));
-            while items.len() < records_max
+            let items = Vec::with_capacity(queue.items.len().min(records_max));
+            let mut own = Taken { items, firsts: BTreeMap::new() };
+            while own.items.len() < records_max
                 && bytes < bytes_max
-                && let Some(item) = queue.items.pop_front()
+                && queue.items.front().is_some_and(|waiting| waiting.before != Before::NotAsked)
+                && let Some(Waiting { item, before }) = queue.items.pop_front()
             {
                 bytes += size(&item);
-                items.push(item);
+                if let Before::First(first) = before {
+                    own.firsts.insert(item.record().position.clone(), first);
+                }
+                own.items.push(item);
             }
             queue.bytes -= bytes.min(queue.bytes);
-            if !items.is_empty() {
-                taken.insert(*lane, items);
+            if !own.items.is_empty() {
+                taken.insert(*lane, own);
             }
         }
         taken
@@ -448,7 +515,7 @@ impl Intake {
     pub(super) fn has_come(&self, input: &Input) -> Option<u64> {
         let queues = lock(&self.shared.queues);
         let come = *queues.come.get(input)?;
-        let is_waiting = |item: &Item| item.record().position.input == *input;
+        let is_waiting = |waiting: &Waiting| waiting.position().input == *input;
         let mut waiting = queues.lanes.values().flat_map(|queue| &queue.items);
         (!waiting.any(is_waiting)).then_some(come)
     }
@@ -498,6 +565,24 @@ impl Intake {
             committed.insert((element.topic().to_owned(), element.partition()), offset);
         }
         Ok(committed)
+    }
+
+    /// Whether the group has dealt with anything in the topics that this instance reads, whoever it was.
+    ///
+    /// # Errors
+    ///
+    /// If the brokers do not answer.
+    pub(super) fn has_committed(&self) -> Result<bool, KafkaError> {
+        let topics = &self.shared.topics;
+        let away = |error: ClientError| {
+            KafkaError::away(format!("cannot read the partitions of the topics: {error}"))
+        };
+        let first = topics.first().map(String::as_str);
+        let metadata = self.consumer.fetch_metadata(first, ANSWER_WITHIN).map_err(away)?;
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let partitions = partitions.map(rdkafka::metadata::MetadataPartition::id).collect();
+        let committed = self.committed(topics, &partitions)?;
+        Ok(committed.values().flatten().any(|offset| *offset > 0))
     }
 
     /// Leaves the group. Everything must have been released.
@@ -562,7 +647,10 @@ struct Reading {
     items: Items,
     /// When the ends of paused partitions were last asked for.
     asked: Instant,
-    anchors: Anchors,
+    /// Whether it has to be asked what is there, and when that was last done.
+    asks: bool,
+    asked_firsts: Instant,
+    anchors: [Anchors; 2],
 }
 
 impl Reading {
@@ -581,9 +669,13 @@ impl Reading {
                 Some(Err(error)) => self.shared.listener.look_at(&error),
             }
             self.resume();
+            self.ask_firsts();
             self.ask_ends();
-            if self.anchors.is_due() && !self.shared.listener.is_away() {
-                self.anchors.look(&consumer, self.newest())?;
+            if self.anchors.iter().any(Anchors::is_due) && !self.shared.listener.is_away() {
+                let newest = self.newest();
+                for anchors in &mut self.anchors {
+                    anchors.look(&consumer, newest.clone())?;
+                }
             }
         }
         // Whoever waits for a rebalance has let go already.
@@ -602,9 +694,11 @@ impl Reading {
                 return Ok(());
             }
             let time = message.timestamp().to_millis();
-            queues.reads(item.record(), time).map_err(|known| went_back(message, known))?;
+            let before =
+                queues.reads(item.record(), time).map_err(|known| went_back(message, known))?;
+            self.asks |= before == Before::NotAsked;
             let Some(queue) = queues.lanes.get_mut(&partition) else { return Ok(()) };
-            queue.items.push_back(item);
+            queue.items.push_back(Waiting { item, before });
             queue.bytes += bytes;
             let is_full = queue.bytes > bound && !queue.is_paused;
             queue.is_paused |= is_full;
@@ -615,6 +709,37 @@ impl Reading {
             self.set(&[partition], true);
         }
         Ok(())
+    }
+
+    /// Asks what is there of partitions in which offsets without a record were met. The sooner, the surer it is what they were: what
+    /// is deleted between reading and asking is taken for what was never read. Until it is known, nothing behind is dealt with.
+    fn ask_firsts(&mut self) {
+        if !self.asks
+            || self.asked_firsts.elapsed() < ASK_FIRSTS.0
+            || self.shared.listener.is_away()
+        {
+            return;
+        }
+        self.asked_firsts = Instant::now();
+        let asked = lock(&self.shared.queues).not_asked();
+        self.asks = false;
+        for (lane, known) in asked {
+            let Some(topic) = self.shared.topics.iter().find(|topic| input(topic, lane) == known)
+            else {
+                continue;
+            };
+            match self.consumer.fetch_watermarks(topic, lane, ASK_FIRSTS.1) {
+                Ok((first, _)) => {
+                    let first = u64::try_from(first).unwrap_or(0);
+                    lock(&self.shared.queues).begins(lane, &known, first);
+                }
+                Err(error) => {
+                    tracing::debug!(error = %error, topic, lane, "asking what is there");
+                    self.asks = true;
+                }
+            }
+        }
+        self.shared.filled.notify_one();
     }
 
     /// Goes on reading where there is room again.
@@ -693,6 +818,7 @@ impl Reading {
     }
 
     fn set(&self, partitions: &[i32], is_paused: bool) {
+        tracing::debug!(?partitions, is_paused, "reading partitions or not");
         let list = self.list(partitions);
         let done = if is_paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         if let Err(error) = done {

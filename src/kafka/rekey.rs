@@ -23,7 +23,7 @@ use super::message::Items;
 use super::passed::tell;
 use super::standing::{Board, Listener, Part};
 use super::topics::ANSWER_WITHIN;
-use super::{FETCH_AGAIN_MS, KafkaError, client, unusable};
+use super::{FETCH_AGAIN_MS, KafkaError, client, topics, unusable};
 use crate::config::{Config, KafkaConfig};
 use crate::dead_letters::DeadLetter;
 use crate::lane::cycle::{BYTES_MAX, RECORDS_MAX};
@@ -34,6 +34,8 @@ use crate::sink::SinkError;
 /// How long records are gathered at most before they are sent on.
 const GATHER: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(100);
+/// How often it is looked for what was deleted, while nothing comes.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Takes records of other topics to the first one.
 pub struct Rekeyer {
@@ -54,6 +56,8 @@ struct Places {
     read: HashMap<(String, i32), u64>,
     /// What was committed here. Brokers forget it together with the topic.
     committed: HashMap<(String, i32), u64>,
+    /// What is taken over and not committed yet.
+    open: BTreeMap<(String, i32), u64>,
 }
 
 impl Context {
@@ -91,7 +95,9 @@ impl ConsumerContext for Context {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Revoke(_) = rebalance {
             // Others go on with it.
-            self.places().read.clear();
+            let mut places = self.places();
+            places.read.clear();
+            places.open.clear();
             self.0.board.metrics.kafka.forget_rekeyed();
         }
     }
@@ -115,7 +121,9 @@ impl Rekeyer {
     /// If the settings do not make a client.
     pub fn new(config: &Config, board: Board, stop: CancellationToken) -> Result<Self, KafkaError> {
         let sender = Sender::new(&config.kafka, (board.clone(), Part::Rekeying), stop.clone())?;
-        let listener = Arc::new(Listener::new(board, Part::Rekeying, "kafka.rekey_from"));
+        let group = format!("{}-rekey", config.kafka.group);
+        let listener = Listener::new(board, Part::Rekeying, ("kafka.rekey_from", &group));
+        let listener = Arc::new(listener);
         let items = Items::new(config);
         Ok(Self { config: config.kafka.clone(), sender, items, stop, listener })
     }
@@ -128,10 +136,10 @@ impl Rekeyer {
     pub async fn run(mut self) -> Result<(), LaneError> {
         let mut delays = Delays::new();
         loop {
-            match self.once() {
+            match self.once().await {
                 Ok(()) | Err(LaneError::Sink(SinkError::Stopped)) => return Ok(()),
                 // It was told already.
-                Err(LaneError::Kafka(KafkaError::Away(_) | KafkaError::Fenced(_))) => {}
+                Err(LaneError::Kafka(KafkaError::Away(_))) => {}
                 Err(error) => return Err(error),
             }
             if !delays.wait(&self.stop).await {
@@ -141,26 +149,46 @@ impl Rekeyer {
     }
 
     /// Joins the group and takes records over until it is stopped or has to join anew.
-    fn once(&mut self) -> Result<(), LaneError> {
+    async fn once(&mut self) -> Result<(), LaneError> {
         let consumer = self.join()?;
+        let mut looked = Instant::now();
         while !self.stop.is_cancelled() {
-            let (records, mut letters, offsets) = self.gather(&consumer)?;
-            if offsets.is_empty() {
-                continue;
+            let (records, letters, offsets) = self.gather(&consumer)?;
+            if offsets.is_empty() && looked.elapsed() > LOOK {
+                self.look_for_deleted(&consumer);
+                looked = Instant::now();
             }
+            // What cannot be kept is not to have its neighbours sent again and again.
+            self.put(&letters).await?;
             let refused = self.sender.send(&records)?;
             let sent = records.len().saturating_sub(refused.len());
             self.listener.board.metrics.kafka.rekeyed.inc_by(u64::try_from(sent).unwrap_or(0));
-            for (place, reason) in refused {
-                letters.extend(records.get(place).map(|record| letter(record, reason)));
+            let refused = refused.into_iter();
+            let letters =
+                refused.filter_map(|(place, told)| Some(letter(records.get(place)?, told)));
+            self.put(&letters.collect::<Vec<_>>()).await?;
+            consumer.context().places().open.extend(offsets);
+            self.commit(&consumer);
+        }
+        Ok(())
+    }
+
+    /// Keeps letters, for as long as that takes, and makes the topic if it has vanished.
+    async fn put(&self, letters: &[DeadLetter]) -> Result<(), LaneError> {
+        let mut delays = Delays::new();
+        while !letters.is_empty()
+            && let Err(error) = letters::put(&self.config, letters)
+        {
+            self.listener.tell(Some(error.to_string()));
+            if let Err(error) = topics::make_dead_letters(&self.config).await {
+                tracing::debug!(%error, "making the topic of dead letters");
             }
-            if !letters.is_empty()
-                && let Err(error) = letters::put(&self.config, &letters)
-            {
-                self.listener.tell(Some(error.to_string()));
-                return Err(error.into());
+            if !delays.wait(&self.stop).await {
+                return Err(SinkError::Stopped.into());
             }
-            self.commit(&consumer, &offsets);
+        }
+        for letter in letters {
+            tracing::warn!(key = %letter.key(), reason = %letter.reason, is_kept = true, "dead letter");
         }
         Ok(())
     }
@@ -169,6 +197,7 @@ impl Rekeyer {
         let kafka = &self.config;
         let mut consumer = client(kafka);
         consumer
+            // Without a name of its own: the brokers would give it what its name had before, whatever it subscribes to now.
             .set("group.id", format!("{}-rekey", kafka.group))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -178,9 +207,6 @@ impl Rekeyer {
             .set("queued.max.messages.kbytes", "16384")
             .set("fetch.queue.backoff.ms", FETCH_AGAIN_MS)
             .set("statistics.interval.ms", "1000");
-        if !kafka.instance_id.is_empty() {
-            consumer.set("group.instance.id", &kafka.instance_id);
-        }
         let context = Context(Arc::clone(&self.listener), Mutex::default());
         let consumer: Member =
             consumer.create_with_context(context).map_err(|error| unusable(&error))?;
@@ -205,7 +231,8 @@ impl Rekeyer {
                 Some(Ok(message)) => {
                     let place = (message.topic().to_owned(), message.partition());
                     self.follows(consumer, &place, message.offset());
-                    offsets.insert(place, message.offset() + 1);
+                    let next = message.offset().saturating_add(1);
+                    offsets.insert(place, u64::try_from(next).unwrap_or(0));
                     bytes += message.payload_len();
                     match self.items.item(&message) {
                         Item::Record(record) => records.push(record),
@@ -222,6 +249,26 @@ impl Rekeyer {
             }
         }
         Ok((records, letters, offsets))
+    }
+
+    /// Tells of what was deleted where nothing comes.
+    fn look_for_deleted(&self, consumer: &Member) {
+        let Ok(assigned) = consumer.assignment() else { return };
+        for element in assigned.elements() {
+            let place = (element.topic().to_owned(), element.partition());
+            let known = consumer.context().places().read.get(&place).copied();
+            let Some(next) = known.or_else(|| committed(consumer, &place)) else { continue };
+            let Ok((first, _)) = consumer.fetch_watermarks(&place.0, place.1, ANSWER_WITHIN) else {
+                return;
+            };
+            let first = u64::try_from(first).unwrap_or(0);
+            // A step of one offset is the mark of a transaction.
+            if first > next + 1 {
+                tell((&place.0, place.1), next..first);
+                self.listener.board.metrics.kafka.missed.inc_by(first - next);
+            }
+            consumer.context().places().read.insert(place, next.max(first));
+        }
     }
 
     /// Looks whether a record is the one that has to come, and tells of what was lost before it.
@@ -254,22 +301,28 @@ impl Rekeyer {
         }
     }
 
-    /// What cannot be committed is taken over again.
-    fn commit(&self, consumer: &Member, offsets: &BTreeMap<(String, i32), i64>) {
+    /// Commits what is taken over; what cannot be committed is tried again with the next, and taken over again by whoever gets the
+    /// partition before.
+    fn commit(&self, consumer: &Member) {
+        let offsets = consumer.context().places().open.clone();
+        if offsets.is_empty() {
+            return;
+        }
         let mut list = TopicPartitionList::new();
-        for ((topic, partition), next) in offsets {
+        for ((topic, partition), next) in &offsets {
+            let next = Offset::Offset(i64::try_from(*next).unwrap_or(i64::MAX));
             // Fails for offsets that cannot be, and there are none.
-            let _added = list.add_partition_offset(topic, *partition, Offset::Offset(*next));
+            let _added = list.add_partition_offset(topic, *partition, next);
         }
         match consumer.commit(&list, CommitMode::Sync) {
             Ok(()) => {
-                let next = |next: &i64| u64::try_from(*next).unwrap_or(0);
-                let own = offsets.iter().map(|(place, offset)| (place.clone(), next(offset)));
-                consumer.context().places().committed.extend(own);
+                let mut places = consumer.context().places();
+                places.open.retain(|place, next| offsets.get(place) != Some(next));
+                places.committed.extend(offsets);
                 self.listener.tell(None);
             }
             Err(error) => {
-                tracing::warn!(error = %error, "not committed; these records are taken over again");
+                tracing::warn!(error = %error, "what was taken over is not committed, trying again");
                 self.listener.look_at(&error);
             }
         }
@@ -294,13 +347,11 @@ fn committed(consumer: &Member, (topic, partition): &(String, i32)) -> Option<u6
 
 /// What is not taken over.
 fn letter(record: &Record, reason: String) -> DeadLetter {
-    let letter = DeadLetter::record(record, reason, chrono::Utc::now().timestamp_millis());
-    tracing::warn!(key = %letter.key(), reason = %letter.reason, is_kept = true, "dead letter");
-    letter
+    DeadLetter::record(record, reason, chrono::Utc::now().timestamp_millis())
 }
 
 /// Records, what is no event, and by topic and partition the offsets to go on from.
-type Gathered = (Vec<Record>, Vec<DeadLetter>, BTreeMap<(String, i32), i64>);
+type Gathered = (Vec<Record>, Vec<DeadLetter>, BTreeMap<(String, i32), u64>);
 
 #[cfg(test)]
 mod tests {
@@ -336,7 +387,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn who_is_fenced_joins_anew_and_no_trouble_stays() {
+    async fn what_is_not_committed_is_tried_again_and_no_trouble_stays() {
         let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
         cluster.create_topic("events", 1, 1).unwrap();
         cluster.create_topic("unkeyed", 1, 1).unwrap();
@@ -344,7 +395,6 @@ mod tests {
         config.kafka.brokers = vec![cluster.bootstrap_servers()];
         config.kafka.topics = vec!["events".to_owned()];
         config.kafka.rekey_from = vec!["unkeyed".to_owned()];
-        config.kafka.instance_id = "a".to_owned();
         config.kafka.session_timeout = Duration::from_secs(6);
         let producer: BaseProducer = client(&config.kafka).create().unwrap();
         let put = || {
@@ -355,14 +405,17 @@ mod tests {
         let board = Board::new(Arc::new(Metrics::new()));
         let stop = CancellationToken::new();
         let rekeyer = Rekeyer::new(&config, board.clone(), stop.clone()).unwrap();
-        let fenced = Error::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
-        cluster.request_errors(Api::OffsetCommit, &[fenced]);
+        let refused = Error::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+        cluster.request_errors(Api::OffsetCommit, &[refused]);
         let _stops = stop.clone().drop_guard();
         let running = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(rekeyer.run())
         });
-        wait(&board, |reasons| reasons.iter().any(|told| told.contains("kafka.instance_id"))).await;
+        wait(&board, |reasons| {
+            reasons.iter().any(|told| told.contains("on the group callscope-rekey"))
+        })
+        .await;
         wait_for_offset(&config.kafka, 1);
         wait(&board, <[String]>::is_empty).await;
 

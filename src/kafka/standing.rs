@@ -134,13 +134,16 @@ pub(super) struct Listener {
     part: Part,
     /// The setting that names its topics.
     topics: &'static str,
+    /// What its group is called.
+    group: String,
     /// Whether the trouble is that no broker answers.
     is_away: AtomicBool,
 }
 
 impl Listener {
-    pub(super) fn new(board: Board, part: Part, topics: &'static str) -> Self {
-        Self { board, part, topics, is_away: AtomicBool::new(false) }
+    /// `topics`: the setting that names what it reads; `group`: as what it reads that.
+    pub(super) fn new(board: Board, part: Part, (topics, group): (&'static str, &str)) -> Self {
+        Self { board, part, topics, group: group.to_owned(), is_away: AtomicBool::new(false) }
     }
 
     pub(super) fn tell(&self, trouble: Option<String>) {
@@ -173,8 +176,8 @@ impl Listener {
                 | Code::SaslAuthenticationFailed
                 | Code::Authentication),
             ) => self.tell(Some(format!(
-                "{code}: see kafka.username and .password; the account needs Read on the topics and on the group; see {}",
-                self.topics
+                "{code}: see kafka.username and .password; the account needs Read on the topics of {} and on the group {}",
+                self.topics, self.group
             ))),
             Some(Code::InvalidSessionTimeout) => self.tell(Some(
                 "the brokers refuse kafka.session_timeout; see their group.min.session.timeout.ms and group.max.session.timeout.ms"

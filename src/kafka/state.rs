@@ -314,6 +314,16 @@ fn gather(
                     "topic {topic} may not be read: {error}; the account needs Read on it"
                 )));
             }
+            Some(Err(error))
+                if matches!(
+                    error.rdkafka_error_code(),
+                    Some(
+                        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition
+                    )
+                ) =>
+            {
+                return Err(KafkaError::away(format!("topic {topic} has vanished: {error}")));
+            }
             // Brokers come and go.
             Some(Err(error)) => {
                 tracing::debug!(error = %error, "reading the state");

@@ -64,6 +64,22 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     Ok(Topics { partitions })
 }
 
+/// Makes the topic of dead letters if it is not there.
+///
+/// # Errors
+///
+/// If it may not be made, or no broker answers.
+pub(super) async fn make_dead_letters(config: &KafkaConfig) -> Result<(), KafkaError> {
+    let counts = counts(config).await?;
+    let name = config.dead_letters_topic();
+    for topic in own(config, 1).iter().filter(|topic| topic.name == name) {
+        if !counts.contains_key(&name) {
+            make(config, topic, false).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a tombstone of a key that nobody uses to each of `topics`: within a transaction the brokers do not tell which right is
 /// missing.
 fn may_write(config: &KafkaConfig, topics: &[Own]) -> Result<(), KafkaError> {
@@ -163,8 +179,7 @@ async fn fits(config: &KafkaConfig, counts: &BTreeMap<String, i32>) -> Result<i3
             "topic {state} has {known} partitions and {read} has {partitions}. If partitions were added, records of one session \
              stand in two of them now: stop all instances; make a new topic with as many partitions as are wanted; name it in \
              kafka.topics, {read} in kafka.rekey_from, and give kafka.group another name, so that everything is read anew and put \
-             together by session. If {read} is another topic than before, or {state} was deleted (brokers make it anew by \
-             themselves where auto.create.topics.enable is on), another kafka.group is enough"
+             together by session. If {read} is another topic than before, another kafka.group is enough"
         )));
     }
     let own = own(config, partitions);

@@ -12,7 +12,7 @@ use crate::checkpoint::Tally;
 use crate::checkpoint::persist::kill_point;
 use crate::document::Document;
 use crate::kafka::deliveries::Refusal;
-use crate::kafka::intake::{Assignment, Intake, input};
+use crate::kafka::intake::{Assignment, Intake, Taken, input};
 use crate::kafka::state::{self, Saved};
 use crate::kafka::topics::SEGMENT_BYTES;
 use crate::kafka::transaction::{NotSaved, RECORD_BYTES_MAX, Sent, Transactions};
@@ -49,7 +49,7 @@ impl<S: Sink + Send + Sync> Group<S> {
         &mut self,
         intake: &Intake,
         transactions: &Transactions,
-        (mut taken, due): (BTreeMap<i32, Vec<Item>>, Vec<Document>),
+        (mut taken, due): (BTreeMap<i32, Taken>, Vec<Document>),
     ) -> Result<Cycle, LaneError> {
         let begun = Instant::now();
         let wall = wall();
@@ -61,17 +61,14 @@ impl<S: Sink + Send + Sync> Group<S> {
         let mut work = Vec::new();
         for (partition, held) in &mut self.lanes {
             let lane = &mut held.lane;
-            let items = taken.remove(partition).unwrap_or_default();
+            let Taken { items, firsts } = taken.remove(partition).unwrap_or_default();
             let has_more = *partition == 0 && !due.is_empty();
             if items.is_empty() && !looks_through && !has_more {
                 continue;
             }
             let items = unread(lane, items);
             let place = (self.config.kafka.topics.as_slice(), *partition);
-            let missed = held.passed.pass(place, &lane.progress.positions, &items, |topic| {
-                intake.bounds(topic, *partition).map(|bounds| bounds.start)
-            })?;
-            self.outlet.metrics.kafka.missed.inc_by(missed);
+            held.passed.pass(place, &lane.progress.positions, &items, &firsts);
             lane.behind = behind(intake, &self.config.kafka.topics, *partition, lane, &items);
             work.push((*partition, lane, items));
         }
@@ -147,7 +144,8 @@ impl<S: Sink + Send + Sync> Group<S> {
         let mut saved: Vec<(i32, Saved)> = Vec::new();
         let mut refused = Vec::new();
         for (partition, batch) in done {
-            let Some(Held { lane, passed, is_new, has_gone_on }) = self.lanes.get_mut(partition)
+            let Some(Held { lane, passed, is_new, has_gone_on, .. }) =
+                self.lanes.get_mut(partition)
             else {
                 continue;
             };
@@ -204,6 +202,9 @@ impl<S: Sink + Send + Sync> Group<S> {
                     if let Some(held) = self.lanes.get_mut(partition) {
                         held.is_new = false;
                         held.has_gone_on = false;
+                        let missed = held.passed.missed.saturating_sub(held.missed_told);
+                        held.missed_told = held.passed.missed;
+                        self.outlet.metrics.kafka.missed.inc_by(missed);
                     }
                 }
                 Ok(Cycle::Saved)

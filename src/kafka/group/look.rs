@@ -1,15 +1,14 @@
 //! What the brokers are asked beside the cycles: at once when partitions were taken over, and now and then where there was no
 //! answer.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::{Group, Held};
 use crate::kafka::KafkaError;
 use crate::kafka::anchor;
+use crate::kafka::ends::{self, Place};
 use crate::kafka::intake::{Intake, input};
 use crate::kafka::members::Members;
-use crate::record::Input;
 use crate::sink::Sink;
 
 /// How often it is asked again.
@@ -22,25 +21,15 @@ const WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Looks {
     looked: Instant,
-    /// Whether their state had dealt with something when it was taken over.
-    had_state: bool,
     /// Whether nobody else in the group has the same lanes.
     is_alone: bool,
     /// Places behind the last record that was read, of which the time is wanted: topic, partition, offset.
     last: Vec<(String, i32, i64)>,
-    /// How far reading had come where it was asked what had been there.
-    come: HashMap<Input, u64>,
 }
 
 impl Looks {
     pub(super) fn new() -> Self {
-        Self {
-            looked: Instant::now(),
-            had_state: false,
-            is_alone: true,
-            last: Vec::new(),
-            come: HashMap::new(),
-        }
+        Self { looked: Instant::now(), is_alone: true, last: Vec::new() }
     }
 }
 
@@ -53,9 +42,7 @@ impl<S: Sink + Send + Sync> Group<S> {
         intake: &Intake,
         last: Vec<(String, i32, i64)>,
     ) -> Result<(), KafkaError> {
-        let mut positions = self.lanes.values().map(|held| &held.lane.progress.positions);
-        let had_state = positions.any(|positions| positions.iter().any(|(_, next)| next > 0));
-        self.looks = Looks { had_state, is_alone: false, last, ..Looks::new() };
+        self.looks = Looks { is_alone: false, last, ..Looks::new() };
         self.look_at_members(intake, FIRST_WITHIN)?;
         self.look_at_last(intake, FIRST_WITHIN)
     }
@@ -68,33 +55,42 @@ impl<S: Sink + Send + Sync> Group<S> {
         self.looks.looked = Instant::now();
         self.look_at_members(intake, WITHIN)?;
         self.look_at_last(intake, WITHIN)?;
-        self.look_for_deleted(intake);
-        Ok(())
+        self.look_at_ends(intake)
     }
 
-    /// Asks what was there where reading has passed more than a mark without a record: brokers delete what is not read for long, and
-    /// it may be long before another record comes.
-    fn look_for_deleted(&mut self, intake: &Intake) {
+    /// Asks what is there where reading has come further than to the last record: marks of transactions, or nothing any more, because
+    /// the brokers delete what is not read for long. It may be long before another record comes.
+    fn look_at_ends(&mut self, intake: &Intake) -> Result<(), KafkaError> {
+        let mut asked = Vec::new();
         for (partition, Held { lane, passed, has_gone_on, .. }) in &mut self.lanes {
             for topic in &self.config.kafka.topics {
                 let known = input(topic, *partition);
                 let positions = &mut lane.progress.positions;
                 let next = passed.next(positions, &known);
-                let Some(come) = intake.has_come(&known).filter(|come| *come > next + 1) else {
-                    continue;
-                };
-                if self.looks.come.get(&known) == Some(&come) {
-                    continue;
-                }
-                let Ok(bounds) = intake.bounds(topic, *partition) else { return };
+                let is_new = !passed.began.knows(&known);
+                let come = intake.has_come(&known).filter(|come| is_new || *come > next);
+                let Some(come) = come else { continue };
+                let Ok(bounds) = intake.bounds(topic, *partition) else { return Ok(()) };
                 let first = bounds.start.min(come);
-                if let Some(missed) = passed.go_on((topic, *partition), positions, first) {
-                    *has_gone_on = true;
-                    self.outlet.metrics.kafka.missed.inc_by(missed);
+                *has_gone_on |= passed.go_on((topic, *partition), positions, first);
+                if come > first.max(next) {
+                    let offsets = first.max(next)..come;
+                    asked.push(Place { topic: topic.clone(), partition: *partition, offsets });
                 }
-                self.looks.come.insert(known, come);
             }
         }
+        // That reading has come so far is not enough to go by: no record may ever be passed over.
+        for Place { topic, partition, offsets } in ends::empty(&self.config.kafka, asked, WITHIN)? {
+            let Some(held) = self.lanes.get_mut(&partition) else { continue };
+            let Ok(bounds) = intake.bounds(&topic, partition) else { return Ok(()) };
+            // What is deleted by now may have been there.
+            if bounds.start <= offsets.start {
+                let positions = &mut held.lane.progress.positions;
+                held.passed.go_on_empty((&topic, partition), positions, offsets.end);
+                held.has_gone_on = true;
+            }
+        }
+        Ok(())
     }
 
     /// Reads the last records that were read before the partitions came here: a topic that is made anew before another one is read
@@ -128,7 +124,8 @@ impl<S: Sink + Send + Sync> Group<S> {
                     "the group gave the same partitions to this instance, which reads {own}, and to one that reads {theirs}: its members \
                      read different topics; stop all of them, and start them with the same kafka.topics"
                 );
-                if !self.looks.had_state {
+                // Of a young group most lanes have dealt with nothing yet.
+                if !intake.has_committed()? {
                     return Err(KafkaError::Unfit(told.into()));
                 }
                 tracing::warn!(reason = told, "going on with what the state is of");

@@ -74,7 +74,7 @@ impl<S: Sink + Send + Sync> Group<S> {
                     last.push((topic.clone(), partition, next));
                 }
             }
-            let held = self.held(partition, restored, &bounds);
+            let held = self.held(restored);
             self.lanes.insert(partition, held);
         }
         self.look_first(intake, last)?;
@@ -151,26 +151,9 @@ impl<S: Sink + Send + Sync> Group<S> {
         Ok(all)
     }
 
-    fn held(
-        &self,
-        partition: i32,
-        restored: Restored,
-        bounds: &BTreeMap<String, Range<u64>>,
-    ) -> Held<S> {
-        let Restored { is_new, mut progress, mut passed, mut sessions } = restored;
+    fn held(&self, restored: Restored) -> Held<S> {
+        let Restored { is_new, progress, passed, mut sessions } = restored;
         sessions.note_names();
-        let mut has_gone_on = false;
-        for (topic, bounds) in bounds {
-            let known = input(topic, partition);
-            if !passed.began.knows(&known) {
-                passed.began.advance(&known, bounds.start);
-            }
-            let place = (topic.as_str(), partition);
-            if let Some(missed) = passed.go_on(place, &mut progress.positions, bounds.start) {
-                has_gone_on = true;
-                self.outlet.metrics.kafka.missed.inc_by(missed);
-            }
-        }
         let lane = Lane {
             folder: Folder::resume(&self.config, Arc::clone(&self.geoip), sessions),
             outlet: Arc::clone(&self.outlet),
@@ -181,7 +164,8 @@ impl<S: Sink + Send + Sync> Group<S> {
             stats_every: 0,
             takes_any_time: false,
         };
-        Held { lane, passed, is_new, has_gone_on }
+        let missed_told = passed.missed;
+        Held { lane, passed, is_new, has_gone_on: false, missed_told }
     }
 }
 

@@ -100,7 +100,8 @@ fn judge(
         };
         return Err(KafkaError::refused(format!(
             "topic {topic} has cleanup.policy {policy:?}, so the brokers delete all records of a key but the last; let them keep each \
-             for a time: `kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete`"
+             for a time: `kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config cleanup.policy=delete`; what is gone by \
+             now `callscope import --to kafka` of the CDR files of that time brings back"
         )));
     }
     for Own { name, properties, holds, can_go, .. } in own {
