@@ -5,7 +5,7 @@
 //! group's worker at once; what is taken away is given back when the worker has let go of it, for which it has
 //! `kafka.drain_after`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,7 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::queues::{Queue, Queues, Read};
 use super::anchor::{Anchors, Newest};
 use super::members::{self, Members};
 use super::message::Items;
@@ -31,8 +32,11 @@ use super::topics::ANSWER_WITHIN;
 use super::{FETCH_AGAIN_MS, KafkaError, client, unusable};
 use crate::checkpoint::persist::kill_point;
 use crate::config::{Config, KafkaConfig};
-use crate::lane::Item;
-use crate::record::{Input, Position, Record};
+use crate::record::Input;
+
+mod queues;
+
+pub(super) use queues::Taken;
 
 /// How long one poll waits for a record.
 const POLL: Duration = Duration::from_millis(100);
@@ -69,108 +73,6 @@ struct Shared {
     listener: Listener,
     drain_after: Duration,
     topics: Vec<String>,
-}
-
-#[derive(Debug, Default)]
-struct Queues {
-    epoch: u64,
-    lanes: BTreeMap<i32, Queue>,
-    /// The end of each partition as last told, by topic and partition.
-    ends: HashMap<Input, i64>,
-    /// What was read of each.
-    read: HashMap<Input, Read>,
-    /// How far the client has come in each, where it has handed over all that it found before.
-    come: HashMap<Input, u64>,
-    /// How far each is dealt with, and that is saved.
-    dealt: HashMap<Input, u64>,
-}
-
-/// The last record of a partition that was read.
-#[derive(Debug, Clone, Copy)]
-struct Read {
-    /// Behind it.
-    next: u64,
-    /// Its time, milliseconds since 1970, if it has one.
-    time: Option<i64>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    items: VecDeque<Waiting>,
-    bytes: usize,
-    is_paused: bool,
-}
-
-/// A record that waits for its lane.
-#[derive(Debug)]
-struct Waiting {
-    item: Item,
-    before: Before,
-}
-
-/// What is known of the offsets between a record and the one that was read before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    /// There is one at most: the mark of a transaction.
-    Nothing,
-    /// They are more, or what was read before is not known, and the brokers were not asked yet what is there.
-    NotAsked,
-    /// Offset of the oldest record when they were asked. What lies before was deleted, unless it held none.
-    First(u64),
-}
-
-impl Waiting {
-    fn position(&self) -> &Position {
-        &self.item.record().position
-    }
-}
-
-/// What is taken out of a queue.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    pub(super) items: Vec<Item>,
-    /// Of those with offsets before them that held no record, the oldest offset that was there when they were read.
-    pub(super) firsts: BTreeMap<Position, u64>,
-}
-
-impl Queues {
-    /// Notes that a record was read, and gives what is known of the offsets before it. One that stands before what was read already is
-    /// none of the same partition: that place is given instead.
-    fn reads(&mut self, record: &Record, time: Option<i64>) -> Result<Before, u64> {
-        let input = &record.position.input;
-        let read = self.read.get_mut(input);
-        let next = read.as_ref().map(|read| read.next);
-        let known = next.max(self.dealt.get(input).copied()).unwrap_or(0);
-        if record.position.offset < known {
-            return Err(known);
-        }
-        let own = Read { next: record.next_offset, time };
-        match read {
-            Some(read) => *read = own,
-            None => _ = self.read.insert(input.clone(), own),
-        }
-        let has_hole = next.is_none_or(|next| record.position.offset > next + 1);
-        Ok(if has_hole { Before::NotAsked } else { Before::Nothing })
-    }
-
-    /// The partitions of which it has to be asked what is there.
-    fn not_asked(&self) -> BTreeSet<(i32, Input)> {
-        let waiting = self
-            .lanes
-            .iter()
-            .flat_map(|(lane, queue)| queue.items.iter().map(move |waiting| (*lane, waiting)));
-        let asks = waiting.filter(|(_, waiting)| waiting.before == Before::NotAsked);
-        asks.map(|(lane, waiting)| (lane, waiting.position().input.clone())).collect()
-    }
-
-    /// Notes the oldest offset that is there of an input.
-    fn begins(&mut self, lane: i32, input: &Input, first: u64) {
-        let waiting = self.lanes.get_mut(&lane).into_iter().flat_map(|queue| &mut queue.items);
-        let own = waiting.filter(|waiting| {
-            waiting.before == Before::NotAsked && waiting.position().input == *input
-        });
-        own.for_each(|waiting| waiting.before = Before::First(first));
-    }
 }
 
 /// The brokers know the offset no more to go on from, and the client begins anew.
@@ -258,13 +160,7 @@ impl Shared {
         let unfit = strange.or(unfit);
         let partitions: BTreeSet<i32> = assigned.into_keys().collect();
         let epoch = self.assignment.borrow().epoch + 1;
-        {
-            let mut queues = lock(&self.queues);
-            queues.epoch = epoch;
-            // One that was held and paused before is so still: librdkafka keeps that.
-            let queue = || Queue { is_paused: true, ..Queue::default() };
-            queues.lanes = partitions.iter().map(|lane| (*lane, queue())).collect();
-        }
+        lock(&self.queues).assign(epoch, &partitions);
         // Whatever kept it from that is over.
         self.listener.tell(None);
         self.listener.board.trouble(Part::Joining, None);
@@ -302,15 +198,8 @@ impl Shared {
                 }
             }
         }
-        {
-            let mut queues = lock(&self.queues);
-            queues.lanes.clear();
-            queues.ends.clear();
-            queues.read.clear();
-            queues.come.clear();
-            queues.dealt.clear();
-            self.listener.board.metrics.kafka.forget_partitions();
-        }
+        lock(&self.queues).forget();
+        self.listener.board.metrics.kafka.forget_partitions();
         let none = Assignment { epoch: epoch + 1, ..Assignment::default() };
         self.assignment.send_replace(none);
     }
@@ -460,34 +349,7 @@ impl Intake {
         records_max: usize,
         bytes_max: usize,
     ) -> BTreeMap<i32, Taken> {
-        let mut queues = lock(&self.shared.queues);
-        let mut taken = BTreeMap::new();
-        if queues.epoch != epoch {
-            return taken;
-        }
-        let filled = queues.lanes.values().filter(|queue| !queue.items.is_empty()).count().max(1);
-        let (records_max, bytes_max) = (records_max.div_ceil(filled), bytes_max.div_ceil(filled));
-        for (lane, queue) in &mut queues.lanes {
-            let mut bytes = 0;
-            let items = Vec::with_capacity(queue.items.len().min(records_max));
-            let mut own = Taken { items, firsts: BTreeMap::new() };
-            while own.items.len() < records_max
-                && bytes < bytes_max
-                && queue.items.front().is_some_and(|waiting| waiting.before != Before::NotAsked)
-                && let Some(Waiting { item, before }) = queue.items.pop_front()
-            {
-                bytes += size(&item);
-                if let Before::First(first) = before {
-                    own.firsts.insert(item.record().position.clone(), first);
-                }
-                own.items.push(item);
-            }
-            queue.bytes -= bytes.min(queue.bytes);
-            if !own.items.is_empty() {
-                taken.insert(*lane, own);
-            }
-        }
-        taken
+        lock(&self.shared.queues).take(epoch, records_max, bytes_max)
     }
 
     /// How far reading is behind the end of `input`, given the offset to go on from; `None`: not known yet.
@@ -513,11 +375,7 @@ impl Intake {
 
     /// How far reading has come in `input` if nothing is there any more to be read before that.
     pub(super) fn has_come(&self, input: &Input) -> Option<u64> {
-        let queues = lock(&self.shared.queues);
-        let come = *queues.come.get(input)?;
-        let is_waiting = |waiting: &Waiting| waiting.position().input == *input;
-        let mut waiting = queues.lanes.values().flat_map(|queue| &queue.items);
-        (!waiting.any(is_waiting)).then_some(come)
+        lock(&self.shared.queues).has_come(input)
     }
 
     /// The first offset of a partition and its end, open transactions left out.
@@ -686,26 +544,12 @@ impl Reading {
     fn push(&mut self, message: &BorrowedMessage<'_>) -> Result<(), KafkaError> {
         let partition = message.partition();
         let item = self.items.item(message);
-        let bytes = size(&item);
-        let is_full = {
-            let mut queues = lock(&self.shared.queues);
-            let bound = self.queue_bytes / queues.lanes.len().max(1);
-            if !queues.lanes.contains_key(&partition) {
-                return Ok(());
-            }
-            let time = message.timestamp().to_millis();
-            let before =
-                queues.reads(item.record(), time).map_err(|known| went_back(message, known))?;
-            self.asks |= before == Before::NotAsked;
-            let Some(queue) = queues.lanes.get_mut(&partition) else { return Ok(()) };
-            queue.items.push_back(Waiting { item, before });
-            queue.bytes += bytes;
-            let is_full = queue.bytes > bound && !queue.is_paused;
-            queue.is_paused |= is_full;
-            is_full
-        };
+        let time = message.timestamp().to_millis();
+        let pushed = lock(&self.shared.queues).push(partition, (item, time), self.queue_bytes);
+        let pushed = pushed.map_err(|known| went_back(message, known))?;
+        self.asks |= pushed.asks;
         self.shared.filled.notify_one();
-        if is_full {
+        if pushed.is_full {
             self.set(&[partition], true);
         }
         Ok(())
@@ -744,16 +588,7 @@ impl Reading {
 
     /// Goes on reading where there is room again.
     fn resume(&self) {
-        let partitions: Vec<i32> = {
-            let mut queues = lock(&self.shared.queues);
-            let bound = self.queue_bytes / queues.lanes.len().max(1) / 2;
-            let emptied = queues.lanes.iter_mut().filter_map(|(partition, queue)| {
-                let resumes = queue.is_paused && queue.bytes <= bound;
-                queue.is_paused &= !resumes;
-                resumes.then_some(*partition)
-            });
-            emptied.collect()
-        };
+        let partitions = lock(&self.shared.queues).resumed(self.queue_bytes);
         if !partitions.is_empty() {
             self.set(&partitions, false);
         }
@@ -830,9 +665,4 @@ impl Reading {
 /// Records of a partition that ends at `end` from `next` on.
 fn beyond(end: i64, next: u64) -> u64 {
     u64::try_from(end).unwrap_or(0).saturating_sub(next)
-}
-
-/// Bytes that an item takes while it waits, what is around it included.
-fn size(item: &Item) -> usize {
-    item.record().payload.len() + 128
 }
