@@ -116,18 +116,21 @@ impl Follower {
         bytes_max: usize,
     ) -> Vec<Item> {
         self.discover(positions);
-        let mut order: Vec<(Order, Place)> =
-            self.files.iter().map(|(place, followed)| (followed.order.clone(), *place)).collect();
+        // Of two of one name within a second, the one that was there before is listed no more.
+        let order = |(place, followed): (&Place, &Followed)| {
+            (followed.order.clone(), followed.is_listed, *place)
+        };
+        let mut order: Vec<(Order, bool, Place)> = self.files.iter().map(order).collect();
         order.sort();
         let mut batch = Batch { items: Vec::new(), bytes: 0, records_max, bytes_max };
         self.at_end = true;
         let mut newest: BTreeMap<Series, Place> = BTreeMap::new();
-        for (_, place) in &order {
+        for (.., place) in &order {
             if let Some(followed) = self.files.get(place) {
                 newest.insert(series(&followed.path), *place);
             }
         }
-        for (_, place) in order {
+        for (.., place) in order {
             let Some(followed) = self.files.get_mut(&place) else { continue };
             let is_newest = newest.get(&series(&followed.path)) == Some(&place);
             let is_silent = followed.is_silent(self.silent_after);
