@@ -211,7 +211,10 @@ impl Quiet {
             Code::Authentication | Code::SaslAuthenticationFailed => {
                 format!("{reason}; see kafka.username, .password and .mechanism")
             }
-            Code::SSL => format!("{reason}; see kafka.tls and kafka.ca"),
+            // Of one failed handshake the library of TLS may be heard first, as if the transport had failed.
+            code if *code == Code::SSL || reason.contains("SSL routines") => {
+                format!("{reason}; see kafka.tls and kafka.ca")
+            }
             _ => format!("{reason}; {SEE_BROKERS}"),
         })
     }
@@ -282,6 +285,11 @@ mod tests {
             let told = quiet.reason().unwrap();
             assert!(told.starts_with(&format!("refused; {advice}")), "{told}");
         }
+        let quiet = Quiet::default();
+        let failed = "error:0A000086:SSL routines::certificate verify failed";
+        quiet.error(ClientError::Global(Code::BrokerTransportFailure), failed);
+        let told = quiet.reason().unwrap();
+        assert!(told.ends_with("see kafka.tls and kafka.ca"), "{told}");
     }
 
     #[test]
