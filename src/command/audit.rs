@@ -140,7 +140,8 @@ fn offsets(
     // To a mark belongs at least one record, if it was not undone.
     if *empty > records + missed + MARKS_ALONE {
         gaps.push(format!(
-            "partition {partition}: {empty} offsets held no record, more than transactions leave if they are not undone: a topic that was              compacted for a time has lost records; `callscope import --to kafka` of the CDR files of that time brings the events back"
+            "partition {partition}: {empty} offsets held no record, more than transactions leave if they are not undone: a topic that was \
+             compacted for a time has lost records; `callscope import --to kafka` of the CDR files of that time brings the events back"
         ));
     }
     if *missed > 0 {

@@ -64,7 +64,7 @@ impl Waiting {
 /// What came of queueing a record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Pushed {
-    /// Its lane is to be read no further for now.
+    /// Its lane is full: it is not read any further until there is room again.
     pub(super) is_full: bool,
     /// It has to be asked what is there before it.
     pub(super) asks: bool,
