@@ -13,7 +13,7 @@ const FRAME = { title: 76, legend: 26 };
 /**
  * A panel. `scene`: `choose(filter)` and `zoom(from, to)` or null, `marks`, `more`: filters besides those of the view, `looks`: how panels are
  * looked at, and `note()`, which is called when that has changed. Its `load(view, times, signal)` asks for what it shows and shows it, or gives
- * why it cannot; `hush()` leaves that to somebody else.
+ * why it cannot; `hush()` leaves that to somebody else. `kept`: how it is looked at.
  */
 export function panel(description, rows, scene) {
   const body = el("div", { class: "body" }, el("div", { class: "skeleton" }));
@@ -72,7 +72,7 @@ export function panel(description, rows, scene) {
     return null;
   };
   const hush = () => (known ? note : body).replaceChildren();
-  return { section, load, draw, hush };
+  return { id: description.id, kept, section, load, draw, hush };
 }
 
 const focusable = (node) => [...node.querySelectorAll("button, a, [tabindex]")];

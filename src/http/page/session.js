@@ -84,9 +84,9 @@ function timeline(model, id, lookAt) {
     tick.style.left = `${(100 * i) / steps}%`;
     return tick;
   });
-  const rows = [row("axis", "", ticks, "")];
-  /** Whose rows those of `rows` are. */
-  const owners = [null];
+  const rows = [];
+  const add = (owner, ...what) => rows.push({ owner, node: row(...what) });
+  add(null, "axis", "", ticks, "");
   // Of very many, those with trouble are seen first.
   const people = model.people.length > 20 ? [...model.people].sort((a, b) => Boolean(b.isBad) - Boolean(a.isBad)) : model.people;
   const most = unfolded === id ? people.length : PEOPLE_MAX;
@@ -94,8 +94,7 @@ function timeline(model, id, lookAt) {
     const track = person.connections.map((c) => bar(c.from, c.to, "", `${person.name}: ${range(c)}`, c.open));
     person.quality.forEach((q, i) => { if (q.level <= QUALITY_LOW) track.push(bar(q.at, person.quality[i + 1]?.at ?? person.connections.at(-1).to, "low", `network quality ${q.level} of 5 from ${clock(q.at)}`)); });
     track.push(...person.connections.filter((c) => isBad(c.reason)).map((c) => mark(c.to, `${why(c.reason)} at ${clock(c.to)}`)));
-    rows.push(row("person", person.name, track, person.where));
-    owners[rows.length - 1] = person;
+    add(person, "person", person.name, track, person.where);
     for (const [source, streams] of Map.groupBy ? Map.groupBy(person.streams, (stream) => stream.source || "AUDIO") : grouped(person.streams)) {
       const isFailed = (stream) => stream.ice?.state === "FAILED";
       const bars = streams.flatMap((stream) => [
@@ -105,18 +104,17 @@ function timeline(model, id, lookAt) {
       ]).filter(Boolean);
       const gaps = streams.flatMap((stream) => stream.gaps || []);
       const note = [streams[0].size, streams.some(isFailed) ? "no media connection" : "", gaps.length ? count(gaps.length, "interruption", "interruptions") : ""].filter(Boolean).join(" · ");
-      owners[rows.length] = person;
-      rows.push(row("stream", { CAMERA: "camera", SCREEN: "screen", AUDIO: "audio", IPCAM: "camera" }[source] || source.toLowerCase(), bars, note));
+      add(person, "stream", { CAMERA: "camera", SCREEN: "screen", AUDIO: "audio", IPCAM: "camera" }[source] || source.toLowerCase(), bars, note);
     }
   }
   for (const r of model.recordings) {
     const note = { ready: `✓ ready · ${span(r.seconds)} · ${bytes(r.size)}`, failed: "✕ failed", stopped: "being processed", started: "running", none: "never became ready" }[r.status] || r.status;
     const kind = { ready: "ready", failed: "failed", none: "failed" }[r.status] || "rec";
-    rows.push(row("stream", "recording", bar(r.from, r.to, kind, `${r.name}: ${range(r)}`, r.open), note));
+    add(null, "stream", "recording", bar(r.from, r.to, kind, `${r.name}: ${range(r)}`, r.open), note);
   }
   const more = people.length > most ? el("button", { type: "button", class: "more", "data-key": "everybody", onclick: () => { unfolded = id; box.replaceWith(timeline(model, id, lookAt)); } }, `Show all ${people.length} people`) : null;
   const cross = el("div", { id: "cross", "aria-hidden": "true" }, el("b"));
-  const box = el("div", { class: "time", role: "img", "aria-label": `Time line of ${count(people.length, "person", "people")}; the tables below have the same data` }, rows, more, cross);
+  const box = el("div", { class: "time", role: "img", "aria-label": `Time line of ${count(people.length, "person", "people")}; the tables below have the same data` }, rows.map(({ node }) => node), more, cross);
   const moment = (event) => {
     const track = box.querySelector(".axis .track").getBoundingClientRect();
     return model.start + (length * (event.clientX - track.left)) / track.width;
@@ -130,12 +128,12 @@ function timeline(model, id, lookAt) {
     cross.classList.toggle("late", x > track.width * 0.8);
     const at = moment(event);
     const there = new Set(model.people.filter((person) => person.connections.some(isOn(at))));
-    rows.forEach((node, i) => node.classList.toggle("absent", Boolean(owners[i]) && !there.has(owners[i])));
+    for (const { owner, node } of rows) node.classList.toggle("absent", owner !== null && !there.has(owner));
     cross.firstChild.textContent = [clock(at), `${count(there.size, "person", "people")}, ${count(model.people.flatMap((person) => person.streams).filter(isOn(at)).length, "stream", "streams")}`, ...troubles(there, at)].join(" · ");
   });
   box.addEventListener("pointerleave", () => {
     cross.style.display = "none";
-    for (const node of rows) node.classList.remove("absent");
+    for (const { node } of rows) node.classList.remove("absent");
   });
   return box;
 }
@@ -179,15 +177,18 @@ function eventLine(e) {
 }
 
 /** The panels of the session that is shown: they stay while it goes on. */
-let drawn = { id: "", panels: [] };
+let drawn = { id: "", view: null, panels: [] };
 
 /** The panels of one session, over its time. */
 function charts(dashboard, model, { view, note }) {
   const id = view.path[1];
   if (drawn.id !== id) {
-    const scene = { marks: [], more: [{ field: dashboard.ofOne, value: id }], choose: null, zoom: null, looks: view.looks, note: () => note(view) };
-    drawn = { id, panels: dashboard.rows.flatMap((row) => row.panels.map((description) => panel(description, row.height, scene))) };
+    const scene = { marks: [], more: [{ field: dashboard.ofOne, value: id }], choose: null, zoom: null, looks: view.looks, note: () => note(drawn.view) };
+    drawn = { id, view, panels: dashboard.rows.flatMap((row) => row.panels.map((description) => panel(description, row.height, scene))) };
   }
+  // The session is drawn anew now and then, and its panels are not.
+  drawn.view = view;
+  for (const one of drawn.panels) view.looks[one.id] = one.kept;
   // What was stored of an end may bear a time a little after it.
   for (const one of drawn.panels) one.load({ filters: [] }, [model.start - 1000, model.end + 60000]);
   return el("div", { class: "panels" }, drawn.panels.map((one) => one.section));
