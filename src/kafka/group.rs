@@ -145,10 +145,6 @@ impl<S: Sink + Send + Sync> Group<S> {
                     if self.is_unfit_for_good() {
                         return Err(error.into());
                     }
-                    self.board.trouble(Part::Joining, Some(error.to_string()));
-                    if !self.is_forgotten().await {
-                        return Ok(());
-                    }
                     error
                 }
                 // When the group's coordinator fails, an instance can be fenced by itself. Two processes of one name fence each
@@ -164,6 +160,9 @@ impl<S: Sink + Send + Sync> Group<S> {
                 Err(error) => return Err(error),
             };
             self.board.trouble(Part::Joining, Some(ended.to_string()));
+            if matches!(ended, KafkaError::Unfit(_)) && !self.is_forgotten().await {
+                return Ok(());
+            }
             if !delays.wait(&self.stop).await {
                 return Ok(());
             }

@@ -4,6 +4,7 @@
 //! that comes twice for what it is. What cannot be taken over is a dead letter of the group.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -251,6 +252,12 @@ impl Rekeyer {
         Ok((records, letters, offsets))
     }
 
+    /// Counts records that were deleted before they were taken over.
+    fn misses(&self, (topic, partition): &(String, i32), missed: Range<u64>) {
+        self.listener.board.metrics.kafka.missed.inc_by(missed.end - missed.start);
+        tell((topic, *partition), missed);
+    }
+
     /// Tells of what was deleted where nothing comes.
     fn look_for_deleted(&self, consumer: &Member) {
         let Ok(assigned) = consumer.assignment() else { return };
@@ -264,8 +271,7 @@ impl Rekeyer {
             let first = u64::try_from(first).unwrap_or(0);
             // A step of one offset is the mark of a transaction.
             if first > next + 1 {
-                tell((&place.0, place.1), next..first);
-                self.listener.board.metrics.kafka.missed.inc_by(first - next);
+                self.misses(&place, next..first);
             }
             consumer.context().places().read.insert(place, next.max(first));
         }
@@ -291,8 +297,7 @@ impl Rekeyer {
             match consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN) {
                 Ok((first, _)) => {
                     let first = u64::try_from(first).unwrap_or(0).clamp(next, offset);
-                    tell((topic, partition), next..first);
-                    self.listener.board.metrics.kafka.missed.inc_by(first - next);
+                    self.misses(place, next..first);
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, topic, partition, "not known whether records were deleted");

@@ -307,28 +307,23 @@ fn gather(
                 open.remove(&partition);
                 read = Instant::now();
             }
-            Some(Err(error))
-                if error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed) =>
-            {
-                return Err(KafkaError::away(format!(
-                    "topic {topic} may not be read: {error}; the account needs Read on it"
-                )));
-            }
-            Some(Err(error))
-                if matches!(
-                    error.rdkafka_error_code(),
-                    Some(
-                        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition
-                    )
-                ) =>
-            {
-                return Err(KafkaError::away(format!("topic {topic} has vanished: {error}")));
-            }
-            // Brokers come and go.
-            Some(Err(error)) => {
-                tracing::debug!(error = %error, "reading the state");
-                polled = 0;
-            }
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                Some(Code::TopicAuthorizationFailed) => {
+                    return Err(KafkaError::away(format!(
+                        "topic {topic} may not be read: {error}; the account needs Read on it"
+                    )));
+                }
+                Some(
+                    Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition,
+                ) => {
+                    return Err(KafkaError::away(format!("topic {topic} has vanished: {error}")));
+                }
+                // Brokers come and go.
+                _ => {
+                    tracing::debug!(error = %error, "reading the state");
+                    polled = 0;
+                }
+            },
         }
     }
     Ok(Some(states))

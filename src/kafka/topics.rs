@@ -53,9 +53,7 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
     let counts = counts(config).await?;
     let partitions = fits(config, &counts).await?;
     let own = own(config, partitions);
-    for topic in own.iter().filter(|topic| !counts.contains_key(&topic.name)) {
-        make(config, topic, false).await?;
-    }
+    make_missing(config, &counts, &own).await?;
     let config = config.clone();
     let written = tokio::task::spawn_blocking(move || may_write(&config, &own));
     written
@@ -72,10 +70,17 @@ pub async fn prepare(config: &KafkaConfig) -> Result<Topics, KafkaError> {
 pub(super) async fn make_dead_letters(config: &KafkaConfig) -> Result<(), KafkaError> {
     let counts = counts(config).await?;
     let name = config.dead_letters_topic();
-    for topic in own(config, 1).iter().filter(|topic| topic.name == name) {
-        if !counts.contains_key(&name) {
-            make(config, topic, false).await?;
-        }
+    let own: Vec<Own> = own(config, 1).into_iter().filter(|topic| topic.name == name).collect();
+    make_missing(config, &counts, &own).await
+}
+
+async fn make_missing(
+    config: &KafkaConfig,
+    counts: &BTreeMap<String, i32>,
+    topics: &[Own],
+) -> Result<(), KafkaError> {
+    for topic in topics.iter().filter(|topic| !counts.contains_key(&topic.name)) {
+        make(config, topic, false).await?;
     }
     Ok(())
 }
