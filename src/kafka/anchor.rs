@@ -6,24 +6,19 @@
 //! there, none comes before the end of then. The time is that of the last record that was read, by whoever it was, by which
 //! a topic is noticed whose records are older, and the one after it, by which one is whose records are newer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 
-use super::{KafkaError, reader};
-use crate::config::KafkaConfig;
+use super::KafkaError;
 
 /// How often anchors are looked at, and how long that may keep from reading.
 const LOOK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 /// How often in a row something else has to be found: brokers whose leader has changed may know less for a moment.
 const FINDINGS: u32 = 2;
-
-/// How long one poll waits.
-const POLL: Duration = Duration::from_millis(50);
 
 /// Where the first record of some time stood in each partition.
 #[derive(Debug)]
@@ -61,41 +56,6 @@ pub(super) struct Newest {
     pub(super) next: i64,
     /// Milliseconds since 1970.
     pub(super) time: i64,
-}
-
-/// Reads the records that stand before `places`: topic, partition and an offset behind a record. Whether all were read before
-/// `within` was over; those that have no time are not among them.
-///
-/// # Errors
-///
-/// If the settings do not make a client.
-pub(super) fn last_read(
-    config: &KafkaConfig,
-    places: &[(String, i32, i64)],
-    within: Duration,
-) -> Result<(Vec<Newest>, bool), KafkaError> {
-    let begun = Instant::now();
-    let away = |error| KafkaError::away(format!("cannot read what was read last: {error}"));
-    let reader = reader(config, "read_committed")?;
-    let mut assignment = TopicPartitionList::new();
-    let mut open = BTreeMap::new();
-    for (topic, partition, next) in places {
-        let offset = Offset::Offset(next - 1);
-        assignment.add_partition_offset(topic, *partition, offset).map_err(away)?;
-        open.insert((topic.clone(), *partition), *next);
-    }
-    reader.assign(&assignment).map_err(away)?;
-    let mut found = Vec::new();
-    while !open.is_empty() && begun.elapsed() < within {
-        let Some(Ok(message)) = reader.poll(POLL) else { continue };
-        let (topic, partition) = (message.topic().to_owned(), message.partition());
-        let Some(next) = open.remove(&(topic.clone(), partition)) else { continue };
-        let is_last = message.offset() + 1 == next;
-        if let Some(time) = message.timestamp().to_millis().filter(|_| is_last) {
-            found.push(Newest { topic, partition, next, time });
-        }
-    }
-    Ok((found, open.is_empty()))
 }
 
 impl Anchors {

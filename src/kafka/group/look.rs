@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Group, Held};
 use crate::kafka::KafkaError;
-use crate::kafka::anchor;
+use crate::kafka::anchor::Newest;
 use crate::kafka::ends::{self, Place};
 use crate::kafka::intake::{Intake, input};
 use crate::kafka::members::Members;
@@ -23,8 +23,8 @@ pub(super) struct Looks {
     looked: Instant,
     /// Whether nobody else in the group has the same lanes.
     is_alone: bool,
-    /// Places behind the last record that was read, of which the time is wanted: topic, partition, offset.
-    last: Vec<(String, i32, i64)>,
+    /// What was dealt with last before the partitions came here, of which the time is wanted.
+    last: Vec<Place>,
 }
 
 impl Looks {
@@ -36,11 +36,11 @@ impl Looks {
 impl<S: Sink + Send + Sync> Group<S> {
     /// Looks at what was taken over, before anything is done with it.
     ///
-    /// `last`: places behind a record that is there, by topic, partition and offset.
+    /// `last`: what was dealt with last.
     pub(super) fn look_first(
         &mut self,
         intake: &Intake,
-        last: Vec<(String, i32, i64)>,
+        last: Vec<Place>,
     ) -> Result<(), KafkaError> {
         self.looks = Looks { is_alone: false, last, ..Looks::new() };
         self.look_at_members(intake, FIRST_WITHIN)?;
@@ -80,8 +80,10 @@ impl<S: Sink + Send + Sync> Group<S> {
             }
         }
         // That reading has come so far is not enough to go by: no record may ever be passed over.
-        for Place { topic, partition, offsets } in ends::empty(&self.config.kafka, asked, WITHIN)? {
-            let Some(held) = self.lanes.get_mut(&partition) else { continue };
+        for (place, found) in ends::last_records(&self.config.kafka, asked, WITHIN)? {
+            let Place { topic, partition, offsets } = place;
+            let held = self.lanes.get_mut(&partition).filter(|_| found.is_none());
+            let Some(held) = held else { continue };
             let Ok(bounds) = intake.bounds(&topic, partition) else { return Ok(()) };
             // What is deleted by now may have been there.
             if bounds.start <= offsets.start {
@@ -96,15 +98,14 @@ impl<S: Sink + Send + Sync> Group<S> {
     /// Reads the last records that were read before the partitions came here: a topic that is made anew before another one is read
     /// is noticed by their times.
     fn look_at_last(&mut self, intake: &Intake, within: Duration) -> Result<(), KafkaError> {
-        if self.looks.last.is_empty() {
-            return Ok(());
+        let last = self.looks.last.clone();
+        for (place, found) in ends::last_records(&self.config.kafka, last, within)? {
+            self.looks.last.retain(|asked| *asked != place);
+            let Some(time) = found.and_then(|found| found.time) else { continue };
+            let Place { topic, partition, offsets } = place;
+            let next = i64::try_from(offsets.end).unwrap_or(i64::MAX);
+            intake.was_read(&Newest { topic, partition, next, time });
         }
-        let (found, is_all) = anchor::last_read(&self.config.kafka, &self.looks.last, within)?;
-        found.iter().for_each(|last| intake.was_read(last));
-        let is_found = |place: &(String, i32, i64)| {
-            found.iter().any(|last| last.topic == place.0 && last.partition == place.1)
-        };
-        self.looks.last.retain(|place| !is_all && !is_found(place));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Group, Held};
 use crate::kafka::KafkaError;
+use crate::kafka::ends::Place;
 use crate::kafka::intake::{Assignment, Intake, input};
 use crate::kafka::standing::Board;
 use crate::kafka::state::{self, Restored, Watching};
@@ -22,6 +23,8 @@ use crate::sink::Sink;
 
 /// How often it is told how far reading a state is.
 const TELL_EVERY: Duration = Duration::from_secs(5);
+/// The last record that was read is looked for among so many offsets: behind it there may be marks of transactions.
+const LAST_WITHIN: u64 = 10;
 
 impl<S: Sink + Send + Sync> Group<S> {
     /// Reads the state of what was assigned.
@@ -67,11 +70,11 @@ impl<S: Sink + Send + Sync> Group<S> {
         let mut last = Vec::new();
         for (partition, restored) in read.into_iter().flatten() {
             let bounds = self.check(intake, partition, &restored, &committed)?;
-            for (topic, bounds) in &bounds {
-                let next = restored.progress.positions.next(&input(topic, partition));
+            for (topic, bounds) in bounds {
+                let next = restored.progress.positions.next(&input(&topic, partition));
                 if next > bounds.start {
-                    let next = i64::try_from(next).unwrap_or(i64::MAX);
-                    last.push((topic.clone(), partition, next));
+                    let offsets = next.saturating_sub(LAST_WITHIN).max(bounds.start)..next;
+                    last.push(Place { topic, partition, offsets });
                 }
             }
             let held = self.held(restored);
