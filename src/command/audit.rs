@@ -197,3 +197,46 @@ async fn documents(config: &Config, sum: &Tally, gaps: &mut Vec<String>) -> Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `offsets` finds where the group has passed `next` offsets of one partition, of which so many were records, missed
+    /// and empty.
+    fn gaps((next, committed): (u64, u64), (records, missed, empty): (u64, u64, u64)) -> String {
+        let input = intake::input("t", 3);
+        let mut progress = Progress::default();
+        progress.positions.advance(&input, next);
+        progress.tally.records = records;
+        let mut passed = Passed { missed, empty, ..Passed::default() };
+        passed.began.advance(&input, 0);
+        let place = range::Place {
+            topic: "t".to_owned(),
+            partition: 3,
+            first: 0,
+            end: next.max(committed),
+            committed: Some(committed),
+        };
+        let committed =
+            Committed { before: vec![place.clone()], after: vec![place], behind: BTreeMap::new() };
+        let mut gaps = Vec::new();
+        offsets(3, (&progress, &passed), &committed, &mut gaps).unwrap();
+        gaps.join("\n")
+    }
+
+    #[test]
+    fn every_offset_has_been_a_record_or_is_a_gap() {
+        assert_eq!(gaps((10, 10), (10, 0, 0)), "");
+        // As many marks as records, and those of records of before the group.
+        assert_eq!(gaps((21_000, 21_000), (10_000, 0, 11_000)), "");
+        let told = gaps((21_002, 21_002), (10_000, 0, 11_002));
+        assert!(told.contains("11002 offsets held no record, more than transactions leave"));
+        let told = gaps((10, 10), (7, 3, 0));
+        assert!(told.contains("3 records were deleted by the brokers before they were read"));
+        let told = gaps((10, 10), (9, 0, 0));
+        assert!(told.contains("10 offsets were passed, 9 records have an outcome"));
+        let told = gaps((10, 12), (10, 0, 0));
+        assert!(told.contains("the group has committed 12, its state says 10"), "{told}");
+    }
+}

@@ -8,6 +8,7 @@
 //!
 //! Rolling upgrades: versions of one format read each other's states. A version of another format refuses the partition and
 //! ends, saying so, and an instance that can read it takes the partition. `fixtures/state` holds a state of the format.
+//! So whoever reads a group's digests and dead letters reads its state as well, and the one version stands for all three.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -27,8 +28,9 @@ use crate::checkpoint::persist::kill_point;
 use crate::config::KafkaConfig;
 use crate::sessions::{Change, Keeping, Limits, Sessions};
 
-/// Version of everything stored in the topic. Raise it when an older binary could not read what this one writes, or this one
-/// not what an older one wrote; so whenever the checkpoint's is raised.
+/// Version of everything stored in the group's topics: state, digests and dead letters. Raise it when an older binary could not
+/// read what this one writes, or this one not what an older one wrote; so whenever the checkpoint's is raised. A field that may
+/// be missing and that others may pass over needs no other version.
 const FORMAT: u32 = 3;
 
 const ENTITY: u8 = b'e';
