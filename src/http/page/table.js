@@ -21,7 +21,10 @@ export function grid(data, options) {
       fill();
       note();
     };
-    return el("th", { scope: "col", class: head.isNumber ? "n" : "", "aria-sort": "none" }, el("button", { type: "button", onclick: sort }, head.label));
+    const name = el("button", { type: "button", onclick: sort }, head.label);
+    // A long name takes two lines above narrow figures, not one for each word.
+    name.style.minWidth = `${Math.ceil(head.label.length / 2) + 5}ch`;
+    return el("th", { scope: "col", class: head.isNumber ? "n" : "", "aria-sort": "none" }, name);
   });
   const arrange = () => {
     // An address may name a column that there is not.
