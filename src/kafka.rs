@@ -44,6 +44,7 @@ mod delays;
 mod deliveries;
 mod digest;
 mod ends;
+mod firsts;
 pub mod forward;
 pub mod group;
 pub mod intake;
@@ -118,6 +119,12 @@ impl Client {
         if !self.given.contains(name) {
             self.properties.set(name, value);
         }
+        self
+    }
+
+    /// Sets one for which what the settings hold is not meant.
+    fn set_always(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
+        self.properties.set(name, value);
         self
     }
 }
@@ -251,7 +258,9 @@ fn reading(config: &KafkaConfig, isolation: &str) -> Client {
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "earliest")
-        .set("fetch.wait.max.ms", "20")
+        // Somebody waits for what is read so, and it may be one record.
+        .set_always("fetch.min.bytes", "1")
+        .set_always("fetch.wait.max.ms", "20")
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.queue.backoff.ms", FETCH_AGAIN_MS);
     client

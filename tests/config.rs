@@ -522,6 +522,11 @@ fn every_rule_says_what_is_wrong() {
             "kafka.rekey_from = [\"x\"] (callscope.toml): must not hold one of kafka.topics: its records would be taken over again and again",
         ),
         (
+            "[kafka]\nrekey_from = [\"callscope-state\"]",
+            "kafka.rekey_from = [\"callscope-state\"] (callscope.toml): must not hold a topic that callscope itself writes: kafka.group and \
+             -state, -digests or -dead-letters",
+        ),
+        (
             "[kafka]\ngroup = \"a/b\"",
             "kafka.group = \"a/b\" (callscope.toml): must be a name that topics can begin with: a-z, A-Z, 0-9, . _ -",
         ),

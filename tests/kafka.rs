@@ -1196,6 +1196,52 @@ async fn offsets_that_held_no_record_are_no_gap_when_they_are_gone() {
     both.is_accounted_for();
 }
 
+/// Of offsets without a record it is asked what they were. Here each record has some before it, and a fetch that waits for more
+/// stands before each question.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holes_before_every_record_hold_nobody_up() {
+    let group = Group::start("holes", 4).await;
+    group.kafka.topic("unkeyed", 4).await;
+    // So many that the last of each partition is one of them.
+    let events = &load(36, 320)[..320];
+    let (direct, other) = events.split_at(160);
+    let undone = group.kafka.producer(&[("transactional.id", "undone")]);
+    undone.init_transactions(Duration::from_secs(60)).unwrap();
+    let producer = group.kafka.producer(&[("partitioner", "murmur2_random")]);
+    for (topic, events) in [("events", direct), ("unkeyed", other)] {
+        for four in events.chunks(4) {
+            undone.begin_transaction().unwrap();
+            for partition in 0..4 {
+                let record = BaseRecord::<(), _>::to(topic).partition(partition).payload("{}");
+                undone.send(record).map_err(|(error, _)| error).unwrap();
+            }
+            undone.flush(Duration::from_secs(60)).unwrap();
+            undone.abort_transaction(Duration::from_secs(60)).unwrap();
+            for (partition, event) in (0..).zip(four) {
+                let json: serde_json::Value = serde_json::from_str(event).unwrap();
+                let keyed = BaseRecord::to(topic).key(json["sessionId"].as_str().unwrap());
+                let unkeyed = BaseRecord::to(topic).partition(partition);
+                let record = if topic == "events" { keyed } else { unkeyed };
+                producer.send(record.payload(event)).map_err(|(error, _)| error).unwrap();
+            }
+            producer.flush(Duration::from_secs(60)).unwrap();
+        }
+    }
+    let instance = group.serve_with(
+        "a",
+        &[
+            ("CALLSCOPE__KAFKA__REKEY_FROM", "unkeyed"),
+            ("CALLSCOPE__KAFKA__PROPERTIES", "fetch.min.bytes=100000,fetch.wait.max.ms=500"),
+        ],
+    );
+    group.beside("g-rekey", "unkeyed").is_settled(&instance).await;
+    group.has_folded(events, &instance).await;
+    let (_, missed) = counted(&instance).await;
+    assert_eq!(missed, 0);
+    instance.stop();
+    group.is_accounted_for();
+}
+
 /// The brokers give a name what it had before, until its session is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_started_again_with_other_topics_reads_them() {
@@ -1277,6 +1323,37 @@ async fn a_wrong_newcomer_ends_nobody_of_a_group_that_has_begun() {
             "{told}"
         );
     }
+    for member in members {
+        member.shows("/healthz", "200 OK").await;
+        member.stop();
+    }
+}
+
+/// It shares a topic with the others, so each of them has a part of a lane while it is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_member_ends_nobody_else_however_often_it_is_started_again() {
+    let both = Group::on(Kafka::start("wrong", 1), "g", "one,two").await;
+    both.kafka.topic("one", 4).await;
+    both.kafka.topic("two", 4).await;
+    let events = load(35, 600);
+    let (first, second) = events.split_at(300);
+    both.kafka.produce("two", first);
+    let members = ["a", "b"].map(|name| both.serve(name));
+    for member in &members {
+        member.holds();
+    }
+    both.beside("g", "two").is_settled(&members[0]).await;
+    for _ in 0..6 {
+        let told = both.beside("g", "one").serve("c").ended_with(3);
+        assert!(
+            told.contains("members read different topics")
+                || told.contains("has dealt with kafka/"),
+            "{told}"
+        );
+    }
+    both.kafka.produce("one", second);
+    both.beside("g", "one").is_settled(&members[0]).await;
+    assert_same(&both.documents(), &imported(&events));
     for member in members {
         member.shows("/healthz", "200 OK").await;
         member.stop();

@@ -194,6 +194,12 @@ impl Violations {
             let are_distinct = topics.iter().all(|topic| known.insert(topic));
             self.check(key, are_distinct, "must not hold the same topic twice");
         }
+        let own = [kafka.state_topic(), kafka.digests_topic(), kafka.dead_letters_topic()];
+        for (key, topics) in [("kafka.topics", &kafka.topics), ("kafka.rekey_from", rekeyed)] {
+            let are_others = topics.iter().all(|topic| !own.contains(topic));
+            let message = "must not hold a topic that callscope itself writes: kafka.group and -state, -digests or -dead-letters";
+            self.check(key, are_others, message);
+        }
         let message =
             "must not hold one of kafka.topics: its records would be taken over again and again";
         let are_others = rekeyed.iter().all(|topic| !kafka.topics.contains(topic));

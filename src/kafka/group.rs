@@ -244,8 +244,8 @@ impl<S: Sink + Send + Sync> Group<S> {
                 // Lanes of an assignment that is over are others' by now, even if their last cycle was still saved.
                 self.drop_lanes();
                 digests.forget();
-                if let Some(told) = assignment.unfit {
-                    return Err(KafkaError::Unfit(told.into()).into());
+                if let Some(unfit) = assignment.unfit {
+                    return Err(look::misfit(intake, unfit)?.into());
                 }
                 if assignment.partitions.is_empty() {
                     self.epoch = assignment.epoch;

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::queues::{Queue, Queues, Read};
 use super::anchor::{Anchors, Newest};
+use super::firsts::Firsts;
 use super::members::{self, Members};
 use super::message::Items;
 use super::standing::{Board, Listener, Part};
@@ -59,7 +60,16 @@ pub(super) struct Assignment {
     /// Since they are taken away: until when they have to be let go of.
     pub(super) until: Option<Instant>,
     /// Why nothing of it can be taken over.
-    pub(super) unfit: Option<String>,
+    pub(super) unfit: Option<Unfit>,
+}
+
+/// Why an assignment cannot be taken over. What to do about it is in the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// Of some lanes it has but a part: other members read other topics.
+    Torn(String),
+    /// It is of topics that this instance does not read: the brokers take it for another one of its name.
+    Strange(String),
 }
 
 /// What the thread, the callbacks and the worker share.
@@ -149,13 +159,13 @@ impl Shared {
         // What its name had before, the brokers give it again.
         let strange = assigned.values().flatten().find(|topic| !self.topics.contains(topic));
         let strange = strange.map(|topic| {
-            format!("the group gave this instance a partition of {topic}, which is not among its kafka.topics")
+            Unfit::Strange(format!("the group gave this instance a partition of {topic}, which is not among its kafka.topics"))
         });
         let unfit = torn.map(|(lane, missing)| {
-            format!(
+            Unfit::Torn(format!(
                 "the group gave partition {lane} of another topic to this instance, and that of {missing} to another one: its members read \
                  different topics; stop all of them, and start them with the same kafka.topics"
-            )
+            ))
         });
         let unfit = strange.or(unfit);
         let partitions: BTreeSet<i32> = assigned.into_keys().collect();
@@ -284,8 +294,9 @@ impl Intake {
             queue_bytes: kafka.queue_bytes.get(),
             items: Items::new(config),
             asked: Instant::now(),
+            firsts: Firsts::new(kafka)?,
             asks: false,
-            asked_firsts: Instant::now(),
+            asks_again: Instant::now(),
             anchors: Anchors::both(),
         };
         let thread = std::thread::Builder::new()
@@ -320,17 +331,9 @@ impl Intake {
 
     /// Who else is in the group. Brokers that do not answer within `within` tell nothing.
     pub(super) fn members(&self, within: Duration) -> Members {
-        match self.consumer.fetch_group_list(Some(&self.group), within) {
-            Ok(groups) => {
-                let groups = groups.groups().iter().filter(|group| group.name() == self.group);
-                let members = groups.flat_map(|group| group.members());
-                members::look(&self.shared.topics, members.map(|member| member.metadata()))
-            }
-            Err(error) => {
-                tracing::debug!(error = %error, "asking who is in the group");
-                Members::NotKnown
-            }
-        }
+        let topics = &self.shared.topics;
+        let told = self.ask_members(within, |members| members::look(topics, members));
+        told.unwrap_or(Members::NotKnown)
     }
 
     /// Waits until there may be something to do.
@@ -425,22 +428,59 @@ impl Intake {
         Ok(committed)
     }
 
-    /// Whether the group has dealt with anything in the topics that this instance reads, whoever it was.
+    /// Whether the group has begun to deal with all that this instance reads, and with nothing else that its members read at this
+    /// moment: then it is others that do not fit. Brokers that do not answer within `within` tell nothing, which is `None`.
     ///
     /// # Errors
     ///
-    /// If the brokers do not answer.
-    pub(super) fn has_committed(&self) -> Result<bool, KafkaError> {
+    /// If they do not tell what was committed.
+    pub(super) fn is_right(&self, within: Duration) -> Result<Option<bool>, KafkaError> {
         let topics = &self.shared.topics;
+        let others = self.ask_members(within, |members| members::others(topics, members));
+        let Some(others) = others.flatten() else { return Ok(None) };
+        // A cycle commits all topics of its lanes, also those of which nothing was read yet.
+        for topic in topics {
+            if !self.has_begun(topic)? {
+                return Ok(Some(false));
+            }
+        }
+        for topic in &others {
+            if self.has_begun(topic)? {
+                return Ok(Some(false));
+            }
+        }
+        Ok(Some(true))
+    }
+
+    /// Whether the group has committed anything of a topic, whoever it was.
+    fn has_begun(&self, topic: &str) -> Result<bool, KafkaError> {
         let away = |error: ClientError| {
-            KafkaError::away(format!("cannot read the partitions of the topics: {error}"))
+            KafkaError::away(format!("cannot read the partitions of {topic}: {error}"))
         };
-        let first = topics.first().map(String::as_str);
-        let metadata = self.consumer.fetch_metadata(first, ANSWER_WITHIN).map_err(away)?;
+        let metadata = self.consumer.fetch_metadata(Some(topic), ANSWER_WITHIN).map_err(away)?;
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
         let partitions = partitions.map(rdkafka::metadata::MetadataPartition::id).collect();
-        let committed = self.committed(topics, &partitions)?;
-        Ok(committed.values().flatten().any(|offset| *offset > 0))
+        let committed = self.committed(&[topic.to_owned()], &partitions)?;
+        Ok(committed.values().any(Option::is_some))
+    }
+
+    /// What `look` makes of the subscriptions of all members. `None`: the brokers do not tell them within `within`.
+    fn ask_members<T>(
+        &self,
+        within: Duration,
+        look: impl FnOnce(&mut dyn Iterator<Item = Option<&[u8]>>) -> T,
+    ) -> Option<T> {
+        match self.consumer.fetch_group_list(Some(&self.group), within) {
+            Ok(groups) => {
+                let groups = groups.groups().iter().filter(|group| group.name() == self.group);
+                let members = groups.flat_map(|group| group.members());
+                Some(look(&mut members.map(|member| member.metadata())))
+            }
+            Err(error) => {
+                tracing::debug!(error = %error, "asking who is in the group");
+                None
+            }
+        }
     }
 
     /// Leaves the group. Everything must have been released.
@@ -505,9 +545,10 @@ struct Reading {
     items: Items,
     /// When the ends of paused partitions were last asked for.
     asked: Instant,
-    /// Whether it has to be asked what is there, and when that was last done.
+    firsts: Firsts,
+    /// Whether it has to be asked what is there, and when that may be done again.
     asks: bool,
-    asked_firsts: Instant,
+    asks_again: Instant,
     anchors: [Anchors; 2],
 }
 
@@ -558,31 +599,26 @@ impl Reading {
     /// Asks what is there of partitions in which offsets without a record were met. The sooner, the surer it is what they were: what
     /// is deleted between reading and asking is taken for what was never read. Until it is known, nothing behind is dealt with.
     fn ask_firsts(&mut self) {
-        if !self.asks
-            || self.asked_firsts.elapsed() < ASK_FIRSTS.0
-            || self.shared.listener.is_away()
-        {
+        if !self.asks || Instant::now() < self.asks_again || self.shared.listener.is_away() {
             return;
         }
-        self.asked_firsts = Instant::now();
         let asked = lock(&self.shared.queues).not_asked();
-        self.asks = false;
-        for (lane, known) in asked {
-            let Some(topic) = self.shared.topics.iter().find(|topic| input(topic, lane) == known)
-            else {
-                continue;
-            };
-            match self.consumer.fetch_watermarks(topic, lane, ASK_FIRSTS.1) {
-                Ok((first, _)) => {
-                    let first = u64::try_from(first).unwrap_or(0);
-                    lock(&self.shared.queues).begins(lane, &known, first);
-                }
-                Err(error) => {
-                    tracing::debug!(error = %error, topic, lane, "asking what is there");
-                    self.asks = true;
-                }
-            }
+        let topics = &self.shared.topics;
+        let place = |(lane, known): (i32, Input)| {
+            let topic = topics.iter().find(|topic| input(topic, lane) == known)?;
+            Some((topic.clone(), lane))
+        };
+        let places = asked.into_iter().filter_map(place).collect();
+        let begun = Instant::now();
+        let told = self.firsts.ask(&places, ASK_FIRSTS.1);
+        self.asks = told.len() < places.len();
+        let mut queues = lock(&self.shared.queues);
+        for ((topic, lane), first) in told {
+            queues.begins(lane, &input(&topic, lane), first);
         }
+        drop(queues);
+        // However long brokers take to answer, most of the time is for reading: what is read meanwhile is asked about together.
+        self.asks_again = Instant::now() + ASK_FIRSTS.0.max(2 * begun.elapsed());
         self.shared.filled.notify_one();
     }
 

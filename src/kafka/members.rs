@@ -16,6 +16,19 @@ pub(super) enum Members {
     Stranger(BTreeSet<String>),
 }
 
+/// Topics that members of a group read beside `own`; `None`: not all of it is known at this moment.
+pub(super) fn others<'a>(
+    own: &[String],
+    members: impl IntoIterator<Item = Option<&'a [u8]>>,
+) -> Option<BTreeSet<String>> {
+    let mut others = BTreeSet::new();
+    for member in members {
+        others.extend(member.and_then(subscription)?);
+    }
+    others.retain(|topic| !own.contains(topic));
+    Some(others)
+}
+
 /// Looks at the subscriptions of all members of a group, one's own included. `own`: the topics that this instance reads.
 pub(super) fn look<'a>(
     own: &[String],

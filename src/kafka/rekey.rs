@@ -18,6 +18,7 @@ use rdkafka::topic_partition_list::Offset;
 use tokio_util::sync::CancellationToken;
 
 use super::delays::Delays;
+use super::firsts::{Firsts, Place};
 use super::forward::Sender;
 use super::letters;
 use super::message::Items;
@@ -42,6 +43,7 @@ const LOOK: Duration = Duration::from_secs(10);
 pub struct Rekeyer {
     config: KafkaConfig,
     sender: Sender,
+    firsts: Firsts,
     items: Items,
     stop: CancellationToken,
     listener: Arc<Listener>,
@@ -54,11 +56,11 @@ struct Context(Arc<Listener>, Mutex<Places>);
 #[derive(Default)]
 struct Places {
     /// Behind the last record that was read since the partition was assigned.
-    read: HashMap<(String, i32), u64>,
+    read: HashMap<Place, u64>,
     /// What was committed here. Brokers forget it together with the topic.
-    committed: HashMap<(String, i32), u64>,
+    committed: HashMap<Place, u64>,
     /// What is taken over and not committed yet.
-    open: BTreeMap<(String, i32), u64>,
+    open: BTreeMap<Place, u64>,
 }
 
 impl Context {
@@ -126,7 +128,8 @@ impl Rekeyer {
         let listener = Listener::new(board, Part::Rekeying, ("kafka.rekey_from", &group));
         let listener = Arc::new(listener);
         let items = Items::new(config);
-        Ok(Self { config: config.kafka.clone(), sender, items, stop, listener })
+        let firsts = Firsts::new(&config.kafka)?;
+        Ok(Self { config: config.kafka.clone(), sender, firsts, items, stop, listener })
     }
 
     /// Takes records over until it is stopped. Whatever of Kafka is away is waited for.
@@ -222,6 +225,7 @@ impl Rekeyer {
     fn gather(&mut self, consumer: &Member) -> Result<Gathered, KafkaError> {
         let (begun, mut bytes) = (Instant::now(), 0);
         let (mut records, mut letters, mut offsets) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut holes = Vec::new();
         while records.len() < RECORDS_MAX
             && bytes < BYTES_MAX
             && begun.elapsed() < GATHER
@@ -231,7 +235,7 @@ impl Rekeyer {
                 None => {}
                 Some(Ok(message)) => {
                     let place = (message.topic().to_owned(), message.partition());
-                    self.follows(consumer, &place, message.offset());
+                    holes.extend(self.follows(consumer, &place, message.offset()));
                     let next = message.offset().saturating_add(1);
                     offsets.insert(place, u64::try_from(next).unwrap_or(0));
                     bytes += message.payload_len();
@@ -249,11 +253,33 @@ impl Rekeyer {
                 Some(Err(error)) => self.listener.look_at(&error),
             }
         }
+        self.look_into(&holes);
         Ok((records, letters, offsets))
     }
 
+    /// Tells apart offsets that never held a record and those of records that were deleted.
+    fn look_into(&self, holes: &[(Place, Range<u64>)]) {
+        if holes.is_empty() {
+            return;
+        }
+        let firsts =
+            self.firsts.ask(&holes.iter().map(|(place, _)| place.clone()).collect(), ANSWER_WITHIN);
+        for (place, Range { start, end }) in holes {
+            match firsts.get(place) {
+                Some(first) => self.misses(place, *start..(*first).clamp(*start, *end)),
+                None => tracing::warn!(
+                    topic = place.0,
+                    partition = place.1,
+                    from = start,
+                    to = end,
+                    "not known whether records were deleted"
+                ),
+            }
+        }
+    }
+
     /// Counts records that were deleted before they were taken over.
-    fn misses(&self, (topic, partition): &(String, i32), missed: Range<u64>) {
+    fn misses(&self, (topic, partition): &Place, missed: Range<u64>) {
         self.listener.board.metrics.kafka.missed.inc_by(missed.end - missed.start);
         tell((topic, *partition), missed);
     }
@@ -265,10 +291,8 @@ impl Rekeyer {
             let place = (element.topic().to_owned(), element.partition());
             let known = consumer.context().places().read.get(&place).copied();
             let Some(next) = known.or_else(|| committed(consumer, &place)) else { continue };
-            let Ok((first, _)) = consumer.fetch_watermarks(&place.0, place.1, ANSWER_WITHIN) else {
-                return;
-            };
-            let first = u64::try_from(first).unwrap_or(0);
+            let asked = self.firsts.ask(&[place.clone()].into(), ANSWER_WITHIN);
+            let Some(first) = asked.get(&place).copied() else { return };
             // A step of one offset is the mark of a transaction.
             if first > next + 1 {
                 self.misses(&place, next..first);
@@ -277,8 +301,13 @@ impl Rekeyer {
         }
     }
 
-    /// Looks whether a record is the one that has to come, and tells of what was lost before it.
-    fn follows(&self, consumer: &Member, place: &(String, i32), offset: i64) {
+    /// Looks whether a record is the one that has to come, and gives the offsets before it that held none, if there are any.
+    fn follows(
+        &self,
+        consumer: &Member,
+        place: &Place,
+        offset: i64,
+    ) -> Option<(Place, Range<u64>)> {
         let (topic, partition) = (place.0.as_str(), place.1);
         let offset = u64::try_from(offset).unwrap_or(0);
         let read = consumer.context().places().read.insert(place.clone(), offset + 1);
@@ -293,17 +322,9 @@ impl Rekeyer {
                 "THE TOPIC WAS MADE ANEW, or brokers have lost records of it: what had come before and was not taken over yet is \
                  missing; `callscope import --to kafka` of the CDR files of that time brings the events back"
             );
-        } else if offset > next + 1 {
-            match consumer.fetch_watermarks(topic, partition, ANSWER_WITHIN) {
-                Ok((first, _)) => {
-                    let first = u64::try_from(first).unwrap_or(0).clamp(next, offset);
-                    self.misses(place, next..first);
-                }
-                Err(error) => {
-                    tracing::warn!(error = %error, topic, partition, "not known whether records were deleted");
-                }
-            }
         }
+        // A step of one offset is the mark of a transaction.
+        (offset > next + 1).then(|| (place.clone(), next..offset))
     }
 
     /// Commits what is taken over; what cannot be committed is tried again with the next, and taken over again by whoever gets the
@@ -335,7 +356,7 @@ impl Rekeyer {
 }
 
 /// The offset to go on from that was committed last, by whoever it was.
-fn committed(consumer: &Member, (topic, partition): &(String, i32)) -> Option<u64> {
+fn committed(consumer: &Member, (topic, partition): &Place) -> Option<u64> {
     let mut asked = TopicPartitionList::new();
     asked.add_partition(topic, *partition);
     match consumer.committed_offsets(asked, ANSWER_WITHIN) {
@@ -356,7 +377,7 @@ fn letter(record: &Record, reason: String) -> DeadLetter {
 }
 
 /// Records, what is no event, and by topic and partition the offsets to go on from.
-type Gathered = (Vec<Record>, Vec<DeadLetter>, BTreeMap<(String, i32), u64>);
+type Gathered = (Vec<Record>, Vec<DeadLetter>, BTreeMap<Place, u64>);
 
 #[cfg(test)]
 mod tests {

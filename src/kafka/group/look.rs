@@ -7,7 +7,7 @@ use super::{Group, Held};
 use crate::kafka::KafkaError;
 use crate::kafka::anchor::Newest;
 use crate::kafka::ends::{self, Place};
-use crate::kafka::intake::{Intake, input};
+use crate::kafka::intake::{Intake, Unfit, input};
 use crate::kafka::members::Members;
 use crate::sink::Sink;
 
@@ -31,6 +31,21 @@ impl Looks {
     pub(super) fn new() -> Self {
         Self { looked: Instant::now(), is_alone: true, last: Vec::new() }
     }
+}
+
+/// What to do about an assignment that cannot be taken over. Of members that read different topics, whoever reads what the group has
+/// dealt with waits until the others have ended, however often they are started again.
+pub(super) fn misfit(intake: &Intake, unfit: Unfit) -> Result<KafkaError, KafkaError> {
+    Ok(match unfit {
+        Unfit::Strange(told) => KafkaError::Unfit(told.into()),
+        Unfit::Torn(told) => match intake.is_right(FIRST_WITHIN)? {
+            Some(false) => KafkaError::Unfit(told.into()),
+            Some(true) => KafkaError::away(format!(
+                "{told}. This instance reads what the group has dealt with, and waits until the others end"
+            )),
+            None => KafkaError::away(told),
+        },
+    })
 }
 
 impl<S: Sink + Send + Sync> Group<S> {
@@ -126,8 +141,10 @@ impl<S: Sink + Send + Sync> Group<S> {
                      read different topics; stop all of them, and start them with the same kafka.topics"
                 );
                 // Of a young group most lanes have dealt with nothing yet.
-                if !intake.has_committed()? {
-                    return Err(KafkaError::Unfit(told.into()));
+                match intake.is_right(within)? {
+                    None => return Ok(()),
+                    Some(false) => return Err(KafkaError::Unfit(told.into())),
+                    Some(true) => {}
                 }
                 tracing::warn!(reason = told, "going on with what the state is of");
                 self.looks.is_alone = true;
