@@ -270,7 +270,7 @@ fn natural_key(hasher: &mut Hasher, event: &Event<'_>) {
             let own = recording.status == RecordingStatus::Started && recording.old_name;
             hasher.integer(if own { event.time } else { recording.start });
         }
-        Body::MediaState(_) | Body::NetworkQuality(_) | Body::Broadcast(_) | Body::Other => {
+        Body::Endpoint(_) | Body::NetworkQuality(_) | Body::Broadcast(_) | Body::Other => {
             hasher.text(name);
             use FieldName as Name;
             let fields: &[Name] = match name {

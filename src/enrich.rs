@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use crate::config::{Addresses, Config};
 use crate::document::names;
-use crate::event::{Body, Event, Field, FieldName, Kind, Participant, text_of};
+use crate::event::candidate::{CandidateKind, Pair, Transport};
+use crate::event::{Body, Endpoint, Event, Field, FieldName, Kind, Participant, Told, text_of};
 use crate::json::{self, Object};
 use crate::sessions::facts::{Hasher, RECORDING_MEMBERS, RECORDING_VALUES, STREAM_MEMBERS};
 use crate::summary::is_abnormal;
@@ -176,7 +177,7 @@ impl Enricher {
                 let room = std::mem::take(&mut enriched.values);
                 enriched.values = self.members(event, RECORDING_VALUES, room, truncated);
             }
-            Body::MediaState(_) | Body::NetworkQuality(_) | Body::Broadcast(_) | Body::Other => {
+            Body::Endpoint(_) | Body::NetworkQuality(_) | Body::Broadcast(_) | Body::Other => {
                 self.telemetry(event, enriched, &mut derived)
             }
             Body::SessionCreated | Body::SessionDestroyed(_) => {}
@@ -319,10 +320,10 @@ impl Enricher {
                 derived.number(to, seconds * 1000.0);
             }
         }
-        if let Some(pair) = event.field(Name::CandidatePair)
-            && let Some(candidate) = candidate_json(&pair.json)
+        if let Body::Endpoint(Endpoint { told: Told::Pair(pair), .. }) = &event.body
+            && !pair.is_empty()
         {
-            derived.json("candidate", &candidate);
+            derived.json("candidate", &candidate_json(*pair));
         }
         if event.kind == Kind::MonitoringStats
             && let Some(net) = event.field(Name::Net)
@@ -469,14 +470,12 @@ fn geo_json(place: &Place) -> String {
 }
 
 /// The object `candidate` of documents: `localType`, `remoteType`, `transport` of a selected pair.
-fn candidate_json(pair: &str) -> Option<String> {
-    let (local, remote) = fields::pair(pair)?;
+fn candidate_json(pair: Pair) -> String {
     let mut json = Object::with_capacity(80);
-    json.text_if("localType", local.kind);
-    json.text_if("remoteType", remote.kind);
-    json.text_if("transport", local.transport.or(remote.transport));
-    let json = json.finish();
-    (json != "{}").then_some(json)
+    json.text_if("localType", pair.local.map(CandidateKind::name));
+    json.text_if("remoteType", pair.remote.map(CandidateKind::name));
+    json.text_if("transport", pair.transport.map(Transport::name));
+    json.finish()
 }
 
 /// The object `net_total` of documents: the sum over all interfaces of `monitoringStats.net`.

@@ -7,8 +7,10 @@
 
 use std::borrow::Cow;
 
+pub mod candidate;
 pub mod names;
 
+pub use candidate::Pair;
 pub use names::FieldName;
 
 /// One decoded event.
@@ -133,8 +135,8 @@ pub enum Body<'a> {
     Stream(Stream<'a>),
     /// `recordingStatusChanged`, `recordingStarted`, `recordingStopped`
     Recording(Recording<'a>),
-    /// State of ICE or of a media flow, told by the media server.
-    MediaState(MediaState<'a>),
+    /// What is seen of an endpoint.
+    Endpoint(Endpoint<'a>),
     /// New level of network quality, 0 to 5.
     NetworkQuality(i64),
     /// `broadcastStarted`, `broadcastStopped`: no summary tells of it, but it is counted while it goes on.
@@ -229,17 +231,77 @@ impl RecordingStatus {
     }
 }
 
-/// One state of one endpoint.
+/// What is seen of one endpoint: one end of media in the media server, whose other end is a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint<'a> {
+    /// The media server's name for it.
+    pub name: Cow<'a, str>,
+    /// What is told.
+    pub told: Told<'a>,
+}
+
+/// What is told of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told<'a> {
+    /// State of ICE or of a media flow, by the media server.
+    State(MediaState<'a>),
+    /// Which pair of candidates ICE has selected.
+    Pair(Pair),
+    /// What was measured.
+    Stats(Stats),
+}
+
+/// One state of one part of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaState<'a> {
-    /// The media server's name for the endpoint.
-    pub endpoint: Cow<'a, str>,
     /// What has this state.
     pub aspect: Aspect,
     /// `AUDIO`, `VIDEO`, `DATA`, the ICE component, or empty.
     pub part: Cow<'a, str>,
     /// The state's name.
     pub state: Cow<'a, str>,
+    /// Milliseconds since the endpoint was made, by two clocks: may be negative.
+    pub after: Option<i64>,
+}
+
+/// What was measured of one kind of media at an endpoint. Counters stand as they have grown since the endpoint was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// By whom.
+    pub side: Side,
+    /// Of what.
+    pub media: Media,
+    /// Microseconds.
+    pub jitter: Option<u64>,
+    /// Microseconds to the other end and back.
+    pub round_trip: Option<u64>,
+    /// Packets that did not arrive.
+    pub lost: Option<u64>,
+    /// Packets that did.
+    pub received: Option<u64>,
+    /// Packets that were sent.
+    pub sent: Option<u64>,
+}
+
+/// Who has measured.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub enum Side {
+    /// The media server.
+    Server,
+    /// The browser.
+    Browser,
+}
+
+/// A kind of media.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[expect(missing_docs, reason = "they are what they are called")]
+pub enum Media {
+    Audio,
+    Video,
 }
 
 /// What a [`MediaState`] is the state of.

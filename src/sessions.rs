@@ -24,6 +24,8 @@ use crate::event::{Body, Event, is_internal};
 use crate::live::Live;
 
 pub mod facts;
+pub mod sketch;
+pub mod endpoint;
 pub mod incarnation;
 mod lifetimes;
 mod merge;
@@ -364,7 +366,7 @@ fn session_id<'e>(event: &'e Event<'_>, name: SessionName<'e>) -> &'e str {
 /// Internal participants are nobody, and what they send or receive is theirs.
 fn feeds(event: &Event<'_>) -> bool {
     match &event.body {
-        Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => {
+        Body::Endpoint(_) | Body::NetworkQuality(_) | Body::Other => {
             event.connection_id.as_deref().is_some_and(|id| !is_internal(id))
         }
         Body::SessionCreated

@@ -13,18 +13,20 @@
 //! final size once it is known, also after the session's end; a session that fell silent is written with
 //! `closedBy: "silence"`; a connection known only by its streams is written like one that never left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use crate::decode::TIME_MIN;
 use crate::document::{Document, SUPERSEDED};
-use crate::event::Aspect;
 use crate::json::Object;
 use crate::sessions::Limits;
 use crate::sessions::facts::Hasher;
 use crate::sessions::incarnation::{self, Incarnation, Person};
 use crate::sessions::state::{Recording, RecordingKey, Session, SessionKey, Stream};
+
+pub mod problems;
+mod quality;
 
 /// End reasons that nobody wanted.
 const ABNORMAL: &[&str] = &[
@@ -34,10 +36,6 @@ const ABNORMAL: &[&str] = &[
     "nodeCrashed",
     "openviduServerStopped",
 ];
-/// Media that stopped at least this long before its stream's end is lost; a shorter stop belongs to the end.
-const MEDIA_LOST_MS: i64 = 3_000;
-/// Network quality up to here is bad, of 0 to 5.
-const QUALITY_LOW: i64 = 2;
 
 /// Whether `reason` is an end that nobody wanted.
 #[must_use]
@@ -83,57 +81,6 @@ pub fn unique_session_id(
         return Some(key.id.as_ref().into());
     }
     incarnation.start.map(|start| format!("{}_{start}", session.head.session_id))
-}
-
-/// Codes of what went wrong.
-#[must_use]
-pub fn problems(incarnation: &Incarnation<'_>) -> BTreeSet<&'static str> {
-    let mut problems = BTreeSet::new();
-    if is_abnormal(incarnation.end.and_then(|end| end.reason.as_deref())) {
-        problems.insert("abnormalEnd");
-    }
-    for person in &incarnation.connections {
-        person_problems(person, &mut problems);
-    }
-    if incarnation
-        .recordings
-        .iter()
-        .any(|(_, recording)| recording.last.as_ref().is_some_and(|last| !last.ready))
-    {
-        problems.insert("recordingFailed");
-    }
-    problems
-}
-
-fn person_problems(person: &Person<'_>, problems: &mut BTreeSet<&'static str>) {
-    let connection = person.connection;
-    let stream_ends = person.streams.iter().filter_map(|stream| stream.end.as_ref());
-    if stream_ends.chain(&connection.end).any(|end| is_abnormal(end.reason.as_deref())) {
-        problems.insert("abnormalEnd");
-    }
-    if connection.quality.is_some_and(|quality| quality <= QUALITY_LOW) {
-        problems.insert("lowNetworkQuality");
-    }
-    for (key, state) in &connection.endpoints {
-        let last = state.last.as_ref().map(|(at, state)| (*at, state.as_ref()));
-        match (key.aspect, last) {
-            (Aspect::Ice, Some((_, "FAILED"))) => {
-                problems.insert("iceFailed");
-            }
-            (Aspect::FlowIn | Aspect::FlowOut, Some((stopped, "NOT_FLOWING"))) => {
-                let mut streams = person.streams.iter().rev();
-                let stream = streams.find(|stream| key.endpoint.ends_with(&*stream.id));
-                let end = stream.and_then(|stream| stream.end.as_ref()).or(connection.end.as_ref());
-                if end.is_some_and(|end| end.time.saturating_sub(stopped) >= MEDIA_LOST_MS) {
-                    problems.insert("mediaLost");
-                }
-            }
-            _ => {}
-        }
-        if key.aspect != Aspect::Ice && state.had_gap() {
-            problems.insert("mediaGap");
-        }
-    }
 }
 
 impl Person<'_> {
@@ -401,6 +348,10 @@ impl<'a> Writer<'a> {
         json.text_if("reason", reason);
         json.members(stream.attributes.as_ref().map_or("", |attributes| &attributes.members));
         json.text_if("tenant", person.tenant());
+        let endpoint = person.endpoint_of(stream);
+        if let Some(quality) = endpoint.and_then(|known| quality::of_stream(known, end.time)) {
+            json.json("quality", &quality);
+        }
         self.end(json, stream.start, end.time, is_abnormal(reason), end.time)
     }
 
@@ -507,7 +458,7 @@ impl<'a> Writer<'a> {
             json.flag("truncated", true);
         }
         json.integer("streamedSeconds", streamed);
-        let problems = problems(incarnation);
+        let problems = problems::all(incarnation);
         let mut told = incarnation.connections.iter().map(|person| person.connection);
         let told = told.any(|known| !known.endpoints.is_empty() || known.quality.is_some());
         let health = match (problems.is_empty(), told) {
@@ -516,7 +467,13 @@ impl<'a> Writer<'a> {
             (true, false) => "unknown",
         };
         json.text("health", health);
-        json.texts("problems", problems);
+        json.texts("problems", problems::codes(&problems));
+        if !problems.is_empty() {
+            json.json("problemDetails", &problems::json(&problems));
+        }
+        if let Some(quality) = quality::of_session(incarnation, self.destroyed_at) {
+            json.json("quality", &quality);
+        }
         json.text_if("tenant", self.tenant);
         let json = self.end(json, start, self.destroyed_at, is_abnormal(reason), self.destroyed_at);
         self.push(&id, start, "sessionSummary", &json);

@@ -7,12 +7,16 @@ use crate::document::SUPERSEDED;
 use crate::document::names::{Place, is_odd_number, place_of};
 use crate::event::names::Class;
 use crate::event::{
-    Aspect, Body, End, Event, Field, FieldName, Kind, MediaState, Origin, Participant, Recording,
-    RecordingStatus, SessionRef, Stream, integer_of, is_geo_point, is_internal, number_of, text_of,
+    Aspect, Body, End, Endpoint, Event, Field, FieldName, Kind, Media, MediaState, Origin, Pair,
+    Participant, Recording, RecordingStatus, SessionRef, Side, Stats, Stream, Told, integer_of,
+    is_geo_point, is_internal, number_of, text_of,
 };
 
 /// How long after an event something may have begun by another clock, in milliseconds.
 const SKEW_MAX: i64 = 86_400_000;
+
+/// Longest jitter and round trip believed, in seconds.
+const SPAN_MAX: f64 = 60.0;
 
 /// A CDR line: the name came as root key.
 pub(super) fn cdr<'a>(
@@ -300,7 +304,8 @@ impl<'a> Reader<'_, 'a> {
 fn read_body<'a>(event: &Event<'a>) -> Result<Body<'a>, DecodeError> {
     let name = match &event.kind {
         Kind::Cdr(name) => name.as_ref(),
-        Kind::Kms => return Ok(media_state(event)),
+        Kind::Kms => return Ok(endpoint(event, kms)),
+        Kind::WebrtcStats => return Ok(endpoint(event, stats)),
         Kind::NetworkQualityStats => {
             let level = event.field(FieldName::NewValue).and_then(Field::integer);
             return Ok(level.map_or(Body::Other, Body::NetworkQuality));
@@ -393,30 +398,66 @@ fn recording<'a>(
     }))
 }
 
+/// What is told of an endpoint, as far as `read` finds something that the fold reads.
+fn endpoint<'a>(
+    event: &Event<'a>,
+    read: impl FnOnce(&Reader<'_, 'a>) -> Option<Told<'a>>,
+) -> Body<'a> {
+    let reader = Reader { event, name: event.kind.elastic_type() };
+    let name = reader.text(FieldName::Endpoint).filter(|name| name.len() <= ID_BYTES_MAX);
+    let told = name.and_then(|name| Some(Endpoint { name, told: read(&reader)? }));
+    told.map_or(Body::Other, Body::Endpoint)
+}
+
 /// Kurento's type names lost their last letter before 6.18: both generations mean the same.
-fn media_state<'a>(event: &Event<'a>) -> Body<'a> {
-    let reader = Reader { event, name: "kms" };
+fn kms<'a>(reader: &Reader<'_, 'a>) -> Option<Told<'a>> {
     let aspect = match reader.text(FieldName::Type).as_deref() {
         Some("IceComponentStateChange" | "IceComponentStateChanged") => Aspect::Ice,
         Some("MediaFlowInStateChange" | "MediaFlowInStateChanged") => Aspect::FlowIn,
         Some("MediaFlowOutStateChange" | "MediaFlowOutStateChanged") => Aspect::FlowOut,
-        _ => return Body::Other,
+        Some("NewCandidatePairSelected") => {
+            let pair = reader.event.field(FieldName::CandidatePair)?;
+            return Pair::read(&pair.json).map(Told::Pair);
+        }
+        _ => return None,
     };
-    let (Some(endpoint), Some(state)) =
-        (reader.text(FieldName::Endpoint), reader.text(FieldName::State))
-    else {
-        return Body::Other;
-    };
+    let state = reader.text(FieldName::State).filter(|state| state.len() <= 64)?;
     let part = if aspect == Aspect::Ice {
-        event.field(FieldName::ComponentId).map(|field| field.json.clone())
+        reader.event.field(FieldName::ComponentId).map(|field| field.json.clone())
     } else {
         reader.text(FieldName::MediaType)
     };
-    if endpoint.len() > ID_BYTES_MAX
-        || state.len() > 64
-        || part.as_ref().is_some_and(|part| part.len() > 64)
-    {
-        return Body::Other;
-    }
-    Body::MediaState(MediaState { endpoint, aspect, part: part.unwrap_or_default(), state })
+    let part = part.unwrap_or_default();
+    let after = reader.integer(FieldName::MsSinceEndpointCreation);
+    (part.len() <= 64).then_some(Told::State(MediaState { aspect, part, state, after }))
+}
+
+fn stats<'a>(reader: &Reader<'_, 'a>) -> Option<Told<'a>> {
+    let media = match reader.text(FieldName::MediaType)? {
+        media if media.eq_ignore_ascii_case("audio") => Media::Audio,
+        media if media.eq_ignore_ascii_case("video") => Media::Video,
+        _ => return None,
+    };
+    let side = match reader.text(FieldName::Side).as_deref() {
+        Some("browser") => Side::Browser,
+        _ => Side::Server,
+    };
+    let number = |name| reader.event.field(name).and_then(Field::number);
+    // Packets that came twice can make what was lost negative (RFC 3550).
+    let count = |name| reader.integer(name).map(|count| u64::try_from(count).unwrap_or(0));
+    Some(Told::Stats(Stats {
+        side,
+        media,
+        jitter: number(FieldName::Jitter).and_then(micros),
+        round_trip: number(FieldName::Rtt).and_then(micros),
+        lost: count(FieldName::PacketsLost),
+        received: count(FieldName::PacketsReceived),
+        sent: count(FieldName::PacketsSent),
+    }))
+}
+
+/// A span in seconds as microseconds; what no network takes is none.
+fn micros(seconds: f64) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a minute")]
+    (0.0..=SPAN_MAX).contains(&seconds).then_some((seconds * 1e6).round() as u64)
 }

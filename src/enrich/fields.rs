@@ -1,4 +1,4 @@
-//! Values that hide in other fields: dimensions in a JSON text, kinds in an ICE candidate, an id in an application's own
+//! Values that hide in other fields: dimensions in a JSON text, an id in an application's own
 //! data, one name for the two that Kurento gave an event.
 //!
 //! Everything here takes what came and answers "nothing" where it tells nothing; none of it is an error.
@@ -37,46 +37,6 @@ pub fn video_dimensions(text: &str) -> Option<(u32, u32)> {
     };
     let dimensions: Dimensions<'_> = serde_json::from_str(text).ok()?;
     Some((pixels(dimensions.width)?, pixels(dimensions.height)?))
-}
-
-/// What an ICE candidate tells of its path. What it does not tell is absent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Candidate {
-    /// `host`, `srflx`, `prflx` or `relay`.
-    pub kind: Option<&'static str>,
-    /// `udp` or `tcp`.
-    pub transport: Option<&'static str>,
-}
-
-/// Reads `candidate:1 1 udp 2013266431 192.0.2.7 48210 typ relay …` (RFC 8839), with or without `a=` in front.
-#[must_use]
-pub fn candidate(text: &str) -> Candidate {
-    let mut words = text.split_ascii_whitespace();
-    let transport = words.clone().nth(2);
-    words.find(|word| word.eq_ignore_ascii_case("typ"));
-    Candidate {
-        kind: one_of(words.next(), &["host", "srflx", "prflx", "relay"]),
-        transport: one_of(transport, &["udp", "tcp"]),
-    }
-}
-
-/// Both ends of a selected pair, the local one first; `None` if `json` is no object.
-#[must_use]
-pub(crate) fn pair(json: &str) -> Option<(Candidate, Candidate)> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Pair {
-        #[serde(default)]
-        local_candidate: String,
-        #[serde(default)]
-        remote_candidate: String,
-    }
-    let pair: Pair = serde_json::from_str(json).ok()?;
-    Some((candidate(&pair.local_candidate), candidate(&pair.remote_candidate)))
-}
-
-fn one_of(word: Option<&str>, known: &[&'static str]) -> Option<&'static str> {
-    known.iter().find(|known| word.is_some_and(|word| word.eq_ignore_ascii_case(known))).copied()
 }
 
 /// Whether `endpoint` of `connection` sends what its participant publishes; the others receive.
@@ -303,39 +263,6 @@ mod tests {
     }
 
     #[test]
-    fn candidates_tell_their_type_and_transport() {
-        for (text, kind, transport) in [
-            ("candidate:1 1 udp 2013266431 192.0.2.7 48210 typ host", Some("host"), Some("udp")),
-            (
-                "a=candidate:842163049 1 UDP 1677729535 192.0.2.7 46154 typ srflx raddr 10.0.0.2 rport 9",
-                Some("srflx"),
-                Some("udp"),
-            ),
-            (
-                "candidate:2 1 TCP 1015021823 192.0.2.7 9 typ prflx tcptype active",
-                Some("prflx"),
-                Some("tcp"),
-            ),
-            (
-                "candidate:7 1 udp 41885439 198.51.100.3 61000 typ relay raddr 0.0.0.0 rport 0",
-                Some("relay"),
-                Some("udp"),
-            ),
-            (
-                "candidate:7 1 udp 41885439 d3f1.local 61000 typ HOST generation 0",
-                Some("host"),
-                Some("udp"),
-            ),
-            ("candidate:7 1 sctp 41885439 192.0.2.7 61000 typ odd", None, None),
-            ("candidate:7 1 udp 41885439 192.0.2.7 61000 typ", None, Some("udp")),
-            ("typ relay", Some("relay"), None),
-            ("", None, None),
-        ] {
-            assert_eq!(candidate(text), Candidate { kind, transport }, "{text}");
-        }
-    }
-
-    #[test]
     fn both_generations_of_a_kurento_event_have_one_name() {
         for (old, new) in [
             ("IceComponentStateChange", "IceComponentStateChanged"),
@@ -453,7 +380,6 @@ mod tests {
         #[test]
         fn any_text_goes_through(text in "\\PC{0,80}", other in "\\PC{0,40}") {
             prop_assert!(video_dimensions(&text).is_none_or(|(width, height)| width * height > 0));
-            prop_assert_eq!(candidate(&text), candidate(&format!(" {text} ")));
             prop_assert_eq!(kurento_type(&text), text.as_str());
             for path in ["serverData.a.b", "clientData", "clientData.0"] {
                 prop_assert!(pick(path, &text, &other).is_none_or(|value| value.len() <= PICKED_BYTES_MAX));

@@ -156,6 +156,7 @@ names! {
     RttMs "rttMs" Added;
     ServerData "serverData" Scalar;
     Session "session" Scalar;
+    Side "side" Scalar;
     SessionIdSnake "session_id" Scalar;
     SessionId "sessionId" Own;
     SessionIds "sessionIds" Scalar;

@@ -31,7 +31,7 @@ use crate::sessions::{Change, Keeping, Limits, Sessions};
 /// Version of everything stored in the group's topics: state, digests and dead letters. Raise it when an older binary could not
 /// read what this one writes, or this one not what an older one wrote; so whenever the checkpoint's is raised. A field that may
 /// be missing and that others may pass over needs no other version.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 const ENTITY: u8 = b'e';
 const PROGRESS: &[u8] = b"p";

@@ -4,12 +4,13 @@ use foldhash::{HashMap, HashMapExt};
 
 use crate::document::Context;
 use crate::event::{
-    Aspect, Body, Event, Field, FieldName, Kind, MediaState, RecordingStatus, SessionRef,
-    is_internal,
+    self, Aspect, Body, Event, Field, FieldName, Kind, MediaState, RecordingStatus, SessionRef,
+    Told, is_internal,
 };
 use crate::json::Object;
+use crate::sessions::endpoint::{Endpoint, endpoint_name};
 use crate::sessions::facts::Hasher;
-use crate::sessions::state::{Connection, RecordingKey, Session};
+use crate::sessions::state::{RecordingKey, Session};
 
 /// Counters of `webrtcStats` and the field that tells their growth.
 const COUNTERS: [(FieldName, FieldName); 8] = [
@@ -76,14 +77,19 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
         }
     }
     match &event.body {
-        Body::MediaState(state) if state.aspect != Aspect::Ice && state.state == "FLOWING" => {
-            flowing(event, state, connection, &mut members);
+        Body::Endpoint(event::Endpoint { name, told: Told::State(state) })
+            if state.aspect != Aspect::Ice && state.state == "FLOWING" =>
+        {
+            let endpoint = connection.and_then(|connection| connection.endpoint(name));
+            flowing(event, state, endpoint, &mut members);
         }
         Body::Stream(stream) if stream.destroyed.is_some() => {
-            let endpoints = connection.into_iter().flat_map(|connection| &connection.endpoints);
-            let own = endpoints.filter(|(key, _)| key.endpoint.ends_with(&*stream.stream_id));
-            let stopped = own.filter_map(|(_, known)| known.stopped()).min();
-            if let Some(stopped) = stopped.filter(|_| !stream.stream_id.is_empty()) {
+            let endpoint =
+                connection.zip(event.connection_id.as_deref()).and_then(|(known, id)| {
+                    known.endpoint(&endpoint_name(id, stream.outbound, &stream.stream_id))
+                });
+            let flows = endpoint.into_iter().flat_map(Endpoint::flows);
+            if let Some(stopped) = flows.filter_map(|(_, state)| state.stopped()).min() {
                 members.integer("notFlowingMs", (event.time - stopped).max(0));
             }
         }
@@ -104,20 +110,19 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
 fn flowing(
     event: &Event<'_>,
     state: &MediaState<'_>,
-    connection: Option<&Connection>,
+    endpoint: Option<&Endpoint>,
     members: &mut Object,
 ) {
     if event.connection_id.as_deref().is_none_or(is_internal) {
         // Nothing is kept of what belongs to nobody.
         return;
     }
-    let endpoints = connection.into_iter().flat_map(|connection| &connection.endpoints);
-    let mut same = endpoints
-        .filter(|(key, _)| key.endpoint.as_ref() == state.endpoint && key.aspect == state.aspect);
-    if !same.clone().any(|(_, known)| known.flowing.is_some()) {
+    let states = endpoint.into_iter().flat_map(|endpoint| &endpoint.states);
+    let mut same = states.filter(|((aspect, _), _)| *aspect == state.aspect);
+    if !same.clone().any(|(_, known)| known.has_flown()) {
         members.flag("firstMedia", true);
     }
-    let known = same.find(|(key, _)| key.part.as_ref() == state.part);
+    let known = same.find(|((_, part), _)| part.as_ref() == state.part);
     if let Some(stopped) = known.and_then(|(_, known)| known.stopped())
         && stopped < event.time
     {

@@ -15,7 +15,10 @@ use super::words::{
     NODE_STATUSES, Node, Pair, REASONS, REJECTIONS, STATUSES, TRANSPORTS, TYPES, Word, place, word,
 };
 use crate::enrich::fields;
-use crate::event::{Aspect, Body, Event, Field, FieldName, Kind, RecordingStatus, is_internal};
+use crate::event::candidate::{CandidateKind, Transport};
+use crate::event::{
+    self, Aspect, Body, Endpoint, Event, Field, FieldName, Kind, RecordingStatus, Told, is_internal,
+};
 
 /// Seconds and other fractions that are added up.
 pub(super) type Sum = Counter<f64, AtomicU64>;
@@ -171,7 +174,7 @@ impl SourceMetrics {
             Body::NetworkQuality(level) => {
                 count(&self.quality, usize::try_from(*level).unwrap_or(LEVELS.len()));
             }
-            Body::MediaState(_) | Body::Other => self.other(event),
+            Body::Endpoint(_) | Body::Other => self.other(event),
             Body::SessionCreated | Body::Recording(_) | Body::Broadcast(_) => {}
         }
     }
@@ -256,41 +259,44 @@ impl SourceMetrics {
             }
         };
         match &event.body {
-            Body::MediaState(state) if state.aspect == Aspect::Ice => {
+            Body::Endpoint(Endpoint { told: Told::State(state), .. })
+                if state.aspect == Aspect::Ice =>
+            {
                 if let Some(by_direction) = self.ice.get(place(ICE_STATES, &state.state)) {
                     count(by_direction, direction);
                 }
             }
-            Body::MediaState(state) => {
+            Body::Endpoint(Endpoint { told: Told::State(state), .. }) => {
                 let aspect = if state.aspect == Aspect::FlowIn { "in" } else { "out" };
                 if state.state == "FLOWING" && first(aspect, &state.part) {
                     observe(&self.first_media);
                 }
             }
-            _ => match event.field(FieldName::Type).and_then(Field::text).as_deref() {
-                Some("IceGatheringDone") if first("gathering", "") => observe(&self.gathering),
-                Some("NewCandidatePairSelected") => {
-                    self.pair(event);
-                    if first("pair", "") {
-                        observe(&self.pair_selected);
-                    }
+            Body::Endpoint(Endpoint { told: Told::Pair(pair), .. }) => {
+                self.pair(*pair);
+                if first("pair", "") {
+                    observe(&self.pair_selected);
                 }
-                _ => {}
-            },
+            }
+            _ => {
+                let kind = event.field(FieldName::Type).and_then(Field::text);
+                if kind.as_deref() == Some("IceGatheringDone") && first("gathering", "") {
+                    observe(&self.gathering);
+                }
+            }
         }
     }
 
     /// Rare enough to look labels up.
-    fn pair(&self, event: &Event<'_>) {
-        let pair = event.field(FieldName::CandidatePair);
-        let Some((local, remote)) = pair.and_then(|pair| fields::pair(&pair.json)) else { return };
-        let kind =
-            |kind: Option<&str>| word(CANDIDATES, place(CANDIDATES, kind.unwrap_or_default()));
-        let transport = local.transport.or(remote.transport).unwrap_or_default();
+    fn pair(&self, pair: event::Pair) {
+        let kind = |kind: Option<CandidateKind>| {
+            word(CANDIDATES, place(CANDIDATES, kind.map_or("", CandidateKind::name)))
+        };
+        let transport = pair.transport.map_or("", Transport::name);
         let labels = Pair {
             source: self.name.clone(),
-            local_type: kind(local.kind),
-            remote_type: kind(remote.kind),
+            local_type: kind(pair.local),
+            remote_type: kind(pair.remote),
             transport: word(TRANSPORTS, place(TRANSPORTS, transport)),
         };
         self.pairs.get_or_create(&labels).inc();

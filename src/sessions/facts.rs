@@ -6,7 +6,8 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::enrich::privacy::without_credentials;
-use crate::event::{Body, End, Event, Field, FieldName};
+use crate::event::candidate::{CandidateKind, Transport};
+use crate::event::{Body, End, Event, Field, FieldName, Told};
 
 /// Members of stream and recording events that the fold reads without typing them.
 pub const STREAM_MEMBERS: &[FieldName] = &[
@@ -145,12 +146,9 @@ pub fn of(event: &Event<'_>) -> Option<u64> {
             hash_members(&mut hasher, event, RECORDING_VALUES);
             hash_members(&mut hasher, event, &[FieldName::MediaNodeId]);
         }
-        Body::MediaState(state) => {
-            hasher.text("mediaState");
-            hasher.integer(state.aspect as i64);
-            hasher.text(&state.endpoint);
-            hasher.text(&state.part);
-            hasher.text(&state.state);
+        Body::Endpoint(endpoint) => {
+            hasher.text(&endpoint.name);
+            hash_told(&mut hasher, &endpoint.told);
         }
         Body::NetworkQuality(level) => {
             hasher.text("networkQuality");
@@ -178,6 +176,37 @@ fn hash_end(hasher: &mut Hasher, end: Option<&End<'_>>) {
             hasher.optional(end.reason.as_deref());
         }
         None => hasher.text("start"),
+    }
+}
+
+fn hash_told(hasher: &mut Hasher, told: &Told<'_>) {
+    let counts = |hasher: &mut Hasher, counts: &[Option<u64>]| {
+        let signed = |count: &Option<u64>| count.map_or(-1, u64::cast_signed);
+        counts.iter().for_each(|count| hasher.integer(signed(count)));
+    };
+    match told {
+        Told::State(state) => {
+            hasher.text("mediaState");
+            hasher.integer(state.aspect as i64);
+            hasher.text(&state.part);
+            hasher.text(&state.state);
+            hasher.integer(state.after.unwrap_or(i64::MIN));
+        }
+        Told::Pair(pair) => {
+            hasher.text("pair");
+            hasher.optional(pair.local.map(CandidateKind::name));
+            hasher.optional(pair.remote.map(CandidateKind::name));
+            hasher.optional(pair.transport.map(Transport::name));
+        }
+        Told::Stats(stats) => {
+            hasher.text("stats");
+            hasher.integer(stats.side as i64);
+            hasher.integer(stats.media as i64);
+            counts(
+                hasher,
+                &[stats.jitter, stats.round_trip, stats.lost, stats.received, stats.sent],
+            );
+        }
     }
 }
 

@@ -219,7 +219,9 @@ impl<'a> Incarnation<'a> {
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         let people = self.connections.iter().any(|person| {
-            person.connection.truncated || person.streams.iter().any(|stream| stream.truncated)
+            person.connection.truncated
+                || person.streams.iter().any(|stream| stream.truncated)
+                || person.connection.endpoints.iter().any(|endpoint| endpoint.truncated)
         });
         people
             || self.phase.truncated
@@ -237,7 +239,8 @@ impl<'a> Incarnation<'a> {
 impl Person<'_> {
     fn newest(&self) -> i64 {
         let streams = self.streams.iter().map(|stream| stream.newest);
-        streams.fold(self.connection.newest, i64::max)
+        let endpoints = self.connection.endpoints.iter().map(|endpoint| endpoint.newest);
+        streams.chain(endpoints).fold(self.connection.newest, i64::max)
     }
 
     fn told_by(&self) -> Tellers {

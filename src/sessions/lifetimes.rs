@@ -214,7 +214,10 @@ impl Named {
                     Some(known) => (&mut known.alone, &mut known.unsaved),
                     None => continue,
                 },
-                EntityKey::Head | EntityKey::Stream(..) | EntityKey::Closed => continue,
+                EntityKey::Head
+                | EntityKey::Stream(..)
+                | EntityKey::Endpoint(..)
+                | EntityKey::Closed => continue,
             };
             alone.written = true;
             *unsaved = true;

@@ -7,12 +7,12 @@ use crate::event::{self, Body, Event};
 
 use super::facts;
 use super::state::{
-    Alone, Connection, End, EndpointKey, EntityKey, Facts, Final, Head, Joined, NAMELESS,
-    Recording, RecordingKey, Seconds, Session, Stop, Stream, StreamAttributes, Values,
-    keep_greater, keep_smaller,
+    Alone, Connection, End, EntityKey, Facts, Final, Head, Joined, NAMELESS, Recording,
+    RecordingKey, Seconds, Session, Stop, Stream, StreamAttributes, Values, keep_greater,
+    keep_smaller,
 };
 
-/// Endpoint states kept of one connection. A connection has a handful.
+/// Endpoints kept of one connection: one for each stream that it sends or receives.
 const ENDPOINTS_MAX: usize = 1000;
 
 /// Broadcasts kept of one session.
@@ -89,13 +89,18 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
             merged.was_written = touch(&mut known.alone, told.clock);
             merged.start = known.start().unwrap_or(start);
         }
-        Body::Participant(_)
-        | Body::MediaState(_)
-        | Body::NetworkQuality(_)
-        | Body::Broadcast(_)
-        | Body::Other => {
+        Body::Endpoint(endpoint) => {
             let known = session.connection(connection_id(event));
-            merged.added = into_connection(known, &told, start);
+            let is_named = into_user(known, &told);
+            known.unsaved |= is_named;
+            merged.added = into_endpoint(known, endpoint, &told) || is_named;
+            merged.was_written = touch(&mut known.alone, told.clock);
+            merged.start = known.start().unwrap_or(start);
+        }
+        Body::Participant(_) | Body::NetworkQuality(_) | Body::Broadcast(_) | Body::Other => {
+            let known = session.connection(connection_id(event));
+            let is_named = into_user(known, &told);
+            merged.added = into_connection(known, &told, start) || is_named;
             known.truncated |= truncated;
             known.unsaved |= merged.added;
             merged.was_written = touch(&mut known.alone, told.clock);
@@ -190,7 +195,7 @@ pub(super) fn start_of(event: &Event<'_>) -> i64 {
         Body::Stream(stream) => stream.destroyed.as_ref(),
         Body::Recording(recording) => return recording.start,
         Body::Broadcast(stopped) => stopped.as_ref(),
-        Body::SessionCreated | Body::MediaState(_) | Body::NetworkQuality(_) | Body::Other => None,
+        Body::SessionCreated | Body::Endpoint(_) | Body::NetworkQuality(_) | Body::Other => None,
     };
     end.and_then(|end| end.start).unwrap_or(event.time)
 }
@@ -213,14 +218,14 @@ fn is_cut(session: &mut Session, told: &Told<'_, '_>, start: i64) -> bool {
             .recordings
             .contains_key(&RecordingKey { id: recording.id.as_ref().into(), start }),
         Body::Participant(_)
-        | Body::MediaState(_)
+        | Body::Endpoint(_)
         | Body::NetworkQuality(_)
         | Body::Broadcast(_)
         | Body::Other => known.is_some(),
     };
     // What only telemetry has told of goes first.
     let is_untold = told.fact.is_none()
-        || matches!(told.event.body, Body::MediaState(_) | Body::NetworkQuality(_));
+        || matches!(told.event.body, Body::Endpoint(_) | Body::NetworkQuality(_));
     let from = session.phase_at(at, told.unique).and_then(|phase| phase.cut_from);
     !is_known && from.is_some_and(|from| is_untold || from <= start)
 }
@@ -296,30 +301,55 @@ fn add(
     (facts.add(fact), !told.unique && told_by.add(told.source))
 }
 
-fn into_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64) -> bool {
-    let mut added = false;
-    if let Some(user) = told.user {
-        let fact = user_fact(told.event, user);
-        let (is_new, is_told) = add(&mut connection.facts, &mut connection.told_by, told, fact);
-        if is_new {
-            let user = told.enriched.telemetry_user.as_deref().unwrap_or(user);
-            if connection.user.as_deref().is_none_or(|known| user < known) {
-                connection.user = Some(user.into());
-            }
+/// Who the connection belongs to, where telemetry tells it.
+fn into_user(connection: &mut Connection, told: &Told<'_, '_>) -> bool {
+    let Some(user) = told.user else { return false };
+    let fact = user_fact(told.event, user);
+    let (is_new, is_told) = add(&mut connection.facts, &mut connection.told_by, told, fact);
+    if is_new {
+        let user = told.enriched.telemetry_user.as_deref().unwrap_or(user);
+        if connection.user.as_deref().is_none_or(|known| user < known) {
+            connection.user = Some(user.into());
         }
-        added |= is_new || is_told;
     }
-    let Some(fact) = told.fact else { return added };
+    is_new || is_told
+}
+
+fn into_endpoint(
+    connection: &mut Connection,
+    endpoint: &event::Endpoint<'_>,
+    told: &Told<'_, '_>,
+) -> bool {
+    let Some(fact) = told.fact else { return false };
+    let is_known = connection.endpoint(&endpoint.name).is_some();
+    if !is_known && connection.endpoints.len() >= ENDPOINTS_MAX {
+        let (is_new, is_told) = add(&mut connection.facts, &mut connection.told_by, told, fact);
+        connection.truncated |= is_new;
+        connection.unsaved |= is_new || is_told;
+        return is_new || is_told;
+    }
+    let is_told = !told.unique && connection.told_by.add(told.source);
+    connection.unsaved |= is_told || !is_known;
+    let known = connection.endpoint_mut(&endpoint.name);
+    let is_new = known.facts.add(fact);
+    if is_new {
+        known.merge(told.event.time, &endpoint.told);
+        known.unsaved = true;
+    }
+    is_new || is_told
+}
+
+fn into_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64) -> bool {
+    let Some(fact) = told.fact else { return false };
     let (is_new, is_told) = add(&mut connection.facts, &mut connection.told_by, told, fact);
     if is_new {
         connection.newest = connection.newest.max(told.event.time);
-        connection.truncated |= !fill_connection(connection, told, start);
+        fill_connection(connection, told, start);
     }
-    added || is_new || is_told
+    is_new || is_told
 }
 
-/// `false` if the connection has too many endpoints to keep this one.
-fn fill_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64) -> bool {
+fn fill_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64) {
     let (event, enriched) = (told.event, told.enriched);
     match &event.body {
         Body::Participant(participant) => {
@@ -343,28 +373,15 @@ fn fill_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64)
                 keep_smaller(&mut connection.end, end_of(told));
             }
         }
-        Body::MediaState(state) => {
-            let key = EndpointKey {
-                endpoint: state.endpoint.as_ref().into(),
-                aspect: state.aspect,
-                part: state.part.as_ref().into(),
-            };
-            if connection.endpoints.len() >= ENDPOINTS_MAX
-                && !connection.endpoints.contains_key(&key)
-            {
-                return false;
-            }
-            connection.endpoints.entry(key).or_default().merge(event.time, &state.state);
-        }
         Body::NetworkQuality(level) => keep_smaller(&mut connection.quality, *level),
         Body::SessionCreated
         | Body::SessionDestroyed(_)
+        | Body::Endpoint(_)
         | Body::Stream(_)
         | Body::Recording(_)
         | Body::Broadcast(_)
         | Body::Other => {}
     }
-    true
 }
 
 fn into_stream(known: &mut Stream, stream: &event::Stream<'_>, told: &Told<'_, '_>) -> bool {

@@ -8,7 +8,7 @@ use super::incarnation::{self, Incarnation, Person};
 use super::state::{Session, SessionKey};
 use crate::json::prefix;
 use crate::live::{Live, LiveSession, PEOPLE_MAX, SESSIONS_MAX, Totals};
-use crate::summary;
+use crate::summary::{self, problems};
 
 pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
     let mut live = Live { at: clock, ..Live::default() };
@@ -76,7 +76,7 @@ fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
         last_event_at: current.newest,
         users: users.len() as u64,
         open: count(current),
-        problems: summary::problems(current).into_iter().map(Into::into).collect(),
+        problems: problems::codes_of(current).into_iter().map(Into::into).collect(),
         people: present().take(PEOPLE_MAX).map(found_by).collect(),
         connections: present().take(PEOPLE_MAX).map(|person| person.id.to_owned()).collect(),
     })
@@ -84,19 +84,10 @@ fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
 
 /// The user, and what the client said about itself.
 fn found_by(person: &Person<'_>) -> String {
-    #[derive(serde::Deserialize)]
-    struct Data {
-        #[serde(default, rename = "clientData")]
-        client_data: String,
-    }
-    let joined = person.connection.joined.as_ref();
-    let data = joined
-        .and_then(|joined| serde_json::from_str::<Data>(&format!("{{{}}}", joined.data)).ok());
     let user = person.user().0;
-    data.map_or_else(
-        || user.to_owned(),
-        |data| format!("{user} {}", prefix(&data.client_data, 300)),
-    )
+    person
+        .client_data()
+        .map_or_else(|| user.to_owned(), |data| format!("{user} {}", prefix(&data, 300)))
 }
 
 fn count(current: &Incarnation<'_>) -> Totals {

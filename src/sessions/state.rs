@@ -21,8 +21,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::endpoint::Endpoint;
 use super::facts::Hasher;
-use crate::event::{Aspect, RecordingStatus};
+use crate::event::RecordingStatus;
 
 /// The facts that made an entity: 64-bit hashes of their content, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,8 +172,6 @@ pub struct Connection {
     pub end: Option<End>,
     /// The user that telemetry names.
     pub user: Option<Box<str>>,
-    /// States of its endpoints.
-    pub endpoints: BTreeMap<EndpointKey, EndpointState>,
     /// Worst network quality told, 0 to 5.
     pub quality: Option<i64>,
     /// Newest time among its facts.
@@ -186,6 +185,9 @@ pub struct Connection {
     /// Its streams, in the order of (direction, id, start). Saved apart.
     #[serde(skip)]
     pub streams: Vec<Stream>,
+    /// Its endpoints, in the order of their names. Saved apart.
+    #[serde(skip)]
+    pub endpoints: Vec<Endpoint>,
     /// Changed since it was saved last.
     #[serde(skip)]
     pub unsaved: bool,
@@ -210,28 +212,6 @@ pub struct Joined {
     pub user: Option<Box<str>>,
     /// Tenant that they name.
     pub tenant: Option<Box<str>>,
-}
-
-/// Which endpoint, and what of it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct EndpointKey {
-    /// The media server's name for it.
-    pub endpoint: Box<str>,
-    /// ICE or a direction of media.
-    pub aspect: Aspect,
-    /// Media type or ICE component.
-    pub part: Box<str>,
-}
-
-/// What an endpoint went through.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndpointState {
-    /// Greatest (time, state): where it stands.
-    pub last: Option<(i64, Box<str>)>,
-    /// First and last time that media flowed.
-    pub flowing: Option<(i64, i64)>,
-    /// First and last time that it stopped flowing.
-    pub not_flowing: Option<(i64, i64)>,
 }
 
 /// What is known of one stream of a connection.
@@ -393,38 +373,6 @@ pub fn keep_greater<T: Ord>(slot: &mut Option<T>, value: T) {
     }
 }
 
-impl EndpointState {
-    /// Merges one state.
-    pub fn merge(&mut self, time: i64, state: &str) {
-        if self.last.as_ref().is_none_or(|(at, known)| (time, state) > (*at, known.as_ref())) {
-            self.last = Some((time, state.into()));
-        }
-        let span = match state {
-            "FLOWING" => &mut self.flowing,
-            "NOT_FLOWING" => &mut self.not_flowing,
-            _ => return,
-        };
-        let (first, last) = span.unwrap_or((time, time));
-        *span = Some((first.min(time), last.max(time)));
-    }
-
-    /// Since when media has not been flowing, if it is not.
-    #[must_use]
-    pub fn stopped(&self) -> Option<i64> {
-        let (at, state) = self.last.as_ref()?;
-        (state.as_ref() == "NOT_FLOWING").then_some(*at)
-    }
-
-    /// Whether media stopped and came back: a stop lies between two times of flow.
-    #[must_use]
-    pub fn had_gap(&self) -> bool {
-        let (Some(flowing), Some(not_flowing)) = (self.flowing, self.not_flowing) else {
-            return false;
-        };
-        [not_flowing.0, not_flowing.1].iter().any(|time| flowing.0 < *time && *time < flowing.1)
-    }
-}
-
 impl Connection {
     /// When it began: its join, else its first stream. `None` while only telemetry has told of it.
     #[must_use]
@@ -441,6 +389,26 @@ impl Connection {
 
     fn find(&self, place: (bool, &str, i64)) -> Result<usize, usize> {
         self.streams.binary_search_by(|stream| stream.place().cmp(&place))
+    }
+
+    /// The endpoint of this name.
+    #[must_use]
+    pub fn endpoint(&self, name: &str) -> Option<&Endpoint> {
+        self.endpoints.get(self.find_endpoint(name).ok()?)
+    }
+
+    /// The same, begun if there is none.
+    pub fn endpoint_mut(&mut self, name: &str) -> &mut Endpoint {
+        let at = self.find_endpoint(name).unwrap_or_else(|at| {
+            self.endpoints.insert(at, Endpoint { name: name.into(), ..Endpoint::default() });
+            at
+        });
+        #[expect(clippy::indexing_slicing, reason = "found or put there a moment ago")]
+        &mut self.endpoints[at]
+    }
+
+    fn find_endpoint(&self, name: &str) -> Result<usize, usize> {
+        self.endpoints.binary_search_by(|known| known.name.as_ref().cmp(name))
     }
 }
 
@@ -525,6 +493,8 @@ pub enum EntityKey {
     Connection(Box<str>),
     /// A stream: connection id, whether it is sent, its id, its start.
     Stream(Box<str>, bool, Box<str>, i64),
+    /// An endpoint: connection id, its name.
+    Endpoint(Box<str>, Box<str>),
     /// A recording.
     Recording(RecordingKey),
     /// What remains of incarnations that are kept no more.
@@ -703,12 +673,17 @@ impl Session {
         head + starts + connections + recordings
     }
 
-    /// Takes an entity away, a connection with its streams. All their facts, if it was there.
+    /// Takes an entity away, a connection with its streams and endpoints. All their facts, if it was there.
     pub fn remove(&mut self, entity: EntityKey) -> Option<Facts> {
         let facts = match &entity {
             EntityKey::Connection(id) => {
-                let Connection { mut facts, streams, .. } = *self.connections.remove(id)?;
+                let Connection { mut facts, streams, endpoints, .. } =
+                    *self.connections.remove(id)?;
                 self.entities -= streams.len();
+                for endpoint in endpoints {
+                    facts.extend(&endpoint.facts);
+                    self.removed.push(EntityKey::Endpoint(id.clone(), endpoint.name));
+                }
                 for stream in streams {
                     facts.extend(&stream.facts);
                     self.removed.push(EntityKey::Stream(
@@ -726,7 +701,7 @@ impl Session {
                 connection.streams.remove(at).facts
             }
             EntityKey::Recording(key) => self.recordings.remove(key)?.facts,
-            EntityKey::Head | EntityKey::Closed => return None,
+            EntityKey::Endpoint(..) | EntityKey::Head | EntityKey::Closed => return None,
         };
         self.entities -= 1;
         self.removed.push(entity);
@@ -753,7 +728,8 @@ impl Connection {
     fn all_facts(&self) -> u64 {
         let streams =
             self.streams.iter().map(|stream| stream.facts.count() + stream.told_by.count());
-        self.facts.count() + self.told_by.count() + streams.sum::<u64>()
+        let endpoints = self.endpoints.iter().map(|endpoint| endpoint.facts.count());
+        self.facts.count() + self.told_by.count() + streams.sum::<u64>() + endpoints.sum::<u64>()
     }
 }
 

@@ -155,6 +155,12 @@ impl Session {
                     each(&key, Some(postcard::to_stdvec(stream)?))?;
                 }
             }
+            for endpoint in &mut connection.endpoints {
+                if std::mem::take(&mut endpoint.unsaved) {
+                    let key = EntityKey::Endpoint(id.clone(), endpoint.name.clone());
+                    each(&key, Some(postcard::to_stdvec(endpoint)?))?;
+                }
+            }
         }
         for (key, recording) in &mut self.recordings {
             if std::mem::take(&mut recording.unsaved) {
@@ -172,6 +178,7 @@ impl Session {
         for connection in self.connections.values_mut() {
             connection.unsaved = true;
             connection.streams.iter_mut().for_each(|stream| stream.unsaved = true);
+            connection.endpoints.iter_mut().for_each(|endpoint| endpoint.unsaved = true);
         }
         self.recordings.values_mut().for_each(|recording| recording.unsaved = true);
     }
@@ -184,11 +191,15 @@ impl Session {
                 let saved: Connection = postcard::from_bytes(value)?;
                 let known = self.connection(&id);
                 let streams = std::mem::take(&mut known.streams);
-                *known = Connection { streams, ..saved };
+                let endpoints = std::mem::take(&mut known.endpoints);
+                *known = Connection { streams, endpoints, ..saved };
             }
             EntityKey::Stream(connection, outbound, id, start) => {
                 let saved: Stream = postcard::from_bytes(value)?;
                 *self.stream(&connection, (outbound, &id, start)) = saved;
+            }
+            EntityKey::Endpoint(connection, name) => {
+                *self.connection(&connection).endpoint_mut(&name) = postcard::from_bytes(value)?;
             }
             EntityKey::Recording(key) => {
                 let saved: Recording = postcard::from_bytes(value)?;

@@ -100,6 +100,9 @@ fn telemetry_makes_people_of_connections_and_tells_what_went_wrong() {
     }
     let expected = [
         "abnormalEnd",
+        "highJitter",
+        "highLoss",
+        "highRoundTrip",
         "iceFailed",
         "lowNetworkQuality",
         "mediaGap",

@@ -16,6 +16,7 @@ mod lifetimes;
 #[path = "../support/month.rs"]
 mod month;
 mod property;
+mod quality;
 mod samples;
 mod schemas;
 mod story;

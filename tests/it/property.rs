@@ -81,12 +81,17 @@ fn sessions(seed: u64, family: Family) -> (Vec<String>, Vec<Truth>) {
     let mut lines = Vec::new();
     let mut truths = Vec::new();
     for index in 0..3 {
-        let (events, truth) = simulate::session(rng.number(), START + index * 600_000, 1);
+        let (own, start) = (rng.number(), START + index * 600_000);
+        let (events, truth) = simulate::session(own, start, 1);
         // Large ones make the same point slower.
         if events.len() > 120 {
             continue;
         }
         lines.extend(events.into_iter().flat_map(|event| family.tell(&event.json)));
+        if family.is_unique() {
+            let telemetry = simulate::telemetry(own, start, 1, 120_000);
+            lines.extend(telemetry.into_iter().map(|event| event.json));
+        }
         truths.push(truth);
     }
     (lines, truths)
@@ -96,7 +101,7 @@ fn sessions(seed: u64, family: Family) -> (Vec<String>, Vec<Truth>) {
 fn copied(line: &str, rng: &mut Rng) -> String {
     let mut event: Value = serde_json::from_str(line).unwrap();
     if event.get("event").is_none() {
-        // A line of a CDR file already.
+        // A line of a CDR file already, or telemetry, which comes in one shape.
         return line.to_owned();
     }
     match rng.below(3) {
@@ -248,12 +253,8 @@ proptest! {
         bench.finish();
         prop_assert_eq!(bench.dead.len() + bench.outcomes.len(), lines.len());
         // Documents that are read again are the same events, but for what the lane knew at that moment.
-        let plain = |raw: &String| {
-            let mut json: Value = serde_json::from_str(raw).unwrap();
-            let context = ["processingMs", "notFlowingMs", "firstMedia", "media_node_id"];
-            json.as_object_mut().unwrap().retain(|name, _| !context.contains(&name.as_str()));
-            json
-        };
+        let plain =
+            |raw: &String| callscope::document::without_context(serde_json::from_str(raw).unwrap());
         let first: Vec<Value> = bench.raw.iter().map(plain).collect();
         let (letters, outcomes) = (bench.dead.len(), bench.outcomes.len());
         for raw in bench.raw.clone() {

@@ -34,9 +34,19 @@ export function read(s, id) {
   watchMedia(s.events, model);
   judge(model);
   const codes = s.summary?.problems || s.open?.problems || [];
-  for (const code of codes) if (!model.told.has(code)) model.sentences.push({ at: Infinity, text: `${problem(code)[0].toUpperCase()}${problem(code).slice(1)}.` });
+  for (const code of codes) if (!model.told.has(code)) tellDetails(s, model, code);
   model.sentences.sort((a, b) => a.at - b.at);
   return model;
+}
+
+/** What was measured is told by the summary. */
+function tellDetails(s, model, code) {
+  const details = (s.summary?.problemDetails || []).filter((detail) => detail.code === code);
+  for (const { text, at, connectionId } of details) {
+    model.sentences.push({ at: at ?? Infinity, text });
+    for (const person of model.people) if (person.connections.some((c) => c.connectionId === connectionId)) person.isBad = true;
+  }
+  if (!details.length) model.sentences.push({ at: Infinity, text: `${problem(code)[0].toUpperCase()}${problem(code).slice(1)}.` });
 }
 
 function fromSummaries(s) {

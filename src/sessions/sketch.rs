@@ -1,0 +1,281 @@
+//! Figures of a call in little room, whatever the order and however many: how values are spread, and what counters came to.
+//!
+//! Both are functions of the set of what was put in. [`Spread`] adds, so each value must be put in once; [`Counters`] takes
+//! the same reading any number of times.
+
+use serde::{Deserialize, Serialize};
+
+/// Bits of a value below its highest one that tell buckets apart: a value lies within 1/16 of any other of its bucket.
+const DETAIL: u32 = 4;
+
+/// How values are spread: how many lie in each of buckets that grow with the values.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Bucket and count, in the order of the buckets.
+    counts: Vec<(u16, u32)>,
+    sum: u64,
+}
+
+impl Spread {
+    /// Adds a value.
+    pub fn add(&mut self, value: u64) {
+        let bucket = bucket(value);
+        match self.counts.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(at) => {
+                if let Some((_, count)) = self.counts.get_mut(at) {
+                    *count = count.saturating_add(1);
+                }
+            }
+            Err(at) => self.counts.insert(at, (bucket, 1)),
+        }
+        self.sum = self.sum.saturating_add(value);
+    }
+
+    /// All values of `other` as well.
+    pub fn merge(&mut self, other: &Self) {
+        for (bucket, more) in &other.counts {
+            match self.counts.binary_search_by_key(bucket, |(bucket, _)| *bucket) {
+                Ok(at) => {
+                    if let Some((_, count)) = self.counts.get_mut(at) {
+                        *count = count.saturating_add(*more);
+                    }
+                }
+                Err(at) => self.counts.insert(at, (*bucket, *more)),
+            }
+        }
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
+    /// How many values.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().map(|(_, count)| u64::from(*count)).sum()
+    }
+
+    /// Their mean, exact.
+    #[must_use]
+    pub fn mean(&self) -> Option<u64> {
+        self.sum.checked_div(self.count())
+    }
+
+    /// The value that so many of a hundred do not exceed, within 1/32.
+    #[must_use]
+    pub fn percentile(&self, percent: u64) -> Option<u64> {
+        let rank = (self.count() * percent).div_ceil(100).max(1);
+        let mut seen = 0;
+        let found = self.counts.iter().find(|(_, count)| {
+            seen += u64::from(*count);
+            seen >= rank
+        });
+        found.map(|(bucket, _)| middle(*bucket))
+    }
+}
+
+fn bucket(value: u64) -> u16 {
+    let highest = u64::BITS - value.leading_zeros();
+    let shift = highest.saturating_sub(DETAIL + 1);
+    // Below 2^(DETAIL+1) each value has a bucket; above, each power of two has 2^DETAIL.
+    let detail = u16::try_from(value >> shift).unwrap_or(u16::MAX);
+    u16::try_from(shift << DETAIL).unwrap_or(0) + detail
+}
+
+fn middle(bucket: u16) -> u64 {
+    let shift = (u32::from(bucket) >> DETAIL).saturating_sub(1);
+    let detail = u64::from(bucket) - (u64::from(shift) << DETAIL);
+    (detail << shift) + ((1 << shift) >> 1)
+}
+
+/// Counters of media at one moment, as they stood since the endpoint was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Reading {
+    /// Milliseconds since 1970.
+    pub time: i64,
+    /// Packets that did not arrive.
+    pub lost: Option<u64>,
+    /// Packets that did.
+    pub received: Option<u64>,
+    /// Packets that were sent.
+    pub sent: Option<u64>,
+}
+
+/// Readings that are kept of one endpoint and media type.
+const READINGS_MAX: usize = 32;
+
+/// What counters came to, through resets: an endpoint that reconnects begins to count anew.
+///
+/// Kept is the last reading of each span. Spans have one length, the shortest power of two at which there are not too many, so
+/// what is kept depends on the set of readings alone. A reset is seen if a span ends between its two sides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Binary logarithm of a span's length in milliseconds.
+    span: u8,
+    /// In the order of time.
+    kept: Vec<Reading>,
+}
+
+impl Counters {
+    /// Adds a reading.
+    pub fn add(&mut self, reading: Reading) {
+        let at = self.kept.partition_point(|known| *known < reading);
+        self.kept.insert(at, reading);
+        self.thin();
+        while self.kept.len() > READINGS_MAX {
+            self.span += 1;
+            self.thin();
+        }
+    }
+
+    fn thin(&mut self) {
+        let span = self.span;
+        // The later of two takes the place of the earlier one.
+        self.kept.dedup_by(|later, kept| {
+            let is_same = later.time >> span == kept.time >> span;
+            if is_same {
+                *kept = *later;
+            }
+            is_same
+        });
+    }
+
+    /// How many packets were lost of how many. `None`: nobody has told.
+    #[must_use]
+    pub fn loss(&self) -> Option<Loss> {
+        let mut loss = Loss { lost: 0, of: 0 };
+        let mut before = Reading::default();
+        let mut is_told = false;
+        for reading in &self.kept {
+            let (Some(lost), Some(passed)) = (reading.lost, reading.received.or(reading.sent))
+            else {
+                continue;
+            };
+            let known = before.received.or(before.sent).unwrap_or(0);
+            // What has fallen was counted anew from nothing.
+            let is_anew = passed < known;
+            let lost_since = lost.saturating_sub(before.lost.filter(|_| !is_anew).unwrap_or(0));
+            let since = passed - if is_anew { 0 } else { known };
+            loss.lost += lost_since;
+            loss.of += since + if reading.received.is_some() { lost_since } else { 0 };
+            (before, is_told) = (*reading, true);
+        }
+        is_told.then_some(loss)
+    }
+}
+
+/// Packets that were lost, of all that were sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Those that did not arrive.
+    pub lost: u64,
+    /// All.
+    pub of: u64,
+}
+
+impl Loss {
+    /// Both together.
+    pub fn merge(&mut self, other: Self) {
+        self.lost = self.lost.saturating_add(other.lost);
+        self.of = self.of.saturating_add(other.of);
+    }
+
+    /// Hundredths; of nothing, 0.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53 packets")]
+    pub fn percent(self) -> f64 {
+        if self.of == 0 { 0.0 } else { 100.0 * self.lost.min(self.of) as f64 / self.of as f64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spread(values: &[u64]) -> Spread {
+        let mut spread = Spread::default();
+        values.iter().for_each(|value| spread.add(*value));
+        spread
+    }
+
+    fn counters(readings: &[Reading]) -> Counters {
+        let mut counters = Counters::default();
+        readings.iter().for_each(|reading| counters.add(*reading));
+        counters
+    }
+
+    fn reading(time: i64, lost: u64, received: u64) -> Reading {
+        Reading { time, lost: Some(lost), received: Some(received), sent: None }
+    }
+
+    proptest! {
+        #[test]
+        fn a_spread_is_that_of_its_values(mut values in prop::collection::vec(0_u64..1 << 40, 1..200), cut in any::<prop::sample::Index>(), percent in 1_u64..=100) {
+            let whole = spread(&values);
+            let (one, other) = values.split_at(cut.index(values.len()));
+            let mut merged = spread(other);
+            merged.merge(&spread(one));
+            prop_assert_eq!(&merged, &whole);
+            prop_assert_eq!(whole.mean(), Some(values.iter().sum::<u64>() / values.len() as u64));
+            values.sort_unstable();
+            let rank = (values.len() as u64 * percent).div_ceil(100).max(1);
+            let exact = values[usize::try_from(rank).unwrap() - 1];
+            let told = whole.percentile(percent).unwrap();
+            prop_assert!(told.abs_diff(exact) <= exact / 16, "{told} for {exact}");
+        }
+
+        #[test]
+        fn counters_are_those_of_their_readings(
+            times in prop::collection::vec((0_i64..10_000_000, 0_u64..50, 0_u64..5000), 1..120),
+            seed in any::<u64>(),
+        ) {
+            let mut readings: Vec<Reading> =
+                times.iter().map(|(time, lost, received)| reading(*time, *lost, *received)).collect();
+            let whole = counters(&readings);
+            prop_assert!(whole.kept.len() <= READINGS_MAX);
+            let mut rng = crate::simulate::rng::Rng::new(seed);
+            for index in (1..readings.len()).rev() {
+                let other = usize::try_from(rng.below(index as u64 + 1)).unwrap();
+                readings.swap(index, other);
+            }
+            let again: Vec<Reading> = readings.iter().chain(&readings).copied().collect();
+            prop_assert_eq!(counters(&again), whole);
+        }
+
+        #[test]
+        fn what_only_grows_comes_to_its_last_reading(steps in prop::collection::vec((1_i64..60_000, 0_u64..20, 1_u64..1000), 1..200)) {
+            let (mut time, mut lost, mut received) = (1_700_000_000_000, 0, 0);
+            let mut all = Counters::default();
+            for (span, more_lost, more) in steps {
+                (time, lost, received) = (time + span, lost + more_lost, received + more);
+                all.add(reading(time, lost, received));
+            }
+            prop_assert_eq!(all.loss(), Some(Loss { lost, of: lost + received }));
+        }
+    }
+
+    #[test]
+    fn a_reset_begins_anew() {
+        let told = counters(&[
+            reading(0, 1, 100),
+            reading(30_000, 10, 1000),
+            reading(60_000, 2, 300),
+            reading(90_000, 3, 500),
+        ]);
+        assert_eq!(told.loss(), Some(Loss { lost: 13, of: 1513 }));
+        assert_eq!(Counters::default().loss(), None);
+        let sent = Reading { time: 1, lost: Some(5), received: None, sent: Some(100) };
+        assert_eq!(counters(&[sent]).loss().map(Loss::percent), Some(5.0));
+        let nothing = Reading { time: 1, sent: Some(9), ..Reading::default() };
+        assert_eq!(counters(&[nothing]).loss(), None);
+    }
+
+    #[test]
+    fn small_values_are_exact() {
+        for value in 0..32 {
+            assert_eq!(middle(bucket(value)), value);
+        }
+        for value in [0, 31, 32, 33, 1000, u64::from(u32::MAX), u64::MAX] {
+            assert!(middle(bucket(value)).abs_diff(value) <= value / 32 + 1, "{value}");
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! What went wrong in a session: a code that can be counted, and for each case one sentence that can be read out to whoever
+//! calls support, with the figure it stands on.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::is_abnormal;
+use super::quality::{MOST, millis};
+use crate::event::Media;
+use crate::json::Object;
+use crate::sessions::endpoint::{Endpoint, Ice, Measured};
+use crate::sessions::incarnation::{Incarnation, Person};
+use crate::sessions::sketch::Spread;
+use crate::sessions::state::{End, Stream};
+
+/// Media that stopped at least this long before its stream's end is lost; a shorter stop belongs to the end. Milliseconds.
+const MEDIA_LOST: i64 = 3_000;
+/// Network quality up to here is bad, of 0 to 5.
+const QUALITY_LOW: i64 = 2;
+/// Percent of packets. Sound and picture break up beyond, whatever the codec conceals.
+const LOSS_HIGH: f64 = 5.0;
+/// Packets that have to be lost before their share counts: a call that has just begun loses one of ten.
+const LOST_MIN: u64 = 50;
+/// Microseconds. People talk at the same time beyond (ITU-T G.114 gives 400 ms for one way).
+const ROUND_TRIP_HIGH: u64 = 500_000;
+/// Microseconds. Jitter buffers of browsers hardly grow beyond without being heard.
+const JITTER_HIGH: u64 = 100_000;
+/// Values that there have to be before most of them count.
+const VALUES_MIN: u64 = 3;
+/// Milliseconds that somebody waits for media before it counts.
+const START_SLOW: i64 = 10_000;
+/// Problems that are told in sentences; their codes are all there.
+const TOLD_MAX: usize = 50;
+
+/// One thing that went wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem<'a> {
+    /// What kind of thing.
+    pub code: &'static str,
+    /// When, milliseconds since 1970, where that is a moment.
+    at: Option<i64>,
+    /// Whose.
+    connection_id: Option<&'a str>,
+    /// Which stream.
+    stream_id: Option<&'a str>,
+    /// The figure that it stands on: milliseconds, percent or a level.
+    value: Option<f64>,
+    /// One sentence, without the time; empty of those beyond the bound.
+    text: String,
+}
+
+/// Everything that went wrong, in the order of people and their streams.
+#[must_use]
+pub fn all<'a>(incarnation: &'a Incarnation<'a>) -> Vec<Problem<'a>> {
+    find(incarnation, TOLD_MAX)
+}
+
+/// The codes of what went wrong, without the work of putting it in words.
+#[must_use]
+pub fn codes_of(incarnation: &Incarnation<'_>) -> BTreeSet<&'static str> {
+    codes(&find(incarnation, 0))
+}
+
+/// The codes of `problems`.
+pub(super) fn codes(problems: &[Problem<'_>]) -> BTreeSet<&'static str> {
+    problems.iter().map(|problem| problem.code).collect()
+}
+
+fn find<'a>(incarnation: &'a Incarnation<'a>, told_max: usize) -> Vec<Problem<'a>> {
+    let people = &incarnation.connections;
+    let mut teller = Teller { people, told_max, problems: Vec::new() };
+    if let Some((end, why)) = incarnation.end.and_then(abnormal) {
+        let found = Problem::of("abnormalEnd").at(end.time);
+        teller.add(found, |_| format!("The session was cut off: {why}."));
+    }
+    people.iter().for_each(|person| teller.person(person));
+    for (key, recording) in &incarnation.recordings {
+        if let Some(last) = recording.last.as_ref().filter(|last| !last.ready) {
+            let found = Problem::of("recordingFailed").at(last.time);
+            teller.add(found, |_| format!("Recording {} failed.", key.id));
+        }
+    }
+    teller.problems
+}
+
+/// The list `problemDetails` of a document.
+pub(super) fn json(problems: &[Problem<'_>]) -> String {
+    let mut json = "[".to_owned();
+    for (index, problem) in problems.iter().take(TOLD_MAX).enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        let mut object = Object::with_capacity(256);
+        object.text("code", problem.code);
+        object.text("text", &problem.text);
+        if let Some(at) = problem.at {
+            object.integer("at", at);
+        }
+        object.text_if("connectionId", problem.connection_id);
+        object.text_if("streamId", problem.stream_id);
+        if let Some(value) = problem.value {
+            object.number("value", value);
+        }
+        json.push_str(&object.finish());
+    }
+    json.push(']');
+    json
+}
+
+/// The end, if nobody wanted it, and why it came, as one would say it.
+fn abnormal(end: &End) -> Option<(&End, &'static str)> {
+    let reason = end.reason.as_deref().filter(|reason| is_abnormal(Some(reason)))?;
+    let why = match reason {
+        "networkDisconnect" => "the network was lost",
+        "mediaServerDisconnect" => "the media server was lost",
+        "mediaServerReconnect" => "the media server was started again",
+        "nodeCrashed" => "the node that carried it crashed",
+        _ => "the server was stopped",
+    };
+    Some((end, why))
+}
+
+impl<'a> Problem<'a> {
+    fn of(code: &'static str) -> Self {
+        let text = String::new();
+        Self { code, at: None, connection_id: None, stream_id: None, value: None, text }
+    }
+
+    fn at(self, time: i64) -> Self {
+        Self { at: Some(time), ..self }
+    }
+
+    fn by(self, person: &Person<'a>) -> Self {
+        Self { connection_id: Some(person.id), ..self }
+    }
+
+    fn on(self, stream: Option<&'a Stream>) -> Self {
+        Self { stream_id: stream.and_then(Stream::named), ..self }
+    }
+
+    fn worth(self, value: f64) -> Self {
+        Self { value: Some(value), ..self }
+    }
+}
+
+/// What a sentence about a stream is about.
+#[derive(Clone, Copy)]
+struct About<'p, 'a> {
+    person: &'p Person<'a>,
+    /// Absent where only telemetry has told of it.
+    stream: Option<&'a Stream>,
+    endpoint: &'a Endpoint,
+}
+
+impl<'a> About<'_, 'a> {
+    fn problem(self, code: &'static str) -> Problem<'a> {
+        Problem::of(code).by(self.person).on(self.stream)
+    }
+}
+
+struct Teller<'p, 'a> {
+    people: &'p [Person<'a>],
+    /// How many are put in words.
+    told_max: usize,
+    problems: Vec<Problem<'a>>,
+}
+
+impl<'a> Teller<'_, 'a> {
+    fn add(&mut self, mut problem: Problem<'a>, text: impl FnOnce(&Self) -> String) {
+        if self.problems.len() < self.told_max {
+            problem.text = text(self);
+        }
+        self.problems.push(problem);
+    }
+
+    fn person(&mut self, person: &Person<'a>) {
+        let connection = person.connection;
+        if let Some((end, why)) = connection.end.as_ref().and_then(abnormal) {
+            self.add(Problem::of("abnormalEnd").at(end.time).by(person), |_| {
+                format!("{} was cut off: {why}.", person.name())
+            });
+        } else {
+            // What ends with its connection needs no sentence of its own.
+            for stream in &person.streams {
+                let Some((end, why)) = stream.end.as_ref().and_then(abnormal) else { continue };
+                let found = Problem::of("abnormalEnd").at(end.time).by(person).on(Some(stream));
+                self.add(found, |teller| {
+                    let what = teller.media(person, Some(stream), None);
+                    capital(&format!("{what} was cut off: {why}."))
+                });
+            }
+        }
+        if let Some(level) = connection.quality.filter(|level| *level <= QUALITY_LOW) {
+            self.add(Problem::of("lowNetworkQuality").by(person).worth(number(level)), |_| {
+                let name = person.name();
+                format!("{name} had a bad network: its quality fell to {level} of 5.")
+            });
+        }
+        for endpoint in &connection.endpoints {
+            let about = About { person, stream: person.stream_of(endpoint), endpoint };
+            self.ice(about);
+            self.flows(about);
+            self.measured(about);
+        }
+    }
+
+    fn ice(&mut self, about: About<'_, 'a>) {
+        let About { person, stream, endpoint } = about;
+        if endpoint.ice() != Some(Ice::Failed) {
+            return;
+        }
+        self.add(about.problem("iceFailed"), |teller| {
+            let publishes = stream.map_or_else(
+                || crate::enrich::fields::is_publisher(&endpoint.name, person.id),
+                |stream| stream.outbound,
+            );
+            let did = if publishes { "send" } else { "receive" };
+            let sender = stream.map(|stream| Members::of(stream).receiving_from);
+            let from = sender.filter(|_| !publishes);
+            let from = from.map_or_else(String::new, |from| format!(" {}", teller.name(&from)));
+            format!(
+                "{} could not {did}{from}: no way for media was found between browser and media server. A firewall, or a TURN server \
+                 that is missing or wrong, is the usual cause.",
+                person.name()
+            )
+        });
+    }
+
+    fn flows(&mut self, about: About<'_, 'a>) {
+        let About { person, stream, endpoint } = about;
+        let end = stream.and_then(|stream| stream.end.as_ref()).or(person.connection.end.as_ref());
+        for (part, state) in endpoint.flows() {
+            let kind = match part {
+                "AUDIO" => Some(Media::Audio),
+                "VIDEO" => Some(Media::Video),
+                _ => None,
+            };
+            let mut gaps = state.gaps();
+            if let Some((from, to)) = gaps.next() {
+                let span = to - from + gaps.map(|(from, to)| to - from).sum::<i64>();
+                let found = about.problem("mediaGap").at(from).worth(number(span));
+                self.add(found, |teller| {
+                    let what = capital(&teller.media(person, stream, kind));
+                    format!("{what} stopped for {} and came back.", seconds(span))
+                });
+            }
+            let lost = state.stopped().zip(end).map(|(from, end)| (from, end.time - from));
+            if let Some((from, span)) = lost.filter(|(_, span)| *span >= MEDIA_LOST) {
+                let found = about.problem("mediaLost").at(from).worth(number(span));
+                self.add(found, |teller| {
+                    let what = capital(&teller.media(person, stream, kind));
+                    format!(
+                        "{what} stopped {} before the end and did not come back.",
+                        seconds(span)
+                    )
+                });
+            }
+        }
+    }
+
+    /// Of each figure the worst kind of media, whoever has measured it.
+    fn measured(&mut self, about: About<'_, 'a>) {
+        let About { person, stream, endpoint } = about;
+        let measured = || endpoint.measured.iter().map(|((_, media), measured)| (*media, measured));
+        let losses = measured().filter_map(|(media, measured)| {
+            let loss = measured.packets.loss()?;
+            (loss.lost >= LOST_MIN && loss.percent() >= LOSS_HIGH).then_some((media, loss))
+        });
+        if let Some((media, loss)) =
+            losses.max_by(|(_, one), (_, other)| one.percent().total_cmp(&other.percent()))
+        {
+            let percent = (loss.percent() * 10.0).round() / 10.0;
+            self.add(about.problem("highLoss").worth(percent), |teller| {
+                let what = teller.media(person, stream, Some(media));
+                format!(
+                    "{percent} % of {what} was lost on the way; it breaks up above {LOSS_HIGH} %."
+                )
+            });
+        }
+        let worst = |spread: fn(&Measured) -> &Spread, limit: u64| {
+            let values = measured().filter_map(|(media, measured)| {
+                let spread = spread(measured);
+                let most = spread.percentile(MOST).filter(|most| *most >= limit)?;
+                (spread.count() >= VALUES_MIN).then_some((most, media))
+            });
+            values.max()
+        };
+        if let Some((trip, media)) = worst(|measured| &measured.round_trip, ROUND_TRIP_HIGH) {
+            self.add(about.problem("highRoundTrip").worth(millis(trip)), |teller| {
+                let what = capital(&teller.media(person, stream, Some(media)));
+                let (trip, limit) = (span(trip), span(ROUND_TRIP_HIGH));
+                format!("{what} took up to {trip} to the other end and back; people interrupt each other above {limit}.")
+            });
+        }
+        if let Some((jitter, media)) = worst(|measured| &measured.jitter, JITTER_HIGH) {
+            self.add(about.problem("highJitter").worth(millis(jitter)), |teller| {
+                let what = capital(&teller.media(person, stream, Some(media)));
+                let (jitter, limit) = (span(jitter), span(JITTER_HIGH));
+                format!("{what} came up to {jitter} early or late; that is noticed above {limit}.")
+            });
+        }
+        if let Some(after) = endpoint.first_media.filter(|after| *after >= START_SLOW) {
+            self.add(about.problem("slowStart").worth(number(after)), |teller| {
+                let what = capital(&teller.media(person, stream, None));
+                format!("{what} began to flow only after {}.", seconds(after))
+            });
+        }
+    }
+
+    /// What of a person a stream is, in the middle of a sentence; `kind`: one kind of media of it, or all.
+    fn media(&self, person: &Person<'_>, stream: Option<&Stream>, kind: Option<Media>) -> String {
+        let name = person.name();
+        let Some(stream) = stream else { return format!("{name}’s media") };
+        let Members { video_source, receiving_from } = Members::of(stream);
+        if stream.outbound {
+            let what = match (kind, video_source == "SCREEN") {
+                (Some(Media::Audio), _) => "sound",
+                (_, true) => "screen",
+                (Some(Media::Video), false) => "picture",
+                (None, false) => "camera",
+            };
+            return format!("{name}’s {what}");
+        }
+        let did = match kind {
+            Some(Media::Audio) => "heard of",
+            Some(Media::Video) => "saw of",
+            None => "received from",
+        };
+        format!("what {name} {did} {}", self.name(&receiving_from))
+    }
+
+    /// What the person of a connection is called.
+    fn name<'n>(&'n self, connection_id: &'n str) -> Cow<'n, str> {
+        match self.people.iter().find(|person| person.id == connection_id) {
+            Some(person) => person.name(),
+            None if connection_id.is_empty() => Cow::Borrowed("somebody"),
+            None => Cow::Borrowed(connection_id),
+        }
+    }
+}
+
+impl Person<'_> {
+    /// What people call the person: the name that the client gave itself, else the user.
+    #[must_use]
+    pub fn name(&self) -> Cow<'_, str> {
+        let named = self.client_data().and_then(|data| own_name(&data));
+        named.map_or_else(|| Cow::Borrowed(self.user().0), Cow::Owned)
+    }
+
+    /// What the client said about itself.
+    #[must_use]
+    pub fn client_data(&self) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Data {
+            #[serde(rename = "clientData")]
+            client_data: String,
+        }
+        let joined = self.connection.joined.as_ref()?;
+        let data: Data = serde_json::from_str(&format!("{{{}}}", joined.data)).ok()?;
+        Some(data.client_data)
+    }
+}
+
+/// The name in a client's data, under one of the names that applications use for it.
+fn own_name(data: &str) -> Option<String> {
+    let data = data.split("%/%").next().unwrap_or_default();
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(data).ok()?;
+    let names = ["clientData", "name", "userName", "nickname", "user"];
+    let mut texts = names.iter().filter_map(|name| object.get(*name)?.as_str());
+    let name = texts.find(|text| !text.trim().is_empty())?;
+    Some(crate::json::prefix(name.trim(), NAME_BYTES_MAX).to_owned())
+}
+
+/// Of a name in a sentence.
+const NAME_BYTES_MAX: usize = 100;
+
+/// What a stream's attributes tell of it.
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Members {
+    video_source: String,
+    receiving_from: String,
+}
+
+impl Members {
+    fn of(stream: &Stream) -> Self {
+        let members = stream.attributes.as_ref().map_or("", |attributes| &*attributes.members);
+        serde_json::from_str(&format!("{{{members}}}")).unwrap_or_default()
+    }
+}
+
+/// As a sentence begins.
+fn capital(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
+}
+
+fn seconds(millis: i64) -> String {
+    match millis {
+        ..1_000 => format!("{millis} ms"),
+        1_000..120_000 => format!("{} s", millis / 1000),
+        _ => format!("{} min", millis / 60_000),
+    }
+}
+
+fn span(micros: u64) -> String {
+    seconds(i64::try_from(micros / 1000).unwrap_or(i64::MAX))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a span in milliseconds, or a level")]
+fn number(integer: i64) -> f64 {
+    integer as f64
+}
