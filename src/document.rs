@@ -43,6 +43,7 @@ pub const KINDS: &[&str] = &[
     "webrtcDebug",
     "monitoringStats",
     "browserStats",
+    "seen",
 ];
 
 /// One document, ready to be stored.
@@ -106,7 +107,7 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
     }
     let own = match kind.as_str() {
         "cdr" if event.starts_with("recording") => OF_RECORDINGS,
-        "cdr" => &[],
+        "cdr" | "seen" => &[],
         _ => OF_TELEMETRY,
     };
     if let Some(members) = json.as_object_mut() {
@@ -140,7 +141,7 @@ pub fn raw(
         json.members(&context.place);
     }
     // That of a recording is a fact, so it is written only where the event itself tells it.
-    let is_recording = matches!(event.body, Body::Recording(_));
+    let is_recording = matches!(event.body, Body::Recording(_) | Body::Seen(_));
     let has_node = is_recording || event.field(FieldName::MediaNodeId).is_some();
     if !has_node && !enriched.drops(FieldName::MediaNodeId) {
         json.text_if("media_node_id", context.media_node_id.as_deref());
@@ -270,7 +271,11 @@ fn natural_key(hasher: &mut Hasher, event: &Event<'_>) {
             let own = recording.status == RecordingStatus::Started && recording.old_name;
             hasher.integer(if own { event.time } else { recording.start });
         }
-        Body::Endpoint(_) | Body::NetworkQuality(_) | Body::Broadcast(_) | Body::Other => {
+        Body::Endpoint(_)
+        | Body::Seen(_)
+        | Body::NetworkQuality(_)
+        | Body::Broadcast(_)
+        | Body::Other => {
             hasher.text(name);
             use FieldName as Name;
             let fields: &[Name] = match name {

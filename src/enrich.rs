@@ -12,7 +12,9 @@ use std::sync::Arc;
 use crate::config::{Addresses, Config};
 use crate::document::names;
 use crate::event::candidate::{CandidateKind, Pair, Transport};
-use crate::event::{Body, Endpoint, Event, Field, FieldName, Kind, Participant, Told, text_of};
+use crate::event::{
+    Body, Endpoint, Event, Field, FieldName, Kind, Participant, Seen, Told, text_of,
+};
 use crate::json::{self, Object};
 use crate::sessions::facts::{Hasher, RECORDING_MEMBERS, RECORDING_VALUES, STREAM_MEMBERS};
 use crate::summary::is_abnormal;
@@ -170,7 +172,8 @@ impl Enricher {
                     derived.text_if("rtspUri", uri.as_deref());
                 }
             }
-            Body::Recording(_) => {
+            Body::Seen(Seen::Connection(shown)) => self.participant(shown, enriched, &mut derived),
+            Body::Recording(_) | Body::Seen(Seen::Recording(_)) => {
                 let truncated = &mut enriched.truncated;
                 let room = std::mem::take(&mut enriched.attributes);
                 enriched.attributes = self.members(event, RECORDING_MEMBERS, room, truncated);
@@ -180,7 +183,9 @@ impl Enricher {
             Body::Endpoint(_) | Body::NetworkQuality(_) | Body::Broadcast(_) | Body::Other => {
                 self.telemetry(event, enriched, &mut derived)
             }
-            Body::SessionCreated | Body::SessionDestroyed(_) => {}
+            Body::SessionCreated
+            | Body::SessionDestroyed(_)
+            | Body::Seen(Seen::Session(_) | Seen::Presence { .. }) => {}
         }
         self.ending(event, enriched, &mut derived);
         if self.privacy.hashes_users() {

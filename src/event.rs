@@ -51,6 +51,8 @@ pub enum Kind<'a> {
     MonitoringStats,
     /// Statistics posted by openvidu-browser.
     BrowserStats,
+    /// What the platform's REST API shows.
+    Seen,
     /// An already indexed document of an `elastic_type` not known here.
     Other(Cow<'a, str>),
 }
@@ -80,6 +82,7 @@ impl Kind<'_> {
             Self::NetworkQualityStats => "networkQualityStats",
             Self::MonitoringStats => "monitoringStats",
             Self::BrowserStats => "browserStats",
+            Self::Seen => "seen",
             Self::Other(_) => return None,
         })
     }
@@ -139,10 +142,44 @@ pub enum Body<'a> {
     Endpoint(Endpoint<'a>),
     /// New level of network quality, 0 to 5.
     NetworkQuality(i64),
+    /// What the platform's REST API shows.
+    Seen(Seen<'a>),
     /// `broadcastStarted`, `broadcastStopped`: no summary tells of it, but it is counted while it goes on.
     Broadcast(Option<End<'a>>),
     /// Nothing, or at most the user of the connection.
     Other,
+}
+
+/// What the platform's REST API shows. Its time is that at which the thing began, but for [`Presence`](Seen::Presence), so that
+/// the same thing, shown at every poll, is told by the same event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen<'a> {
+    /// A session.
+    Session(SeenSession<'a>),
+    /// A connection that has not left.
+    Connection(Participant<'a>),
+    /// A recording that has come to its end.
+    Recording(Recording<'a>),
+    /// Whether it shows at that time the session that began at `start`, milliseconds since 1970.
+    Presence {
+        /// Begin of the session.
+        start: i64,
+        /// Whether it is shown.
+        is_shown: bool,
+    },
+}
+
+/// What the REST API says of a session beyond its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenSession<'a> {
+    /// The id that the application chose.
+    pub custom_session_id: Option<Cow<'a, str>>,
+    /// `ROUTED` or `RELAYED`.
+    pub media_mode: Option<Cow<'a, str>>,
+    /// `MANUAL` or `ALWAYS`.
+    pub recording_mode: Option<Cow<'a, str>>,
+    /// Where its media is.
+    pub media_node_id: Option<Cow<'a, str>>,
 }
 
 /// The end of something; its time is the event's.

@@ -372,6 +372,7 @@ fn feeds(event: &Event<'_>) -> bool {
         Body::SessionCreated
         | Body::SessionDestroyed(_)
         | Body::Participant(_)
+        | Body::Seen(_)
         | Body::Stream(_)
         | Body::Recording(_)
         | Body::Broadcast(_) => true,

@@ -431,16 +431,18 @@ impl<'a> Writer<'a> {
         let nested: usize = users.iter().chain(recordings).map(String::len).sum();
         let reason = incarnation.end.and_then(|end| end.reason.as_deref());
         let mut json = self.begin("sessionSummary", if omits { 1024 } else { 1024 + nested });
-        json.text(
-            "customSessionId",
-            custom_session_id(&self.session.head.session_id, self.key.unique),
-        );
+        let seen = incarnation.seen;
+        let custom = seen.and_then(|seen| seen.custom_session_id.as_deref());
+        let derived = || custom_session_id(&self.session.head.session_id, self.key.unique);
+        json.text("customSessionId", custom.unwrap_or_else(derived));
         json.integer("createdAt", start);
         json.integer("destroyedAt", self.destroyed_at);
         json.integer("duration", seconds(start, self.destroyed_at));
-        // The events do not tell these two; upstream's values in practice.
-        json.text("mediaMode", "ROUTED");
-        json.text("recordingMode", "MANUAL");
+        // The events do not tell these two; where the REST API does not either, upstream's values in practice.
+        let media_mode = seen.and_then(|seen| seen.media_mode.as_deref());
+        json.text("mediaMode", media_mode.unwrap_or("ROUTED"));
+        let recording_mode = seen.and_then(|seen| seen.recording_mode.as_deref());
+        json.text("recordingMode", recording_mode.unwrap_or("MANUAL"));
         json.text("reason", reason.unwrap_or(""));
         if omits {
             for (name, count) in [("users", users.len()), ("recordings", recordings.len())] {
@@ -453,6 +455,9 @@ impl<'a> Writer<'a> {
         }
         if incarnation.end.is_none() {
             json.text("closedBy", "silence");
+            if let Some(since) = incarnation.gone_since() {
+                json.integer("goneSince", since);
+            }
         }
         if incarnation.is_truncated() {
             json.flag("truncated", true);

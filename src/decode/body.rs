@@ -8,8 +8,8 @@ use crate::document::names::{Place, is_odd_number, place_of};
 use crate::event::names::Class;
 use crate::event::{
     Aspect, Body, End, Endpoint, Event, Field, FieldName, Kind, Media, MediaState, Origin, Pair,
-    Participant, Recording, RecordingStatus, SessionRef, Side, Stats, Stream, Told, integer_of,
-    is_geo_point, is_internal, number_of, text_of,
+    Participant, Recording, RecordingStatus, Seen, SeenSession, SessionRef, Side, Stats, Stream,
+    Told, integer_of, is_geo_point, is_internal, number_of, text_of,
 };
 
 /// How long after an event something may have begun by another clock, in milliseconds.
@@ -42,6 +42,7 @@ pub(super) fn indexed(members: Members<'_>) -> Result<Decoded<'_>, DecodeError> 
         "networkQualityStats" => Kind::NetworkQualityStats,
         "monitoringStats" => Kind::MonitoringStats,
         "browserStats" => Kind::BrowserStats,
+        "seen" => Kind::Seen,
         "platformStats" | SUPERSEDED => return Ok(Decoded::Summary),
         summary if summary.ends_with("Summary") => return Ok(Decoded::Summary),
         _ => Kind::Other(elastic_type),
@@ -116,6 +117,7 @@ fn build<'a>(
     // What was set aside is the event's own, whatever it is called.
     let own = restored.into_iter().map(|(name, json)| (name, json, false));
     let is_cdr = matches!(kind, Kind::Cdr(_));
+    let has_place = is_cdr || kind == Kind::Seen;
     let is_browser = kind == Kind::BrowserStats;
     let mut ids = Ids::default();
     let mut origin = Origin::default();
@@ -152,7 +154,7 @@ fn build<'a>(
             Some(Name::UniqueSessionIdDerived) if indexed => ids.is_derived = json == "true",
             Some(Name::LocationDerived) if indexed => place.has_location = json == "true",
             Some(Name::GeoPointsDerived) if indexed => place.has_points = json == "true",
-            Some(added) if indexed && is_added(added, is_cdr) => {}
+            Some(added) if indexed && is_added(added, has_place) => {}
             _ if json == "null" => {}
             Some(Name::ClusterTwin) => cluster_twin = field(name, known, json)?,
             _ => fields.extend(field(name, known, json)?),
@@ -207,10 +209,10 @@ impl Derived {
 
 /// Whether callscope or Pro put this member into the document, rather than the event having it. Place and media node are
 /// joined by connection onto telemetry, which never has them itself.
-fn is_added(name: FieldName, is_cdr: bool) -> bool {
+fn is_added(name: FieldName, has_place: bool) -> bool {
     let is_joined =
         matches!(name, FieldName::Location | FieldName::GeoPoints | FieldName::MediaNodeId);
-    name.class() == Class::Added || (is_joined && !is_cdr)
+    name.class() == Class::Added || (is_joined && !has_place)
 }
 
 fn session<'a>(ids: &mut Ids<'a>, time: i64) -> Result<Option<SessionRef<'a>>, DecodeError> {
@@ -310,6 +312,7 @@ fn read_body<'a>(event: &Event<'a>) -> Result<Body<'a>, DecodeError> {
             let level = event.field(FieldName::NewValue).and_then(Field::integer);
             return Ok(level.map_or(Body::Other, Body::NetworkQuality));
         }
+        Kind::Seen => return seen(event),
         _ => return Ok(Body::Other),
     };
     let reader = Reader { event, name };
@@ -342,7 +345,11 @@ fn participant<'a>(
     if reader.event.connection_id.as_deref().is_some_and(is_internal) {
         return Ok(Body::Other);
     }
-    Ok(Body::Participant(Participant {
+    Ok(Body::Participant(attributes(reader, left)))
+}
+
+fn attributes<'a>(reader: &Reader<'_, 'a>, left: Option<End<'a>>) -> Participant<'a> {
+    Participant {
         left,
         location: reader.text(FieldName::Location),
         geo_points: reader.text(FieldName::GeoPoints).filter(|text| is_geo_point(text)),
@@ -350,7 +357,40 @@ fn participant<'a>(
         platform: reader.text(FieldName::Platform),
         client_data: reader.text(FieldName::ClientData),
         server_data: reader.text(FieldName::ServerData),
-    }))
+    }
+}
+
+/// What callscope has read from the REST API.
+fn seen<'a>(event: &Event<'a>) -> Result<Body<'a>, DecodeError> {
+    let reader = Reader { event, name: "seen" };
+    if event.session.is_none() {
+        return Err(reader.missing("sessionId"));
+    }
+    let seen = match reader.text(FieldName::Type).as_deref() {
+        Some("session") => Seen::Session(SeenSession {
+            custom_session_id: reader.text(FieldName::CustomSessionId),
+            media_mode: reader.text(FieldName::MediaMode),
+            recording_mode: reader.text(FieldName::RecordingMode),
+            media_node_id: reader.text(FieldName::MediaNodeId),
+        }),
+        Some("connection") => {
+            reader.needs_connection()?;
+            if event.connection_id.as_deref().is_some_and(is_internal) {
+                return Ok(Body::Other);
+            }
+            Seen::Connection(attributes(&reader, None))
+        }
+        Some("recording") => match recording(&reader, None)? {
+            Body::Recording(recording) => Seen::Recording(recording),
+            _ => return Ok(Body::Other),
+        },
+        Some(kind @ ("shown" | "gone")) => {
+            let start = reader.start().ok_or_else(|| reader.missing("startTime"))?;
+            Seen::Presence { start, is_shown: kind == "shown" }
+        }
+        _ => return Ok(Body::Other),
+    };
+    Ok(Body::Seen(seen))
 }
 
 fn stream<'a>(

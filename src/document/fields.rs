@@ -141,6 +141,7 @@ pub const FIELDS: &[(&str, Holds)] = &[
     ("startTime", Date),
     ("createdAt", Date),
     ("destroyedAt", Date),
+    ("goneSince", Date),
     ("timeOfDisconnection", Date),
     ("endTime", Date),
     ("duration", Number(Unit::Seconds)),

@@ -69,6 +69,7 @@ names! {
     ContentOmitted "contentOmitted" Own;
     Cpu "cpu" Scalar;
     CustomLayout "customLayout" Scalar;
+    CustomSessionId "customSessionId" Scalar;
     Data "data" Scalar;
     Description "description" Scalar;
     Duration "duration" Scalar;
@@ -91,6 +92,7 @@ names! {
     Geo "geo" Added;
     GeoPoints "geoPoints" Scalar;
     GeoPointsDerived "geoPointsDerived" Added;
+    GoneSince "goneSince" Own;
     HasAudio "hasAudio" Scalar;
     HasVideo "hasVideo" Scalar;
     Health "health" Own;
@@ -106,6 +108,7 @@ names! {
     LocationDerived "locationDerived" Added;
     Malformed "malformed" Added;
     MasterNodeId "master_node_id" Own;
+    MediaMode "mediaMode" Scalar;
     MediaNodeId "media_node_id" Scalar;
     MediaNodes "mediaNodes" Object;
     MediaRole "mediaRole" Added;
@@ -148,6 +151,7 @@ names! {
     ReceivingFrom "receivingFrom" Scalar;
     RecordingIds "recordingIds" Scalar;
     RecordingLayout "recordingLayout" Scalar;
+    RecordingMode "recordingMode" Scalar;
     Recordings "recordings" Own;
     Remb "remb" Scalar;
     Resolution "resolution" Scalar;

@@ -70,7 +70,7 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
         let media_node = recordings.filter_map(|known| known.media_node.as_ref()).min();
         context.media_node_id = media_node.map(|(_, id)| id.clone());
     }
-    if !matches!(event.kind, Kind::Cdr(_)) {
+    if !matches!(event.kind, Kind::Cdr(_) | Kind::Seen) {
         context.place = joined.map_or_else(String::new, |joined| joined.place.as_ref().into());
         if event.kind == Kind::WebrtcStats {
             deltas(event, samples, &mut members);

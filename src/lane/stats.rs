@@ -160,7 +160,7 @@ impl Sweep {
             }
             for (key, recording) in &incarnation.recordings {
                 let stop = recording.stop.as_ref().map(|stop| stop.time);
-                count(4, key.start, stop.or(recording.last.as_ref().map(|last| last.time)));
+                count(4, key.start, stop.or(recording.known_end().map(|last| last.time)));
             }
             // Broadcasts came long after `uniqueSessionId`: there is one incarnation.
             for (start, end) in session.head.broadcasts.iter().filter(|_| key.unique) {

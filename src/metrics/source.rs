@@ -175,7 +175,7 @@ impl SourceMetrics {
                 count(&self.quality, usize::try_from(*level).unwrap_or(LEVELS.len()));
             }
             Body::Endpoint(_) | Body::Other => self.other(event),
-            Body::SessionCreated | Body::Recording(_) | Body::Broadcast(_) => {}
+            Body::SessionCreated | Body::Seen(_) | Body::Recording(_) | Body::Broadcast(_) => {}
         }
     }
 

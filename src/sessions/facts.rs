@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::enrich::privacy::without_credentials;
 use crate::event::candidate::{CandidateKind, Transport};
-use crate::event::{Body, End, Event, Field, FieldName, Told};
+use crate::event::{Body, End, Event, Field, FieldName, Participant, Recording, Seen, Told};
 
 /// Members of stream and recording events that the fold reads without typing them.
 pub const STREAM_MEMBERS: &[FieldName] = &[
@@ -119,13 +119,7 @@ pub fn of(event: &Event<'_>) -> Option<u64> {
         }
         Body::Participant(participant) => {
             hasher.text("participant");
-            hash_end(&mut hasher, participant.left.as_ref());
-            hasher.optional(participant.location.as_deref());
-            hasher.optional(participant.geo_points.as_deref());
-            hasher.optional(participant.ip.as_deref());
-            hasher.optional(participant.platform.as_deref());
-            hasher.optional(participant.client_data.as_deref());
-            hasher.optional(participant.server_data.as_deref());
+            hash_participant(&mut hasher, participant);
         }
         Body::Stream(stream) => {
             hasher.text(if stream.outbound { "publish" } else { "subscribe" });
@@ -134,17 +128,10 @@ pub fn of(event: &Event<'_>) -> Option<u64> {
             hasher.optional(stream.receiving_from.as_deref());
             hash_members(&mut hasher, event, STREAM_MEMBERS);
         }
-        Body::Recording(recording) => {
-            hasher.text(recording.status.name());
-            hasher.integer(i64::from(recording.old_name));
-            hasher.text(&recording.id);
-            hasher.integer(recording.start);
-            hasher.optional(recording.reason.as_deref());
-            hasher.integer(recording.size);
-            hasher.integer(recording.duration.to_bits().cast_signed());
-            hash_members(&mut hasher, event, RECORDING_MEMBERS);
-            hash_members(&mut hasher, event, RECORDING_VALUES);
-            hash_members(&mut hasher, event, &[FieldName::MediaNodeId]);
+        Body::Recording(recording) => hash_recording(&mut hasher, event, recording),
+        Body::Seen(seen) => {
+            hasher.text("seen");
+            hash_seen(&mut hasher, event, seen);
         }
         Body::Endpoint(endpoint) => {
             hasher.text(&endpoint.name);
@@ -176,6 +163,50 @@ fn hash_end(hasher: &mut Hasher, end: Option<&End<'_>>) {
             hasher.optional(end.reason.as_deref());
         }
         None => hasher.text("start"),
+    }
+}
+
+fn hash_participant(hasher: &mut Hasher, participant: &Participant<'_>) {
+    hash_end(hasher, participant.left.as_ref());
+    hasher.optional(participant.location.as_deref());
+    hasher.optional(participant.geo_points.as_deref());
+    hasher.optional(participant.ip.as_deref());
+    hasher.optional(participant.platform.as_deref());
+    hasher.optional(participant.client_data.as_deref());
+    hasher.optional(participant.server_data.as_deref());
+}
+
+fn hash_recording(hasher: &mut Hasher, event: &Event<'_>, recording: &Recording<'_>) {
+    hasher.text(recording.status.name());
+    hasher.integer(i64::from(recording.old_name));
+    hasher.text(&recording.id);
+    hasher.integer(recording.start);
+    hasher.optional(recording.reason.as_deref());
+    hasher.integer(recording.size);
+    hasher.integer(recording.duration.to_bits().cast_signed());
+    hash_members(hasher, event, RECORDING_MEMBERS);
+    hash_members(hasher, event, RECORDING_VALUES);
+    hash_members(hasher, event, &[FieldName::MediaNodeId]);
+}
+
+fn hash_seen(hasher: &mut Hasher, event: &Event<'_>, seen: &Seen<'_>) {
+    match seen {
+        Seen::Session(session) => {
+            hasher.text("session");
+            hasher.optional(session.custom_session_id.as_deref());
+            hasher.optional(session.media_mode.as_deref());
+            hasher.optional(session.recording_mode.as_deref());
+            hasher.optional(session.media_node_id.as_deref());
+        }
+        Seen::Connection(shown) => {
+            hasher.text("participant");
+            hash_participant(hasher, shown);
+        }
+        Seen::Recording(recording) => hash_recording(hasher, event, recording),
+        Seen::Presence { start, is_shown } => {
+            hasher.text(if *is_shown { "shown" } else { "gone" });
+            hasher.integer(*start);
+        }
     }
 }
 

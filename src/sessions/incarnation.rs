@@ -7,7 +7,8 @@
 //! ones. The starts of incarnations that are kept no more still end the interval before them.
 
 use super::state::{
-    Alone, Connection, End, Phase, Recording, RecordingKey, Session, SessionKey, Stream, Tellers,
+    Alone, Connection, End, Phase, Recording, RecordingKey, SeenSession, Session, SessionKey,
+    Stream, Tellers,
 };
 
 /// One opening of a session and what happened in it. Lists are in the order of (start, id).
@@ -27,6 +28,10 @@ pub struct Incarnation<'a> {
     pub newest: i64,
     /// Sources that have told of any of these.
     pub told_by: Tellers,
+    /// What the REST API says of it.
+    pub seen: Option<&'a SeenSession>,
+    /// When the REST API began to show it, or to show it no more.
+    pub presence: Option<(i64, bool)>,
 }
 
 /// A connection with its streams.
@@ -51,12 +56,16 @@ pub fn cut<'a>(session: &'a Session, key: &SessionKey) -> Vec<Incarnation<'a>> {
         let start = start_of_state(session, key);
         vec![Incarnation {
             newest: head.newest,
+            seen: head.starts.values().filter_map(|start| start.seen.as_ref()).min(),
+            presence: head.starts.values().filter_map(|start| start.presence).max(),
             ..begin(Some(start), end, head.phase.clone(), head.told_by)
         }]
     } else {
         let starts = head.starts.iter();
-        let begin = |(start, known): (&i64, &'a super::state::Start)| {
-            begin(Some(*start), known.end.as_ref(), known.phase.clone(), known.told_by)
+        let begin = |(start, known): (&i64, &'a super::state::Start)| Incarnation {
+            seen: known.seen.as_ref(),
+            presence: known.presence,
+            ..begin(Some(*start), known.end.as_ref(), known.phase.clone(), known.told_by)
         };
         starts.map(begin).collect()
     };
@@ -142,7 +151,8 @@ fn begin<'a>(
 ) -> Incarnation<'a> {
     let newest = end.map(|end| end.time).max(start).unwrap_or(i64::MIN);
     let (connections, recordings) = (Vec::new(), Vec::new());
-    Incarnation { start, end, phase, connections, recordings, newest, told_by }
+    let (seen, presence) = (None, None);
+    Incarnation { start, end, phase, connections, recordings, newest, told_by, seen, presence }
 }
 
 /// Start of a state with a `uniqueSessionId`: as the id says, else the earliest that is known.
@@ -206,7 +216,7 @@ impl<'a> Incarnation<'a> {
     #[must_use]
     pub fn awaits_recording(&self) -> bool {
         let mut recordings = self.recordings.iter();
-        recordings.any(|(_, recording)| recording.stop.is_some() && recording.last.is_none())
+        recordings.any(|(_, recording)| recording.stop.is_some() && recording.known_end().is_none())
     }
 
     /// Since when nothing was heard of it, by the newest fact and by the clock at the last one.
@@ -228,11 +238,18 @@ impl<'a> Incarnation<'a> {
             || self.recordings.iter().any(|(_, recording)| recording.truncated)
     }
 
-    /// The media node that recordings have told of first.
+    /// The media node that recordings have told of first, else the one that the REST API shows.
     #[must_use]
     pub fn media_node_id(&self) -> Option<&str> {
         let told = self.recordings.iter().filter_map(|(_, known)| known.media_node.as_ref());
-        told.min().map(|(_, id)| id.as_ref())
+        let told = told.min().map(|(_, id)| id.as_ref());
+        told.or_else(|| self.seen?.media_node_id.as_deref())
+    }
+
+    /// Since when the REST API has not shown it any more.
+    #[must_use]
+    pub fn gone_since(&self) -> Option<i64> {
+        self.presence.filter(|(_, is_shown)| !is_shown).map(|(at, _)| at)
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
+use crate::decode::ID_BYTES_MAX;
 use crate::enrich::Enriched;
-use crate::event::{self, Body, Event};
+use crate::event::{self, Body, Event, FieldName, Seen};
 
 use super::facts;
 use super::state::{
     Alone, Connection, End, EntityKey, Facts, Final, Head, Joined, NAMELESS, Recording,
-    RecordingKey, Seconds, Session, Stop, Stream, StreamAttributes, Values, keep_greater,
-    keep_smaller,
+    RecordingKey, Seconds, SeenSession, Session, Stop, Stream, StreamAttributes, Teller, Values,
+    keep_greater, keep_smaller,
 };
 
 /// Endpoints kept of one connection: one for each stream that it sends or receives.
@@ -66,11 +67,13 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
     let before = session.entities;
     let truncated = told.enriched.truncated;
     match &event.body {
-        Body::SessionCreated | Body::SessionDestroyed(_) => {
+        Body::SessionCreated
+        | Body::SessionDestroyed(_)
+        | Body::Seen(Seen::Session(_) | Seen::Presence { .. }) => {
             merged.added = head(&mut session.head, &told, start);
             merged.divides = merged.added;
         }
-        Body::Recording(recording) => {
+        Body::Recording(recording) | Body::Seen(Seen::Recording(recording)) => {
             let key = RecordingKey { id: recording.id.as_ref().into(), start };
             let known = session.recording(&key);
             merged.added = into_recording(known, recording, &told);
@@ -97,7 +100,11 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
             merged.was_written = touch(&mut known.alone, told.clock);
             merged.start = known.start().unwrap_or(start);
         }
-        Body::Participant(_) | Body::NetworkQuality(_) | Body::Broadcast(_) | Body::Other => {
+        Body::Participant(_)
+        | Body::Seen(Seen::Connection(_))
+        | Body::NetworkQuality(_)
+        | Body::Broadcast(_)
+        | Body::Other => {
             let known = session.connection(connection_id(event));
             let is_named = into_user(known, &told);
             merged.added = into_connection(known, &told, start) || is_named;
@@ -111,7 +118,9 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
         merged.added |= session.head.told_by.add(told.source);
     }
     if merged.added {
-        if told.fact.is_some() {
+        // That it is looked at is no sign of life.
+        let is_presence = matches!(event.body, Body::Seen(Seen::Presence { .. }));
+        if told.fact.is_some() && !is_presence {
             session.head.newest = session.head.newest.max(event.time);
         }
         session.head.unsaved = true;
@@ -193,9 +202,16 @@ pub(super) fn start_of(event: &Event<'_>) -> i64 {
         Body::SessionDestroyed(end) => Some(end),
         Body::Participant(participant) => participant.left.as_ref(),
         Body::Stream(stream) => stream.destroyed.as_ref(),
-        Body::Recording(recording) => return recording.start,
+        Body::Recording(recording) | Body::Seen(Seen::Recording(recording)) => {
+            return recording.start;
+        }
+        Body::Seen(Seen::Presence { start, .. }) => return *start,
         Body::Broadcast(stopped) => stopped.as_ref(),
-        Body::SessionCreated | Body::Endpoint(_) | Body::NetworkQuality(_) | Body::Other => None,
+        Body::SessionCreated
+        | Body::Endpoint(_)
+        | Body::Seen(Seen::Session(_) | Seen::Connection(_))
+        | Body::NetworkQuality(_)
+        | Body::Other => None,
     };
     end.and_then(|end| end.start).unwrap_or(event.time)
 }
@@ -210,15 +226,18 @@ fn is_cut(session: &mut Session, told: &Told<'_, '_>, start: i64) -> bool {
     let known = session.connections.get(id);
     let at = known.and_then(|known| known.start()).unwrap_or(start);
     let is_known = match &told.event.body {
-        Body::SessionCreated | Body::SessionDestroyed(_) => true,
+        Body::SessionCreated
+        | Body::SessionDestroyed(_)
+        | Body::Seen(Seen::Session(_) | Seen::Presence { .. }) => true,
         Body::Stream(stream) => known.is_some_and(|known| {
             known.stream((stream.outbound, &stream_id(stream), start)).is_some()
         }),
-        Body::Recording(recording) => session
+        Body::Recording(recording) | Body::Seen(Seen::Recording(recording)) => session
             .recordings
             .contains_key(&RecordingKey { id: recording.id.as_ref().into(), start }),
         Body::Participant(_)
         | Body::Endpoint(_)
+        | Body::Seen(Seen::Connection(_))
         | Body::NetworkQuality(_)
         | Body::Broadcast(_)
         | Body::Other => known.is_some(),
@@ -285,10 +304,30 @@ fn head(head: &mut Head, told: &Told<'_, '_>, at: i64) -> bool {
     let is_told = !told.unique && start.told_by.add(told.source);
     let phase = if told.unique { &mut head.phase } else { &mut start.phase };
     phase.truncated |= told.enriched.truncated;
-    if is_new && matches!(told.event.body, Body::SessionDestroyed(_)) {
-        keep_smaller(&mut start.end, end_of(told));
+    match &told.event.body {
+        _ if !is_new => {}
+        Body::SessionDestroyed(_) => keep_smaller(&mut start.end, end_of(told)),
+        Body::Seen(Seen::Session(seen)) => keep_smaller(&mut start.seen, seen_session(seen, told)),
+        Body::Seen(Seen::Presence { is_shown, .. }) => {
+            keep_greater(&mut start.presence, (told.event.time, *is_shown));
+        }
+        _ => {}
     }
     is_new || is_told
+}
+
+/// What may be stored of what the API says.
+fn seen_session(seen: &event::SeenSession<'_>, told: &Told<'_, '_>) -> SeenSession {
+    let kept = |name, text: &Option<Cow<'_, str>>| {
+        let text = text.as_deref().filter(|_| !told.enriched.drops(name))?;
+        Some(crate::json::prefix(text, ID_BYTES_MAX).into())
+    };
+    SeenSession {
+        custom_session_id: kept(FieldName::CustomSessionId, &seen.custom_session_id),
+        media_mode: kept(FieldName::MediaMode, &seen.media_mode),
+        recording_mode: kept(FieldName::RecordingMode, &seen.recording_mode),
+        media_node_id: kept(FieldName::MediaNodeId, &seen.media_node_id),
+    }
 }
 
 /// Adds the fact, and the source where incarnations are told apart by their entities alone.
@@ -352,13 +391,18 @@ fn into_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64)
 fn fill_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64) {
     let (event, enriched) = (told.event, told.enriched);
     match &event.body {
-        Body::Participant(participant) => {
-            let own = (participant.left.is_some(), start, event.time);
+        Body::Participant(participant) | Body::Seen(Seen::Connection(participant)) => {
+            let by = match (&event.body, &participant.left) {
+                (Body::Seen(_), _) => Teller::Api,
+                (_, None) => Teller::Join,
+                (_, Some(_)) => Teller::Leave,
+            };
+            let own = (by, start, event.time);
             // Most leaves repeat the join; nothing is made of them then.
             let known = &mut connection.joined;
-            if known.as_ref().is_none_or(|known| own <= (known.by_leave, known.start, known.time)) {
+            if known.as_ref().is_none_or(|known| own <= (known.by, known.start, known.time)) {
                 let joined = Joined {
-                    by_leave: participant.left.is_some(),
+                    by,
                     start,
                     time: event.time,
                     place: enriched.place.as_str().into(),
@@ -376,6 +420,7 @@ fn fill_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64)
         Body::NetworkQuality(level) => keep_smaller(&mut connection.quality, *level),
         Body::SessionCreated
         | Body::SessionDestroyed(_)
+        | Body::Seen(_)
         | Body::Endpoint(_)
         | Body::Stream(_)
         | Body::Recording(_)
@@ -437,7 +482,8 @@ fn into_recording(
         }
         Ready | Failed => {
             let last = Final { time, ready: recording.status == Ready, values: values() };
-            keep_greater(&mut known.last, last);
+            let is_seen = matches!(told.event.body, Body::Seen(_));
+            keep_greater(if is_seen { &mut known.seen } else { &mut known.last }, last);
         }
     }
     if let Some(media_node) =

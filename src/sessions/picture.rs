@@ -104,7 +104,7 @@ fn count(current: &Incarnation<'_>) -> Totals {
         }
     }
     let under_way = |(_, recording): &&(_, &super::state::Recording)| {
-        recording.stop.is_none() && recording.last.is_none()
+        recording.stop.is_none() && recording.known_end().is_none()
     };
     totals.recordings = current.recordings.iter().filter(under_way).count() as u64;
     totals

@@ -97,10 +97,27 @@ pub struct Head {
 pub struct Start {
     /// The end that names this start.
     pub end: Option<End>,
+    /// What the REST API says of the session.
+    pub seen: Option<SeenSession>,
+    /// When the REST API began to show it or to show it no more, and which of the two; the greatest counts.
+    pub presence: Option<(i64, bool)>,
     /// Sources that have told of start or end.
     pub told_by: Tellers,
     /// Of the incarnation that begins here.
     pub phase: Phase,
+}
+
+/// What the REST API says of a session. Its order is the rule: the smallest counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SeenSession {
+    /// The id that the application chose; empty if none.
+    pub custom_session_id: Option<Box<str>>,
+    /// `ROUTED` or `RELAYED`.
+    pub media_mode: Option<Box<str>>,
+    /// `MANUAL` or `ALWAYS`.
+    pub recording_mode: Option<Box<str>>,
+    /// Where its media is.
+    pub media_node_id: Option<Box<str>>,
 }
 
 /// What time and bounds have done to an incarnation.
@@ -193,11 +210,22 @@ pub struct Connection {
     pub unsaved: bool,
 }
 
+/// What told the attributes of a connection. Its order is the rule: the smallest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Teller {
+    /// The join.
+    Join,
+    /// The leave, which repeats it.
+    Leave,
+    /// The platform's REST API.
+    Api,
+}
+
 /// Attributes of a connection, from one event. Its order is the rule: the smallest counts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Joined {
-    /// Told by the leave, not the join.
-    pub by_leave: bool,
+    /// What told it.
+    pub by: Teller,
     /// Milliseconds since 1970.
     pub start: i64,
     /// Time of the event that told it.
@@ -290,6 +318,8 @@ pub struct Recording {
     pub old_stop: bool,
     /// How it ended.
     pub last: Option<Final>,
+    /// The same as the REST API shows it, where no event has told of it.
+    pub seen: Option<Final>,
     /// Earliest mention of the media node.
     pub media_node: Option<(i64, Box<str>)>,
     /// Newest time among its facts.
@@ -416,7 +446,7 @@ impl Recording {
     /// `ready`, `failed` or `none`.
     #[must_use]
     pub fn final_status(&self) -> &'static str {
-        match &self.last {
+        match self.known_end() {
             Some(last) if last.ready => RecordingStatus::Ready.name(),
             Some(_) => RecordingStatus::Failed.name(),
             None => "none",
@@ -426,7 +456,13 @@ impl Recording {
     /// Size and form: from the final event if any came, else from the stop.
     #[must_use]
     pub fn values(&self) -> Option<&Values> {
-        self.last.as_ref().map(|last| &last.values).or(self.stop_values.as_ref())
+        self.known_end().map(|last| &last.values).or(self.stop_values.as_ref())
+    }
+
+    /// How it ended: as an event told it, else as the REST API shows it.
+    #[must_use]
+    pub fn known_end(&self) -> Option<&Final> {
+        self.last.as_ref().or(self.seen.as_ref())
     }
 }
 

@@ -22,7 +22,7 @@ fn summaries(seed: u64, pace: i64) -> Vec<Value> {
     let mut folder = Folder::new(&config, Arc::new(GeoIp::default()), Keeping::Replay);
     let mut clock = Clock::default();
     let mut events = session(seed, START, pace).0;
-    events.extend(telemetry(seed, START, pace, 300_000));
+    events.extend(telemetry(seed, START, pace, 60_000));
     events.sort_by_key(|event| event.at);
     for event in &events {
         let times = Times { lane: clock.now(), wall: i64::MAX / 2 };

@@ -75,7 +75,7 @@ fn find<'a>(incarnation: &'a Incarnation<'a>, told_max: usize) -> Vec<Problem<'a
     }
     people.iter().for_each(|person| teller.person(person));
     for (key, recording) in &incarnation.recordings {
-        if let Some(last) = recording.last.as_ref().filter(|last| !last.ready) {
+        if let Some(last) = recording.known_end().filter(|last| !last.ready) {
             let found = Problem::of("recordingFailed").at(last.time);
             teller.add(found, |_| format!("Recording {} failed.", key.id));
         }

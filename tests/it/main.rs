@@ -19,5 +19,6 @@ mod property;
 mod quality;
 mod samples;
 mod schemas;
+mod seen;
 mod story;
 mod support;

@@ -91,10 +91,42 @@ fn sessions(seed: u64, family: Family) -> (Vec<String>, Vec<Truth>) {
         if family.is_unique() {
             let telemetry = simulate::telemetry(own, start, 1, 120_000);
             lines.extend(telemetry.into_iter().map(|event| event.json));
+            if !truth.unique_session_id.is_empty() {
+                lines.extend(shown(&lines, &truth.unique_session_id, start));
+            }
         }
         truths.push(truth);
     }
     (lines, truths)
+}
+
+/// What the REST API shows of a session that events tell of: the same, by another clock, and that it is gone at some time.
+fn shown(lines: &[String], unique_id: &str, start: i64) -> Vec<String> {
+    let ids =
+        json!({ "sessionId": unique_id.rsplit_once('_').unwrap().0, "uniqueSessionId": unique_id });
+    let seen = |kind: &str, mut event: Value| {
+        let members = event.as_object_mut().unwrap();
+        members.retain(|name, _| !["event", "participantId"].contains(&name.as_str()));
+        members.extend(ids.as_object().unwrap().clone());
+        members.insert("elastic_type".into(), json!("seen"));
+        members.insert("type".into(), json!(kind));
+        event.to_string()
+    };
+    let events = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let joined = events.filter(|event| {
+        event["event"] == "participantJoined" && event["uniqueSessionId"] == unique_id
+    });
+    let connections = joined.map(|mut event| {
+        event["timestamp"] = json!(event["timestamp"].as_i64().unwrap() - 7);
+        event["location"] = json!("Oslo, Norway");
+        seen("connection", event)
+    });
+    let mut shown: Vec<String> = connections.collect();
+    shown.push(seen("session", json!({ "timestamp": start, "mediaMode": "RELAYED" })));
+    for (kind, at) in [("gone", 30_000), ("shown", 60_000), ("gone", 90_000)] {
+        shown.push(seen(kind, json!({ "timestamp": start + at, "startTime": start })));
+    }
+    shown
 }
 
 /// A copy by another way: as a CDR line, or indexed.
