@@ -130,6 +130,23 @@ pub struct SourceConfig {
     pub master_node_id: Option<String>,
     #[serde(deserialize_with = "secrets", default = "no_secrets")]
     pub secrets: Vec<Secret>,
+    pub rest: RestConfig,
+}
+
+/// `[sources.NAME.rest]`. What a source other than `default` leaves out is as there, but for the address and the secret.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct RestConfig {
+    pub url: String,
+    pub secret: Secret,
+    pub ca: String,
+    #[serde(deserialize_with = "span")]
+    pub every: Duration,
+    #[serde(deserialize_with = "span")]
+    pub request_timeout: Duration,
+    pub bytes_max: NonZeroU64,
+    pub negotiation: bool,
 }
 
 /// `[journal]`

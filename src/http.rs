@@ -38,6 +38,7 @@ use crate::journal::Journal;
 use crate::kafka::standing::Standing;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::rest::Trouble;
 use crate::sink::SinkStatus;
 
 mod access;
@@ -97,6 +98,8 @@ pub struct App {
     pub index: AnyIndex,
     /// Whether documents are taken.
     pub sink: watch::Receiver<SinkStatus>,
+    /// Why platforms do not tell by their REST API what they should.
+    pub rest: Vec<Trouble>,
     /// Why the disk takes nothing at this moment.
     pub disk: watch::Receiver<Option<String>>,
     /// How this instance stands in its group, with Kafka.
@@ -359,10 +362,20 @@ fn troubles(app: &App) -> Vec<String> {
     troubles
 }
 
+fn warning((source, trouble): &Trouble) -> Option<String> {
+    let told = trouble.borrow().clone()?;
+    Some(format!("the REST API of source {source} does not tell what it should: {told}"))
+}
+
 async fn ready(axum::extract::State(app): axum::extract::State<Arc<App>>) -> Response {
     let reasons = troubles(&app);
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    // Events get through all the same.
+    let warnings: Vec<String> = app.rest.iter().filter_map(warning).collect();
+    if let Some(body) = body.as_object_mut().filter(|_| !warnings.is_empty()) {
+        body.insert("warnings".to_owned(), serde_json::json!(warnings));
+    }
     if let Some(standing) = &app.standing
         && let Some(body) = body.as_object_mut()
     {

@@ -22,6 +22,7 @@
 //!   entities and positions, together or not at all. A crash repeats at most one cycle, and repeating changes nothing.
 //!   Documents that are due go out before time takes a session away, however much time a batch spans.
 //! * What is no event, or what the store refuses for good, becomes a letter in [`dead_letters`].
+//! * [`rest`] asks the platform's own API for what no event tells, and journals it.
 //! * [`http`] takes webhooks in and shows what was found: [`live`] is a picture of the open sessions made by the lane,
 //!   [`search`] asks what was stored.
 //! * [`panels`] describe the dashboards once; [`kibana`] brings them to a Kibana or an OpenSearch Dashboards.
@@ -67,6 +68,7 @@ pub mod dead_letters;
 pub mod checkpoint;
 pub mod lane;
 pub mod inputs;
+pub mod rest;
 pub mod kafka;
 pub mod live;
 pub mod search;

@@ -14,6 +14,9 @@ pub const PEOPLE_MAX: usize = 200;
 /// Participants of a session up to which the sizes of sessions are told apart.
 pub const SIZES: [u64; 12] = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256];
 
+/// Recordings in [`Live::awaited`].
+pub const AWAITED_MAX: usize = 100;
+
 /// Clusters of one source that are told apart in the totals; all others are [`OTHER_CLUSTER`] together. Events name them, so
 /// there may be any number.
 pub const CLUSTERS_MAX: usize = 64;
@@ -30,9 +33,45 @@ pub struct Live {
     pub totals: Totals,
     /// Newest event first.
     pub sessions: Vec<LiveSession>,
+    /// Every open session, also those that are not listed.
+    #[serde(skip)]
+    pub open: Vec<OpenSession>,
+    /// Recordings that have stopped some time ago and of which no end is known yet. At most [`AWAITED_MAX`].
+    #[serde(skip)]
+    pub awaited: Vec<AwaitedRecording>,
     /// The same totals by source and cluster, for the gauges. Of each source at most [`CLUSTERS_MAX`] clusters and the rest.
     #[serde(skip)]
     pub shares: Vec<Share>,
+}
+
+/// An open session by which nothing can be told but that it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpenSession {
+    /// [`hash`](Self::hash) of its `sessionId`.
+    pub id: u64,
+    /// When it began, milliseconds since 1970; 0 if the start was missed.
+    pub start: i64,
+}
+
+impl OpenSession {
+    /// What a `sessionId` is called here.
+    #[must_use]
+    pub fn hash(session_id: &str) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(session_id.as_bytes())
+    }
+}
+
+/// A recording whose end is missed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AwaitedRecording {
+    /// The application's name for its session.
+    pub session_id: Box<str>,
+    /// `uniqueSessionId`, where events carry it.
+    pub unique_session_id: Option<Box<str>>,
+    /// Its id.
+    pub id: Box<str>,
+    /// When it began, milliseconds since 1970.
+    pub start: i64,
 }
 
 /// How many are open.
@@ -126,12 +165,15 @@ impl Live {
             whole.at = whole.at.max(part.at);
             whole.totals.add(part.totals);
             whole.sessions.extend(part.sessions);
+            whole.open.extend(part.open);
+            whole.awaited.extend(part.awaited);
             for share in part.shares {
                 whole.add_share(share);
             }
         }
         whole.sessions.sort_by_key(|session| std::cmp::Reverse(session.last_event_at));
         whole.sessions.truncate(SESSIONS_MAX);
+        whole.awaited.truncate(AWAITED_MAX);
         whole
     }
 

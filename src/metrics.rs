@@ -25,11 +25,14 @@ use crate::sink::Written;
 
 mod families;
 mod kafka;
+mod rest;
 mod source;
 mod words;
 
 use families::{Families, Histograms};
 pub use kafka::KafkaMetrics;
+use rest::RestFamilies;
+pub use rest::RestMetrics;
 pub use source::SourceMetrics;
 use words::{
     Build, ByCluster, ByClusterDirection, ByOutcome, BySize, ByType, Failed, Logged, Requested,
@@ -79,6 +82,7 @@ pub struct Metrics {
     log_lines: Vec<Counter>,
     /// Of an instance in a group.
     pub kafka: KafkaMetrics,
+    rest: RestFamilies,
 }
 
 impl Default for Metrics {
@@ -98,6 +102,12 @@ macro_rules! declare {
 
 #[expect(clippy::disallowed_methods, reason = "this is where metrics are declared")]
 impl Metrics {
+    /// Those of polling the REST API of one source.
+    #[must_use]
+    pub fn rest(&self, source: &str) -> RestMetrics {
+        self.rest.of(source)
+    }
+
     /// All at zero.
     #[must_use]
     pub fn new() -> Self {
@@ -175,6 +185,7 @@ impl Metrics {
                 Family::new_with_constructor(seconds_of_work as fn() -> Histogram)
             ),
             kafka: KafkaMetrics::new(r),
+            rest: RestFamilies::new(r),
             registry,
         };
         metrics.source("default");

@@ -14,6 +14,7 @@ use crate::http::{Bound, HttpError};
 use crate::journal::{self, lock::DataDirLock};
 use crate::kafka::{key, topics};
 use crate::logging::chain;
+use crate::rest;
 
 pub(super) async fn run(config: &Config, events: Option<&Path>) -> Result<ExitCode, Failure> {
     if let Some(path) = events {
@@ -47,6 +48,7 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
         Err(error) => lines.push(format!("data_dir: {}", chain(error))),
     }
     let can_listen = check_http(config, lines).await;
+    let platforms = check_platforms(config, lines).await;
     let kafka =
         if config.kafka.is_set() { check_kafka(config, lines).await } else { Ok(ExitCode::Ok) };
     let sink = match config.sink.kind {
@@ -60,6 +62,7 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
             Ok(ExitCode::Ok)
         }
     };
+    let sink = if platforms { sink } else { sink.map(worse_by_a_neighbour) };
     let sink = match kafka {
         Ok(ExitCode::Ok) => sink,
         Ok(code) => sink.map(|_| code),
@@ -125,6 +128,26 @@ async fn check_http(config: &Config, lines: &mut Vec<String>) -> bool {
             false
         }
     }
+}
+
+/// Whether the platforms whose REST API is to be asked answer.
+async fn check_platforms(config: &Config, lines: &mut Vec<String>) -> bool {
+    let mut all = true;
+    for (name, source) in config.sources.iter().filter(|(_, own)| !own.rest.url.is_empty()) {
+        let looked = rest::check(name, &source.rest).await;
+        all &= looked.is_ok();
+        lines.push(match looked {
+            Ok(version) => {
+                format!("source {name}: OpenVidu {version} answers at {}", source.rest.url)
+            }
+            Err(error) => format!("source {name}: {}", chain(&error)),
+        });
+    }
+    all
+}
+
+fn worse_by_a_neighbour(code: ExitCode) -> ExitCode {
+    if code == ExitCode::Ok { ExitCode::Unreachable } else { code }
 }
 
 /// Ends with [`ExitCode::Misconfigured`] or [`ExitCode::Unreachable`] if `serve` could not make a topic of its own.

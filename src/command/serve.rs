@@ -33,6 +33,7 @@ use crate::lane::outlet::Outlet;
 use crate::lane::{Lane, LaneError};
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::rest;
 use crate::sessions::Limits;
 use crate::sink::{Sink, SinkError};
 
@@ -66,21 +67,23 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     }
     let metrics = Arc::new(Metrics::new());
     let (sink, index, sink_status) = open_sink(&config, config.sink.kind, &stop, &metrics)?;
-    if let AnySink::Embedded(index) = &sink
-        && index.count() == 0
-        && kept.progress.tally.stored > 0
-    {
-        tracing::warn!(
-            stored = kept.progress.tally.stored,
-            "THE INDEX IS EMPTY although documents were stored: if its folder was moved away by mistake, stop and put it back; else fill it with `callscope import` from the CDR files"
-        );
-    }
+    warn_if_empty(&sink, kept.progress.tally.stored);
     let (live, watched) = watch::channel(Arc::new(Live::default()));
     let dead_letters = Arc::clone(&kept.dead_letters);
     let disk = TroubleSender::default();
     let board = Board::new(Arc::clone(&metrics));
     let inputs = Inputs::new(&config, journal.clone(), Arc::clone(&metrics), stop.clone());
     let address = bound.address();
+    let standing = config.kafka.is_set().then(|| board.subscribe());
+    let around = rest::Around {
+        journal: journal.clone(),
+        live: watched.clone(),
+        standing: standing.clone(),
+        metrics: Arc::clone(&metrics),
+        stop: stop.clone(),
+    };
+    let (pollers, troubles) =
+        rest::Poller::all(&config, &around).map_err(Failure::with(ExitCode::Misconfigured))?;
     let app = Arc::new(App {
         secrets: config
             .sources
@@ -92,7 +95,8 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
         index,
         sink: sink_status,
         disk: disk.subscribe(),
-        standing: config.kafka.is_set().then(|| board.subscribe()),
+        standing,
+        rest: troubles,
         dead_letters,
         metrics: Arc::clone(&metrics),
         body_bytes_max: config.http.body_bytes_max.get(),
@@ -103,6 +107,9 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
     let open = Open { config: &config, kept, inputs, sink, metrics, disk, stop: stop.clone() };
     let work =
         if config.kafka.is_set() { open.in_group(live, board)? } else { vec![open.alone(live)?] };
+    let polls =
+        pollers.into_iter().map(|poller| Work { name: "rest", future: Box::pin(poller.run()) });
+    let work = work.into_iter().chain(polls).collect();
     let http = tokio::spawn(bound.serve(app, stop.clone()));
     tell(&format!("callscope listens on http://{address}"));
     let beside = beside.map(|beside| beside(address, stop.clone()));
@@ -228,6 +235,19 @@ impl Open<'_> {
             rekeyer.map(|rekeyer| Work { name: "rekeyer", future: Box::pin(rekeyer.run()) }),
         );
         Ok(work)
+    }
+}
+
+/// Says that the index has nothing of what was stored.
+fn warn_if_empty(sink: &AnySink, stored: u64) {
+    if let AnySink::Embedded(index) = sink
+        && index.count() == 0
+        && stored > 0
+    {
+        tracing::warn!(
+            stored,
+            "THE INDEX IS EMPTY although documents were stored: if its folder was moved away by mistake, stop and put it back; else fill it with `callscope import` from the CDR files"
+        );
     }
 }
 

@@ -16,7 +16,7 @@ impl Loaded {
         for line in DEFAULTS.lines() {
             if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
                 // Ahead of the section that follows the default source.
-                if section == "sources.default" {
+                if section.starts_with("sources.default") && !name.starts_with("sources.default") {
                     text.push_str(&self.further_sources());
                 }
                 section = name;

@@ -24,6 +24,7 @@ pub const FILE_NAME: &str = "callscope.toml";
 const SECRETS: &[&str] = &[
     "http.read_secrets",
     "sources.default.secrets",
+    "sources.default.rest.secret",
     "kafka.password",
     "kafka.properties",
     "privacy.user_hash_key",
@@ -213,12 +214,34 @@ pub(super) fn build(layers: impl IntoIterator<Item = Table>) -> Result<Config, S
         .build()
         .and_then(::config::Config::try_deserialize)
         .map_err(|error| error.to_string())?;
+    let mut json = json;
+    fill_rest(&mut json);
     let mut config: Config = serde_json::from_value(json).map_err(|error| error.to_string())?;
     for source in config.sources.values_mut() {
         source.cluster_id.take_if(|id| id.is_empty());
         source.master_node_id.take_if(|id| id.is_empty());
     }
     Ok(config)
+}
+
+/// Gives each source what it leaves out of its section `rest`.
+fn fill_rest(json: &mut serde_json::Value) {
+    let Some(sources) = json.get_mut("sources").and_then(serde_json::Value::as_object_mut) else {
+        return;
+    };
+    let Some(common) = sources.get("default").and_then(|source| source.get("rest")).cloned() else {
+        return;
+    };
+    for (_, source) in sources.iter_mut().filter(|(name, _)| *name != "default") {
+        let Some(source) = source.as_object_mut() else { continue };
+        let own = source.entry("rest").or_insert_with(|| serde_json::json!({}));
+        let (Some(own), Some(common)) = (own.as_object_mut(), common.as_object()) else { continue };
+        for (setting, value) in common {
+            let is_own = ["url", "secret"].contains(&setting.as_str());
+            let value = if is_own { serde_json::json!("") } else { value.clone() };
+            own.entry(setting).or_insert(value);
+        }
+    }
 }
 
 /// A layer whose values are known already.
@@ -237,7 +260,9 @@ impl Source for Layer {
 
 /// Whether an error may quote a setting's value. A wrong address may hold a password.
 pub(super) fn is_printable(key: &str) -> bool {
-    !is_secret(key) && !["elasticsearch.urls", "kibana.url"].contains(&key)
+    !is_secret(key)
+        && !["elasticsearch.urls", "kibana.url"].contains(&key)
+        && !key.ends_with(".rest.url")
 }
 
 /// Whether a setting's value must not be printed. Every source's settings are like those of the default one.

@@ -88,6 +88,17 @@ pub(super) fn violations(config: &Config) -> Vec<(String, String)> {
     found.0
 }
 
+/// Whether it is an address of HTTP that holds nothing but a place.
+fn is_plain_address(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        let host = rest.split('/').next().unwrap_or_default();
+        !host.is_empty()
+            && !rest.contains(['@', '?', '#', ' '])
+            && text.parse::<axum::http::Uri>().is_ok()
+    })
+}
+
 struct Violations(Vec<(String, String)>);
 
 impl Violations {
@@ -99,6 +110,23 @@ impl Violations {
 
     fn source(&mut self, name: &str, source: &SourceConfig) {
         self.secrets(&format!("sources.{name}.secrets"), &source.secrets);
+        let rest = &source.rest;
+        let key = |setting: &str| format!("sources.{name}.rest.{setting}");
+        let message = "must be an address such as \"https://openvidu.example.com/\", without name, password and query";
+        self.check(&key("url"), rest.url.is_empty() || is_plain_address(&rest.url), message);
+        let has_secret = rest.url.is_empty() || !rest.secret.is_empty();
+        self.check(
+            &key("secret"),
+            has_secret,
+            "is needed with an address: the platform's OPENVIDU_SECRET",
+        );
+        self.check(&key("every"), rest.every >= Duration::from_secs(1), "must be at least \"1s\"");
+        let has_time = !rest.request_timeout.is_zero();
+        self.check(
+            &key("request_timeout"),
+            has_time,
+            "must be longer than nothing, such as \"1s\"",
+        );
     }
 
     fn secrets(&mut self, key: &str, secrets: &[Secret]) {

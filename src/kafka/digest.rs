@@ -25,7 +25,7 @@ use super::{KafkaError, Reader, client, reader, unusable};
 use crate::config::KafkaConfig;
 use crate::document::Document;
 use crate::lane::stats::{self, Counted};
-use crate::live::{Live, LiveSession, Share, Totals};
+use crate::live::{AwaitedRecording, Live, LiveSession, OpenSession, Share, Totals};
 use crate::sessions::Name;
 
 /// How often a lane's digest is told anew at most.
@@ -48,6 +48,11 @@ pub(super) struct Digest {
     /// All that were here of late, to see whether any is in another lane too. Named only by who owns the lane.
     #[serde(default, with = "packed")]
     names: Vec<Name>,
+    /// Every open session.
+    #[serde(default, with = "packed_open")]
+    open: Vec<OpenSession>,
+    #[serde(default)]
+    awaited: Vec<AwaitedRecording>,
     /// The first and last tick that it tells of; what is not among `ticks` had nothing open. `None`: nothing was ever open.
     told: Option<(i64, i64)>,
     ticks: BTreeMap<i64, Counted>,
@@ -91,6 +96,37 @@ mod packed {
     }
 }
 
+/// Open sessions as they travel: 16 bytes for each, as base64.
+mod packed_open {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::live::OpenSession;
+
+    pub(super) fn serialize<S: Serializer>(open: &[OpenSession], to: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::with_capacity(16 * open.len());
+        for OpenSession { id, start } in open {
+            bytes.extend(id.to_le_bytes());
+            bytes.extend(start.to_le_bytes());
+        }
+        STANDARD.encode(bytes).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<OpenSession>, D::Error> {
+        let text = String::deserialize(from)?;
+        let bytes = STANDARD.decode(text).map_err(serde::de::Error::custom)?;
+        let pairs = bytes.as_chunks().0.as_chunks().0.iter();
+        let open = pairs.map(|[id, start]: &[[u8; 8]; 2]| OpenSession {
+            id: u64::from_le_bytes(*id),
+            start: i64::from_le_bytes(*start),
+        });
+        Ok(open.collect())
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Shown {
     #[serde(flatten)]
@@ -122,6 +158,8 @@ impl Digest {
             totals: live.totals,
             shares: live.shares.clone(),
             sessions: live.sessions.iter().map(shown).collect(),
+            open: live.open.clone(),
+            awaited: live.awaited.clone(),
             told,
             ticks: known,
         }
@@ -134,6 +172,8 @@ impl Digest {
             at: self.at,
             totals: self.totals,
             sessions: self.sessions.iter().map(session).collect(),
+            open: self.open.clone(),
+            awaited: self.awaited.clone(),
             shares: self.shares.clone(),
         }
     }
@@ -147,6 +187,7 @@ impl Digest {
             }
             if self.sessions.is_empty() {
                 self.names.clear();
+                self.open.truncate(BYTES_MAX / 32);
                 return Ok((serde_json::to_vec(self)?, Sent::WithoutNames));
             }
             self.sessions.truncate(self.sessions.len() / 2);

@@ -46,6 +46,12 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Whether the first partition is here, whose owner does what is done once for the whole group.
+    #[must_use]
+    pub fn holds_first(&self) -> bool {
+        self.held.contains(&0)
+    }
+
     /// Why this instance deals with nothing at this moment, or with what is wrong.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {

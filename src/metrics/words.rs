@@ -35,6 +35,7 @@ pub(super) const TYPES: &[&str] = &[
     "HANodeDeregistered",
     "monitoringStats",
     "browserStats",
+    "seen",
 ];
 
 /// End reasons that are told apart; all others are `other`, none is `none`.

@@ -5,28 +5,61 @@ use std::collections::BTreeSet;
 use super::Name;
 use super::Sessions;
 use super::incarnation::{self, Incarnation, Person};
-use super::state::{Session, SessionKey};
+use super::state::{Recording, Session, SessionKey};
 use crate::json::prefix;
-use crate::live::{Live, LiveSession, PEOPLE_MAX, SESSIONS_MAX, Totals};
+use crate::live::{
+    AWAITED_MAX, AwaitedRecording, Live, LiveSession, OpenSession, PEOPLE_MAX, SESSIONS_MAX, Totals,
+};
 use crate::summary::{self, problems};
 
 pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
     let mut live = Live { at: clock, ..Live::default() };
     let mut open: Vec<(i64, &SessionKey, &Session)> = Vec::new();
     for (key, session) in &sessions.open {
+        if live.awaited.len() < AWAITED_MAX {
+            live.awaited.extend(awaited(key, session, clock));
+        }
         let Some(current) = current(sessions, key, session, clock) else { continue };
         let sources = session.head.sources.iter().enumerate();
         let told = sources.filter(|(place, _)| current.told_by.has(*place));
         let source = told.map(|(_, (name, _))| name.as_ref()).min().unwrap_or_default();
         live.count(source, &key.cluster_id, count(&current));
+        live.open.push(OpenSession {
+            id: OpenSession::hash(&session.head.session_id),
+            start: current.start.unwrap_or(0),
+        });
         open.push((current.newest, key, session));
     }
+    live.awaited.truncate(AWAITED_MAX);
     open.sort_by_key(|(newest, key, _)| (std::cmp::Reverse(*newest), *key));
     open.truncate(SESSIONS_MAX);
     live.sessions =
         open.into_iter().filter_map(|(_, key, session)| picture(key, session)).collect();
     live
 }
+
+/// Recordings that have stopped long enough ago for their end to have been missed.
+fn awaited<'s>(
+    key: &'s SessionKey,
+    session: &'s Session,
+    clock: i64,
+) -> impl Iterator<Item = AwaitedRecording> + 's {
+    let is_awaited = move |recording: &Recording| {
+        let stopped = recording.stop.as_ref().map(|stop| stop.time);
+        let is_due = stopped.is_some_and(|at| clock.saturating_sub(at) >= AWAITED_AFTER);
+        is_due && recording.known_end().is_none()
+    };
+    let awaited = session.recordings.iter().filter(move |(_, known)| is_awaited(known));
+    awaited.map(|(recording, _)| AwaitedRecording {
+        session_id: session.head.session_id.clone(),
+        unique_session_id: key.unique.then(|| key.id.clone()),
+        id: recording.id.clone(),
+        start: recording.start,
+    })
+}
+
+/// How long after its stop a recording is usually ready, milliseconds.
+const AWAITED_AFTER: i64 = 120_000;
 
 /// The incarnation that is open.
 fn current<'s>(
@@ -103,7 +136,7 @@ fn count(current: &Incarnation<'_>) -> Totals {
             }
         }
     }
-    let under_way = |(_, recording): &&(_, &super::state::Recording)| {
+    let under_way = |(_, recording): &&(_, &Recording)| {
         recording.stop.is_none() && recording.known_end().is_none()
     };
     totals.recordings = current.recordings.iter().filter(under_way).count() as u64;

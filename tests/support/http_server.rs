@@ -86,6 +86,7 @@ impl Server {
             index,
             sink: watched,
             disk: disk_watched,
+            rest: Vec::new(),
             standing: None,
             dead_letters: Arc::clone(&dead_letters),
             metrics: Arc::new(Metrics::new()),

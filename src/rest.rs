@@ -1,0 +1,356 @@
+//! The platform's REST API as a second source: what no event tells of a community installation.
+//!
+//! One answer shows all sessions. It is taken apart while it comes, and what it tells becomes records in the journal, like what a
+//! webhook brings: `kms` events of every endpoint, with the ids put back that the API leaves out; the negotiation of each; what
+//! `seen` documents hold ([`crate::event::Seen`]). Each carries the time at which the thing began, so a record that is journalled
+//! twice, after a restart, is the same fact and the same document.
+//!
+//! A session that complete answers do not show any more, and that has not ended as far as events tell, is told to be gone. Nothing
+//! is closed by that. Recordings whose end was missed are asked for one by one.
+//!
+//! Secrets of the answer (`token`) are never read, so they are nowhere stored, logged or shown. With Kafka the instance that holds
+//! partition 0 asks.
+//!
+//! Source of paths and shapes: OpenVidu's `SessionRestController`, `Session.toJson`, `Participant.toJson`,
+//! `MediaEndpoint.withStatsToJson` at v2.12.0, v2.16.0, v2.17.0 and v2.29.0.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures_util::StreamExt;
+use reqwest::StatusCode;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, RestConfig};
+use crate::journal::{AppendError, Journal};
+use crate::kafka::standing::Standing;
+use crate::lane::LaneError;
+use crate::live::{AwaitedRecording, Live, OpenSession};
+use crate::metrics::{Metrics, RestMetrics};
+
+mod answer;
+mod memory;
+mod platform;
+mod split;
+
+use memory::{Id, Memory};
+use platform::{Api, Platform, PollError};
+use split::Splitter;
+
+/// Records that wait for the disk together.
+const APPENDS: usize = 256;
+/// Recordings asked for at one poll.
+const RECORDINGS_MAX: usize = 20;
+/// Recordings that the platform does not know, remembered.
+const UNKNOWN_MAX: usize = 10_000;
+
+/// Asks one platform, again and again.
+pub struct Poller {
+    source: String,
+    config: RestConfig,
+    platform: Platform,
+    journal: Journal,
+    live: watch::Receiver<Arc<Live>>,
+    /// With Kafka.
+    standing: Option<watch::Receiver<Standing>>,
+    metrics: RestMetrics,
+    trouble: watch::Sender<Option<String>>,
+    memory: Memory,
+    api: Option<Api>,
+    /// Recordings that the platform does not know.
+    unknown: HashSet<AwaitedRecording>,
+    stop: CancellationToken,
+}
+
+/// What pollers work with.
+#[derive(Clone)]
+pub struct Around {
+    /// Where records go.
+    pub journal: Journal,
+    /// What is open as far as events tell.
+    pub live: watch::Receiver<Arc<Live>>,
+    /// How this instance stands in its group, with Kafka.
+    pub standing: Option<watch::Receiver<Standing>>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Ends them.
+    pub stop: CancellationToken,
+}
+
+/// Which version answers at the address of a source, and what it says of itself.
+///
+/// # Errors
+///
+/// If nobody answers there, or somebody else, or the secret is refused; the message says what to do.
+pub async fn check(source: &str, rest: &RestConfig) -> anyhow::Result<String> {
+    let answered = Platform::new(rest)?.version().await;
+    let (_, version) = answered.map_err(|error| anyhow::anyhow!("{}", told(source, &error)))?;
+    Ok(version.trim().trim_matches('"').to_owned())
+}
+
+/// What is wrong, with the names of the source's settings.
+fn told(source: &str, error: &PollError) -> String {
+    error.to_string().replace("sources.NAME.", &format!("sources.{source}."))
+}
+
+/// Name of a source, and why it is not known at this moment what its platform shows.
+pub type Trouble = (String, watch::Receiver<Option<String>>);
+
+impl Poller {
+    /// One for each source with an address, and what tells of its troubles.
+    ///
+    /// # Errors
+    ///
+    /// If a certificate cannot be used.
+    pub fn all(config: &Config, around: &Around) -> anyhow::Result<(Vec<Self>, Vec<Trouble>)> {
+        let (mut pollers, mut troubles) = (Vec::new(), Vec::new());
+        for (source, own) in config.sources.iter().filter(|(_, own)| !own.rest.url.is_empty()) {
+            let poller = Self::new(source, &own.rest, &config.data_dir, around.clone())
+                .with_context(|| format!("sources.{source}.rest"))?;
+            troubles.push((source.clone(), poller.trouble.subscribe()));
+            pollers.push(poller);
+        }
+        Ok((pollers, troubles))
+    }
+
+    fn new(source: &str, rest: &RestConfig, data: &Path, around: Around) -> anyhow::Result<Self> {
+        let Around { journal, live, standing, metrics, stop } = around;
+        Ok(Self {
+            source: source.to_owned(),
+            config: rest.clone(),
+            platform: Platform::new(rest)?,
+            journal,
+            live,
+            standing,
+            metrics: metrics.rest(source),
+            trouble: watch::Sender::new(None),
+            memory: Memory::load(&data.join(format!("rest-{source}.json"))),
+            api: None,
+            unknown: HashSet::new(),
+            stop,
+        })
+    }
+
+    /// Asks until it is stopped. Whatever is wrong with the platform is told of, and asked again.
+    ///
+    /// # Errors
+    ///
+    /// None: what the platform does not tell is missing, and everything else goes on.
+    pub async fn run(mut self) -> Result<(), LaneError> {
+        let stop = self.stop.clone();
+        loop {
+            if self.is_asking() {
+                let begun = Instant::now();
+                let polled = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
+                    polled = self.poll() => polled,
+                };
+                self.tell(polled, begun.elapsed());
+            } else {
+                self.trouble.send_replace(None);
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(self.config.every) => {}
+            }
+        }
+    }
+
+    /// Whether it is this instance that asks.
+    fn is_asking(&self) -> bool {
+        self.standing.as_ref().is_none_or(|standing| standing.borrow().holds_first())
+    }
+
+    fn tell(&self, polled: Result<(), PollError>, took: Duration) {
+        self.metrics.seconds.observe(took.as_secs_f64());
+        let (source, was) = (&self.source, self.trouble.borrow().clone());
+        match polled {
+            Ok(()) => {
+                self.metrics.polled("ok");
+                self.metrics.succeeded.set(chrono::Utc::now().timestamp());
+                if was.is_some() {
+                    tracing::info!(source, "the REST API answers again");
+                }
+                self.trouble.send_replace(None);
+            }
+            Err(error) => {
+                let is_partial = matches!(
+                    error,
+                    PollError::Cut(_) | PollError::TooLarge(_) | PollError::Odd(..)
+                );
+                self.metrics.polled(if is_partial { "partial" } else { "failed" });
+                let told = told(source, &error);
+                if was.as_ref() != Some(&told) {
+                    tracing::warn!(
+                        source,
+                        reason = told,
+                        "the REST API does not tell what it should"
+                    );
+                }
+                self.trouble.send_replace(Some(told));
+            }
+        }
+    }
+
+    async fn poll(&mut self) -> Result<(), PollError> {
+        let polled = match self.api {
+            Some(api) => self.sessions(api).await,
+            None => match self.platform.find().await {
+                Ok(api) => {
+                    self.api = Some(api);
+                    self.sessions(api).await
+                }
+                Err(error) => Err(error),
+            },
+        };
+        // It may be another version that answers next.
+        if matches!(
+            polled,
+            Err(PollError::Away(_) | PollError::Status { .. } | PollError::Foreign(_))
+        ) {
+            self.api = None;
+        }
+        polled?;
+        match self.api {
+            Some(api) => self.recordings(api).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn sessions(&mut self, api: Api) -> Result<(), PollError> {
+        let at = chrono::Utc::now().timestamp_millis();
+        let path = format!("{}sessions?webRtcStats=true", api.prefix);
+        let mut answer = self.platform.ask(&path).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(PollError::Status { path, status: answer.status() });
+        }
+        let (mut splitter, mut bytes) = (Splitter::default(), 0);
+        let (mut shown, mut odd) = (HashSet::new(), (0, String::new()));
+        loop {
+            let chunk = answer.chunk().await.map_err(|_| PollError::Cut(bytes))?;
+            let Some(chunk) = chunk else { break };
+            bytes += chunk.len() as u64;
+            self.metrics.bytes.inc_by(chunk.len() as u64);
+            if bytes > self.config.bytes_max.get() {
+                return Err(PollError::TooLarge(self.config.bytes_max.get()));
+            }
+            for json in splitter.push(&chunk)? {
+                match answer::session(&json, api.naming, self.config.negotiation) {
+                    Ok(session) => {
+                        let id = (session.session_id, session.created_at);
+                        if session.odd > 0 {
+                            odd = (odd.0 + session.odd, format!("of session {}", id.0));
+                        }
+                        let records = self.memory.untold(&id, session.records);
+                        if let Err(error) = self.append(records).await {
+                            self.memory.forget(&id);
+                            return Err(error.into());
+                        }
+                        shown.insert(id);
+                    }
+                    Err(reason) => odd = (odd.0 + 1, reason),
+                }
+            }
+        }
+        if !splitter.is_complete() {
+            return Err(PollError::Cut(bytes));
+        }
+        // Of one that could not be read it is not known whether it is shown.
+        if odd.0 > 0 {
+            return Err(PollError::Odd(odd.0, odd.1));
+        }
+        self.presence(api, &shown, at).await
+    }
+
+    /// Tells of sessions that are shown no more, or again.
+    async fn presence(&mut self, api: Api, shown: &HashSet<Id>, at: i64) -> Result<(), PollError> {
+        let live = Arc::clone(&self.live.borrow());
+        let open: HashSet<OpenSession> = live.open.iter().copied().collect();
+        let is_open = |(id, start): &Id| {
+            let id = OpenSession::hash(id);
+            [*start, 0].iter().any(|start| open.contains(&OpenSession { id, start: *start }))
+        };
+        let changes = self.memory.shown(shown, is_open, at);
+        let record = |id: &Id, is_shown| answer::presence((&id.0, id.1), api.naming, is_shown, at);
+        let gone = changes.gone.iter().map(|id| record(id, false));
+        let back = changes.back.iter().map(|id| record(id, true));
+        self.append(gone.chain(back).collect()).await?;
+        if let Err(error) = self.memory.save() {
+            tracing::warn!(error = %error, source = self.source, "which sessions were shown cannot be kept");
+        }
+        Ok(())
+    }
+
+    /// Asks for recordings whose end was missed.
+    async fn recordings(&mut self, api: Api) -> Result<(), PollError> {
+        let awaited = self.live.borrow().awaited.clone();
+        let asked = awaited.into_iter().filter(|recording| !self.unknown.contains(recording));
+        for recording in asked.take(RECORDINGS_MAX).collect::<Vec<_>>() {
+            let path = format!("{}recordings/{}", api.prefix, escaped(&recording.id));
+            match self.platform.small(&path).await? {
+                Ok(json) => match answer::recording(&json, &recording) {
+                    Ok(told) => self.append(told.into_iter().collect()).await?,
+                    Err(reason) => return Err(PollError::Odd(1, reason)),
+                },
+                Err(StatusCode::NOT_FOUND) => {
+                    if self.unknown.len() >= UNKNOWN_MAX {
+                        self.unknown.clear();
+                    }
+                    self.unknown.insert(recording);
+                }
+                Err(status) => return Err(PollError::Status { path, status }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts records into the journal, waiting for room.
+    async fn append(&self, records: Vec<String>) -> Result<(), AppendError> {
+        let appended = futures_util::stream::iter(records).map(async |record| {
+            let at = chrono::Utc::now().timestamp_millis();
+            loop {
+                match self.journal.append(&self.source, at, record.as_bytes()).await {
+                    Ok(_) => return Ok(()),
+                    Err(AppendError::Full) => self.journal.wait_for_room().await,
+                    Err(error) => return Err(error),
+                }
+            }
+        });
+        let mut appended = appended.buffer_unordered(APPENDS);
+        while let Some(one) = appended.next().await {
+            one?;
+            self.metrics.records.inc();
+        }
+        Ok(())
+    }
+}
+
+/// An id as part of a path.
+fn escaped(id: &str) -> String {
+    let mut escaped = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_stand_in_paths_as_they_are() {
+        assert_eq!(escaped("ses_A~1-x.y"), "ses_A~1-x.y");
+        assert_eq!(escaped("a b/é?"), "a%20b%2F%C3%A9%3F");
+    }
+}

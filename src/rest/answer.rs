@@ -1,0 +1,313 @@
+//! What the REST API shows of one session, as records: the shapes of OpenVidu 2.12 to 2.32.
+//!
+//! What is not named here is not read, above all `token` of a connection, which is a secret.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::event::is_internal;
+use crate::json::Object;
+use crate::live::AwaitedRecording;
+
+/// How a version names sessions in its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// By `uniqueSessionId` (2.17 and later).
+    Unique,
+    /// By `sessionId` alone.
+    Plain,
+}
+
+/// A session as the API shows it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Session<'a> {
+    /// Under its names of all versions.
+    #[serde(borrow)]
+    session_id: Cow<'a, str>,
+    created_at: i64,
+    #[serde(borrow, default)]
+    custom_session_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    media_mode: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    recording_mode: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    media_node: Option<MediaNode<'a>>,
+    #[serde(borrow, default)]
+    media_node_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    connections: Option<List<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MediaNode<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+}
+
+#[derive(Debug, Deserialize)]
+struct List<'a> {
+    /// One that is odd does not spoil the others.
+    #[serde(borrow, default)]
+    content: Vec<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Connection<'a> {
+    #[serde(borrow)]
+    connection_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    status: Option<Cow<'a, str>>,
+    created_at: i64,
+    /// 2.16 and later: when it joined. Before, that is `createdAt`.
+    #[serde(default)]
+    active_at: Option<i64>,
+    #[serde(borrow, default)]
+    location: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    ip: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    platform: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    client_data: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    server_data: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    publishers: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    subscribers: Vec<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Endpoint<'a> {
+    created_at: i64,
+    #[serde(borrow, default)]
+    webrtc_endpoint_name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    local_sdp: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    remote_sdp: Option<Cow<'a, str>>,
+    /// Of the browser; `receivedCandidates` before 2.14.
+    #[serde(borrow, default, alias = "receivedCandidates")]
+    client_ice_candidates: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    server_ice_candidates: Vec<&'a RawValue>,
+    #[serde(borrow, default)]
+    events: Vec<&'a RawValue>,
+}
+
+/// A recording as the API shows it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Recording<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    created_at: i64,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(default)]
+    size: f64,
+    #[serde(default)]
+    duration: f64,
+}
+
+/// One session of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) session_id: String,
+    pub(super) created_at: i64,
+    /// What it tells, each a record.
+    pub(super) records: Vec<String>,
+    /// Parts that could not be read.
+    pub(super) odd: usize,
+}
+
+/// Reads one session.
+///
+/// # Errors
+///
+/// If it is no session; the message says why.
+pub(super) fn session(json: &[u8], naming: Naming, negotiation: bool) -> Result<Shown, String> {
+    let session: Session<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let ids = Ids { session_id: &session.session_id, created_at: session.created_at, naming };
+    let mut teller = Teller { ids, negotiation, records: Vec::new(), odd: 0 };
+    let mut seen = ids.seen("session", session.created_at);
+    seen.text_if("customSessionId", session.custom_session_id.as_deref());
+    seen.text_if("mediaMode", session.media_mode.as_deref());
+    seen.text_if("recordingMode", session.recording_mode.as_deref());
+    let node = session.media_node.as_ref().map(|node| &node.id).or(session.media_node_id.as_ref());
+    seen.text_if("media_node_id", node.map(|node| &**node));
+    teller.records.push(seen.finish());
+    for json in session.connections.iter().flat_map(|list| &list.content) {
+        match serde_json::from_str::<Connection<'_>>(json.get()) {
+            Ok(connection) => teller.connection(&connection),
+            Err(_) => teller.odd += 1,
+        }
+    }
+    let Teller { records, odd, .. } = teller;
+    let (session_id, created_at) = (session.session_id.clone().into_owned(), session.created_at);
+    Ok(Shown { session_id, created_at, records, odd })
+}
+
+/// The record of a recording that has ended; `None`: it has not.
+///
+/// # Errors
+///
+/// If it is no recording; the message says why.
+pub(super) fn recording(json: &[u8], asked: &AwaitedRecording) -> Result<Option<String>, String> {
+    let shown: Recording<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    // An id is used again once its recording is deleted.
+    let is_asked = *shown.id == *asked.id && shown.created_at == asked.start;
+    if !is_asked || !matches!(&*shown.status, "ready" | "failed") {
+        return Ok(None);
+    }
+    let mut seen = begin("seen");
+    seen.text("type", "recording");
+    seen.text("sessionId", &asked.session_id);
+    seen.text_if("uniqueSessionId", asked.unique_session_id.as_deref());
+    seen.text("id", &asked.id);
+    seen.integer("startTime", asked.start);
+    seen.text("status", &shown.status);
+    #[expect(clippy::cast_possible_truncation, reason = "a number of bytes is below 2^53")]
+    seen.integer("size", shown.size.max(0.0) as i64);
+    seen.number("duration", shown.duration.max(0.0));
+    seen.integer("timestamp", asked.start);
+    Ok(Some(seen.finish()))
+}
+
+/// The record that a session is shown no more, or again, since `at`.
+pub(super) fn presence(
+    (session_id, created_at): (&str, i64),
+    naming: Naming,
+    is_shown: bool,
+    at: i64,
+) -> String {
+    let ids = Ids { session_id, created_at, naming };
+    let mut seen = ids.seen(if is_shown { "shown" } else { "gone" }, at);
+    seen.integer("startTime", created_at);
+    seen.finish()
+}
+
+fn begin(elastic_type: &str) -> Object {
+    let mut json = Object::with_capacity(400);
+    json.text("elastic_type", elastic_type);
+    json
+}
+
+/// Which session.
+#[derive(Debug, Clone, Copy)]
+struct Ids<'a> {
+    session_id: &'a str,
+    created_at: i64,
+    naming: Naming,
+}
+
+impl Ids<'_> {
+    fn write(self, json: &mut Object) {
+        json.text("sessionId", self.session_id);
+        if self.naming == Naming::Unique {
+            json.text("uniqueSessionId", &format!("{}_{}", self.session_id, self.created_at));
+        }
+    }
+
+    /// Begins what is shown, of the time `at`.
+    fn seen(self, kind: &str, at: i64) -> Object {
+        let mut json = begin("seen");
+        json.text("type", kind);
+        self.write(&mut json);
+        json.integer("timestamp", at);
+        json
+    }
+}
+
+struct Teller<'a> {
+    ids: Ids<'a>,
+    negotiation: bool,
+    records: Vec<String>,
+    odd: usize,
+}
+
+impl Teller<'_> {
+    fn connection(&mut self, connection: &Connection<'_>) {
+        let id = &*connection.connection_id;
+        // One that was prepared and has not joined is nobody yet.
+        let is_pending = connection.status.as_deref() == Some("pending");
+        if is_internal(id) || is_pending {
+            return;
+        }
+        let joined = connection.active_at.filter(|at| *at > 0).unwrap_or(connection.created_at);
+        let mut seen = self.ids.seen("connection", joined);
+        seen.text("connectionId", id);
+        seen.text_if("location", connection.location.as_deref());
+        seen.text_if("ip", connection.ip.as_deref());
+        seen.text_if("platform", connection.platform.as_deref());
+        seen.text_if("clientData", connection.client_data.as_deref());
+        seen.text_if("serverData", connection.server_data.as_deref());
+        self.records.push(seen.finish());
+        for (publishes, endpoints) in
+            [(true, &connection.publishers), (false, &connection.subscribers)]
+        {
+            for json in endpoints {
+                match serde_json::from_str::<Endpoint<'_>>(json.get()) {
+                    Ok(endpoint) => self.endpoint(id, publishes, &endpoint),
+                    Err(_) => self.odd += 1,
+                }
+            }
+        }
+    }
+
+    fn endpoint(&mut self, connection_id: &str, publishes: bool, endpoint: &Endpoint<'_>) {
+        // Without statistics, or of a camera by address, it has none.
+        let Some(name) = endpoint.webrtc_endpoint_name.as_deref() else { return };
+        let mut ids = Object::members_in(String::new());
+        self.ids.write(&mut ids);
+        ids.text("connectionId", connection_id);
+        ids.text("endpoint", name);
+        let ids = ids.into_members();
+        for event in &endpoint.events {
+            let json = event.get().trim();
+            let inner = json.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+            match inner.map(str::trim).filter(|inner| !inner.is_empty()) {
+                // Of two members of one name the last counts, so what the event says itself stands.
+                Some(inner) => self.records.push(format!("{{{ids},{inner}}}")),
+                None => self.odd += 1,
+            }
+        }
+        if self.negotiation {
+            self.negotiation(&ids, publishes, endpoint);
+        }
+    }
+
+    /// SDP and candidates, as the paid edition tells them while they are exchanged.
+    fn negotiation(&mut self, ids: &str, publishes: bool, endpoint: &Endpoint<'_>) {
+        let operation = if publishes { "publish" } else { "subscribe" };
+        let mut tell = |issuer: &str, kind: &str, content: &str| {
+            let mut json = Object::members_in(String::new());
+            json.text("issuer", issuer);
+            json.text("operation", operation);
+            json.text("type", kind);
+            json.text("content", content);
+            json.integer("timestamp", endpoint.created_at);
+            self.records.push(format!("{{{ids},{}}}", json.into_members()));
+        };
+        for (issuer, sdp) in [("client", &endpoint.remote_sdp), ("server", &endpoint.local_sdp)] {
+            let Some(sdp) = sdp.as_deref().filter(|sdp| !sdp.is_empty()) else { continue };
+            // Who offers leaves open who begins (RFC 4145, RFC 5763).
+            let is_offer = sdp.contains("a=setup:actpass");
+            tell(issuer, if is_offer { "sdpOffer" } else { "sdpAnswer" }, sdp);
+        }
+        for (issuer, candidates) in [
+            ("client", &endpoint.client_ice_candidates),
+            ("server", &endpoint.server_ice_candidates),
+        ] {
+            for candidate in candidates {
+                tell(issuer, "iceCandidate", candidate.get());
+            }
+        }
+    }
+}

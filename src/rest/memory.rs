@@ -1,0 +1,173 @@
+//! What the API has shown so far: so that each thing is journalled once, and that what is shown no more is noticed, also after
+//! a restart.
+//!
+//! Which sessions were shown is kept in a file. What they told is kept in memory alone: after a restart it is journalled once
+//! more, and the fold knows it already.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Records remembered, of each 8 bytes. Beyond, all are forgotten, and told once more.
+const RECORDS_MAX: usize = 4 << 20;
+/// Sessions remembered.
+const SESSIONS_MAX: usize = 100_000;
+/// Complete answers in a row that do not show a session before it counts as gone: its end may be under way.
+const MISSED: u32 = 2;
+
+/// `sessionId`, and when it began, milliseconds since 1970.
+pub(super) type Id = (String, i64);
+
+/// What has become of a session that was shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Fate {
+    /// Complete answers in a row that have not shown it.
+    missed: u32,
+    /// When it was told to be gone, milliseconds since 1970.
+    gone: Option<i64>,
+}
+
+/// What is remembered.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    path: PathBuf,
+    fates: BTreeMap<Id, Fate>,
+    told: HashMap<Id, HashSet<u64>>,
+    count: usize,
+    is_changed: bool,
+}
+
+/// What an answer means for the sessions of before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// Shown no more. Whether they have ended as they should, events tell.
+    pub(super) gone: Vec<Id>,
+    /// Shown again.
+    pub(super) back: Vec<Id>,
+}
+
+impl Memory {
+    /// What was left in `path`. What cannot be read counts as nothing: sessions that vanished meanwhile are not noticed then.
+    pub(super) fn load(path: &Path) -> Self {
+        let known = std::fs::read(path).ok();
+        let fates = known.and_then(|json| serde_json::from_slice::<Vec<(Id, Fate)>>(&json).ok());
+        let fates = fates.unwrap_or_default().into_iter().collect();
+        Self { path: path.to_owned(), fates, ..Self::default() }
+    }
+
+    /// Those of `records` that were not told before.
+    pub(super) fn untold(&mut self, id: &Id, records: Vec<String>) -> Vec<String> {
+        if self.count > RECORDS_MAX {
+            self.told.clear();
+            self.count = 0;
+        }
+        let told = self.told.entry(id.clone()).or_default();
+        let before = told.len();
+        let untold = records.into_iter().filter(|record| told.insert(xxh3_64(record.as_bytes())));
+        let untold = untold.collect();
+        self.count += told.len() - before;
+        untold
+    }
+
+    /// Forgets that records of a session were told: they were not.
+    pub(super) fn forget(&mut self, id: &Id) {
+        self.count -= self.told.remove(id).map_or(0, |told| told.len());
+    }
+
+    /// Takes in which sessions a complete answer has shown. `is_open`: whether a session is open as far as events tell, and whether
+    /// anybody knows.
+    pub(super) fn shown(
+        &mut self,
+        shown: &HashSet<Id>,
+        is_open: impl Fn(&Id) -> bool,
+        at: i64,
+    ) -> Changes {
+        let before = self.fates.clone();
+        let mut changes = Changes::default();
+        for (id, fate) in &mut self.fates {
+            if shown.contains(id) {
+                changes.back.extend(fate.gone.is_some().then(|| id.clone()));
+                *fate = Fate::default();
+                continue;
+            }
+            fate.missed = fate.missed.saturating_add(1);
+            if fate.missed >= MISSED && fate.gone.is_none() && is_open(id) {
+                fate.gone = Some(at);
+                changes.gone.push(id.clone());
+            }
+        }
+        // One that has ended is of no interest any more.
+        self.fates.retain(|id, fate| fate.missed < MISSED || fate.gone.is_some() && is_open(id));
+        for id in shown {
+            if self.fates.len() < SESSIONS_MAX {
+                self.fates.entry(id.clone()).or_default();
+            }
+        }
+        let fates = &self.fates;
+        self.told.retain(|id, _| fates.get(id).is_some_and(|fate| fate.missed == 0));
+        self.count = self.told.values().map(HashSet::len).sum();
+        self.is_changed |= self.fates != before;
+        changes
+    }
+
+    /// Keeps which sessions were shown.
+    pub(super) fn save(&mut self) -> io::Result<()> {
+        if !self.is_changed {
+            return Ok(());
+        }
+        let fates: Vec<(&Id, &Fate)> = self.fates.iter().collect();
+        let new = self.path.with_extension("new");
+        std::fs::write(&new, serde_json::to_vec(&fates)?)?;
+        std::fs::rename(&new, &self.path)?;
+        self.is_changed = false;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(names: &[&str]) -> HashSet<Id> {
+        names.iter().map(|name| ((*name).to_owned(), 7)).collect()
+    }
+
+    #[test]
+    fn who_is_missed_twice_and_has_not_ended_is_gone_also_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rest.json");
+        let mut memory = Memory::load(&path);
+        let is_open = |id: &Id| id.0 != "ended";
+        assert_eq!(memory.shown(&ids(&["a", "b", "ended"]), is_open, 1), Changes::default());
+        assert_eq!(memory.shown(&ids(&["b"]), is_open, 2), Changes::default());
+        memory.save().unwrap();
+        let mut memory = Memory::load(&path);
+        let gone = |changes: Changes| changes.gone.into_iter().map(|id| id.0).collect::<Vec<_>>();
+        assert_eq!(gone(memory.shown(&ids(&["b"]), is_open, 3)), ["a"]);
+        assert_eq!(memory.shown(&ids(&["b"]), is_open, 4), Changes::default(), "told once");
+        let back = memory.shown(&ids(&["a", "b"]), is_open, 5).back;
+        assert_eq!(back, [("a".to_owned(), 7)]);
+        memory.shown(&ids(&[]), is_open, 6);
+        assert_eq!(gone(memory.shown(&ids(&[]), is_open, 7)), ["a", "b"]);
+        memory.shown(&ids(&[]), |_| false, 8);
+        assert!(memory.fates.is_empty(), "they have ended after all");
+    }
+
+    #[test]
+    fn each_record_is_told_once_while_its_session_is_shown() {
+        let mut memory = Memory::default();
+        let id = ("a".to_owned(), 7);
+        let records = || vec!["x".to_owned(), "y".to_owned(), "x".to_owned()];
+        assert_eq!(memory.untold(&id, records()), ["x", "y"]);
+        assert!(memory.untold(&id, records()).is_empty());
+        memory.forget(&id);
+        assert_eq!(memory.untold(&id, records()), ["x", "y"]);
+        memory.shown(&ids(&["a"]), |_| true, 1);
+        assert!(memory.untold(&id, records()).is_empty());
+        memory.shown(&ids(&[]), |_| true, 2);
+        assert_eq!(memory.untold(&id, records()), ["x", "y"]);
+    }
+}

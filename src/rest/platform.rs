@@ -1,0 +1,171 @@
+//! One platform's REST API: who answers there, and with what.
+
+use std::path::Path;
+
+use anyhow::Context;
+use bytes::Bytes;
+use reqwest::StatusCode;
+
+use super::answer::Naming;
+use super::split::SplitError;
+use crate::config::RestConfig;
+use crate::journal::AppendError;
+
+/// The user name of OpenVidu's REST API.
+const USER: &str = "OPENVIDUAPP";
+/// Largest answer about anything but sessions, in bytes.
+const SMALL: usize = 1 << 20;
+
+/// Why a poll came to nothing, or to less than all.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PollError {
+    #[error("no answer from {0}")]
+    Away(String),
+    #[error(
+        "{0} refuses the secret; set sources.NAME.rest.secret to the platform's OPENVIDU_SECRET"
+    )]
+    Secret(String),
+    #[error("{path} was answered {status}")]
+    Status { path: String, status: StatusCode },
+    #[error("{0}; see that sources.NAME.rest.url is that of an OpenVidu 2")]
+    Foreign(#[from] SplitError),
+    #[error("the answer broke off after {0} bytes")]
+    Cut(u64),
+    #[error("the answer is larger than {0} bytes; sources.NAME.rest.bytes_max is the limit")]
+    TooLarge(u64),
+    #[error("{0} sessions or parts of them could not be read: {1}")]
+    Odd(usize, String),
+    #[error(transparent)]
+    Journal(#[from] AppendError),
+}
+
+/// Where an API lies, and how its version names sessions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Api {
+    pub(super) prefix: &'static str,
+    pub(super) naming: Naming,
+}
+
+/// Where it is asked.
+#[derive(Debug)]
+pub(super) struct Platform {
+    config: RestConfig,
+    client: reqwest::Client,
+}
+
+impl Platform {
+    /// As the settings say. Nothing is asked yet.
+    ///
+    /// # Errors
+    ///
+    /// If the certificate cannot be used.
+    pub(super) fn new(config: &RestConfig) -> anyhow::Result<Self> {
+        let mut client = reqwest::Client::builder()
+            .timeout(config.request_timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy();
+        if !config.ca.is_empty() {
+            let ca = Path::new(&config.ca);
+            let pem =
+                std::fs::read(ca).with_context(|| format!("cannot read ca {}", ca.display()))?;
+            let certificate = reqwest::Certificate::from_pem(&pem)
+                .with_context(|| format!("ca {} holds no certificate in PEM form", ca.display()))?;
+            client = client.add_root_certificate(certificate);
+        }
+        Ok(Self { config: config.clone(), client: client.build()? })
+    }
+
+    /// Finds out which version answers.
+    pub(super) async fn find(&self) -> Result<Api, PollError> {
+        self.version().await.map(|(api, _)| api)
+    }
+
+    /// The same, with what it says of itself.
+    pub(super) async fn version(&self) -> Result<(Api, String), PollError> {
+        let (path, old) = ("openvidu/api/config/openvidu-version", "config/openvidu-version");
+        match self.small(path).await? {
+            Ok(text) => {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                let naming = if is_before_2_17(&text) { Naming::Plain } else { Naming::Unique };
+                Ok((Api { prefix: "openvidu/api/", naming }, text))
+            }
+            // Up to 2.15.
+            Err(StatusCode::NOT_FOUND) => match self.small(old).await? {
+                Ok(text) => {
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    Ok((Api { prefix: "api/", naming: Naming::Plain }, text))
+                }
+                Err(status) => Err(PollError::Status { path: old.to_owned(), status }),
+            },
+            Err(status) => Err(PollError::Status { path: path.to_owned(), status }),
+        }
+    }
+
+    /// The answer to a question, whatever its status but that the secret is refused.
+    pub(super) async fn ask(&self, path: &str) -> Result<reqwest::Response, PollError> {
+        let url = format!("{}/{path}", self.config.url.trim_end_matches('/'));
+        let asked = self.client.get(&url).basic_auth(USER, Some(self.config.secret.expose()));
+        let answer = asked.send().await.map_err(|error| {
+            tracing::debug!(error = %error, path, "asking the REST API");
+            PollError::Away(format!("{url}: {}", cause(&error)))
+        })?;
+        match answer.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(PollError::Secret(url)),
+            _ => Ok(answer),
+        }
+    }
+
+    /// A small answer, or the status of one that is none.
+    pub(super) async fn small(&self, path: &str) -> Result<Result<Bytes, StatusCode>, PollError> {
+        let mut answer = self.ask(path).await?;
+        if answer.status() != StatusCode::OK {
+            return Ok(Err(answer.status()));
+        }
+        let mut text = Vec::new();
+        while let Some(chunk) =
+            answer.chunk().await.map_err(|_| PollError::Cut(text.len() as u64))?
+        {
+            text.extend_from_slice(&chunk);
+            if text.len() > SMALL {
+                return Err(PollError::TooLarge(SMALL as u64));
+            }
+        }
+        Ok(Ok(text.into()))
+    }
+}
+
+/// Whether a version names sessions by their `sessionId` alone.
+fn is_before_2_17(text: &str) -> bool {
+    let mut numbers = text.split(|character: char| !character.is_ascii_digit());
+    let mut next = || numbers.find(|number| !number.is_empty())?.parse::<u32>().ok();
+    next().zip(next()).is_some_and(|version| version < (2, 17))
+}
+
+/// The innermost reason: those around it repeat the address.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_tell_how_sessions_are_named() {
+        for (text, before) in [
+            ("2.16.0", true),
+            ("\"2.12.0\"", true),
+            ("2.17.0", false),
+            ("2.32.2", false),
+            ("OpenVidu 2.9", true),
+            ("", false),
+            ("pro", false),
+        ] {
+            assert_eq!(is_before_2_17(text), before, "{text}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Taking an answer apart while it comes: one session at a time, however large the whole is.
+
+use bytes::{Bytes, BytesMut};
+
+/// Largest session, in bytes.
+pub(super) const SESSION_BYTES_MAX: usize = 64 << 20;
+
+/// Why an answer is of no use any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum SplitError {
+    /// It does not begin as an object of JSON does.
+    #[error("the answer is no JSON object: {0:?}")]
+    NotAnObject(String),
+    /// A session that is too large.
+    #[error("a session of more than {SESSION_BYTES_MAX} bytes")]
+    TooLarge,
+}
+
+/// Finds the objects in the list that is a member of the answer: `{"numberOfElements":1,"content":[{…}]}`.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    /// Objects and lists that are open.
+    depth: usize,
+    /// Whether the open member of the answer is a list.
+    in_list: bool,
+    in_text: bool,
+    is_escaped: bool,
+    /// What has come of the object under way.
+    object: BytesMut,
+    /// Whether anything has come.
+    has_begun: bool,
+    is_complete: bool,
+}
+
+impl Splitter {
+    /// Takes in what has come, and gives the objects that are whole by now.
+    pub(super) fn push(&mut self, chunk: &Bytes) -> Result<Vec<Bytes>, SplitError> {
+        let mut whole = Vec::new();
+        // Where the part of the object begins that is in this chunk.
+        let mut from = (self.depth >= 3).then_some(0);
+        for (at, byte) in chunk.iter().enumerate() {
+            if self.in_text {
+                match byte {
+                    _ if self.is_escaped => self.is_escaped = false,
+                    b'\\' => self.is_escaped = true,
+                    b'"' => self.in_text = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_text = true,
+                b'{' | b'[' => {
+                    self.depth += 1;
+                    match self.depth {
+                        2 => self.in_list = *byte == b'[',
+                        3 if self.in_list && *byte == b'{' => from = Some(at),
+                        _ => {}
+                    }
+                }
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 2
+                        && let Some(begin) = from.take()
+                        && self.in_list
+                    {
+                        self.object.extend_from_slice(chunk.get(begin..=at).unwrap_or_default());
+                        whole.push(self.object.split().freeze());
+                    }
+                    self.is_complete |= self.depth == 0;
+                }
+                byte if byte.is_ascii_whitespace() => continue,
+                _ => {}
+            }
+            if !self.has_begun {
+                self.has_begun = true;
+                if *byte != b'{' {
+                    let shown = chunk.get(at..chunk.len().min(at + 60)).unwrap_or_default();
+                    return Err(SplitError::NotAnObject(String::from_utf8_lossy(shown).into()));
+                }
+            }
+        }
+        if let Some(begin) = from.filter(|_| self.in_list) {
+            self.object.extend_from_slice(chunk.get(begin..).unwrap_or_default());
+            if self.object.len() > SESSION_BYTES_MAX {
+                return Err(SplitError::TooLarge);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Whether the answer has come to its end.
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn split(text: &str, cuts: &[usize]) -> (Vec<Value>, bool) {
+        let mut splitter = Splitter::default();
+        let (mut found, mut from) = (Vec::new(), 0);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
+        cuts.extend([text.len()]);
+        cuts.sort_unstable();
+        for cut in cuts {
+            let chunk = Bytes::copy_from_slice(&text.as_bytes()[from..cut]);
+            found.extend(splitter.push(&chunk).unwrap());
+            from = cut;
+        }
+        let found = found.iter().map(|json| serde_json::from_slice(json).unwrap());
+        (found.collect(), splitter.is_complete())
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "[\\\\\"{}\\[\\]a,é]{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-z\"{\\]]{1,4}", inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn each_object_of_the_list_is_found_whatever_the_cuts(
+            objects in prop::collection::vec(prop::collection::btree_map("[a-z]{1,4}", any_json(), 0..4), 0..5),
+            beside in any_json(),
+            cuts in prop::collection::vec(any::<usize>(), 0..12),
+        ) {
+            prop_assume!(!beside.is_array());
+            let objects: Vec<Value> =
+                objects.into_iter().map(|members| Value::Object(members.into_iter().collect())).collect();
+            let text = json!({ "numberOfElements": objects.len(), "a": beside, "content": objects }).to_string();
+            prop_assert_eq!(split(&text, &cuts), (objects.clone(), true));
+            let cut: String = text.chars().take(text.chars().count() - 1).collect();
+            prop_assert_eq!(split(&cut, &cuts), (objects, false));
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told_of() {
+        let mut splitter = Splitter::default();
+        let told = splitter.push(&Bytes::from_static(b"\n <!DOCTYPE html>")).unwrap_err();
+        assert_eq!(told.to_string(), "the answer is no JSON object: \"<!DOCTYPE html>\"");
+    }
+}

@@ -1,0 +1,338 @@
+//! The platform's REST API as a source, by the real binary and a server that answers as OpenVidu does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    unreachable_pub,
+    reason = "a test that fails shows where"
+)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+#[path = "support/elastic_double.rs"]
+#[expect(dead_code, reason = "the sink's tests need more of it")]
+mod elastic_double;
+#[path = "support/instance.rs"]
+#[expect(dead_code, reason = "groups need more of it")]
+mod instance;
+#[path = "support/openvidu.rs"]
+mod openvidu;
+
+use elastic_double::Double;
+use instance::{Instance, until};
+use openvidu::{Mood, OpenVidu, SECRET, TOKEN, Version, session};
+
+const START: i64 = 1_700_000_000_000;
+
+/// callscope beside one platform, in front of a store.
+struct Bench {
+    platform: OpenVidu,
+    double: Double,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn of(version: Version) -> Self {
+        let platform = OpenVidu::start(version).await;
+        Self { platform, double: Double::start().await, folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn serve(&self) -> Instance {
+        self.serve_with(&[])
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_callscope"));
+        command
+            .env("CALLSCOPE__DATA_DIR", self.folder.path())
+            .env("CALLSCOPE__HTTP__LISTEN", "127.0.0.1:0")
+            .env("CALLSCOPE__STATS__EVERY", "0s")
+            .env("CALLSCOPE__JOURNAL__RESERVE_BYTES", "0")
+            .env("CALLSCOPE__LOG__LEVEL", "debug")
+            .env("CALLSCOPE__SINK__KIND", "elasticsearch")
+            .env("CALLSCOPE__ELASTICSEARCH__URLS", format!("http://{}", self.double.address))
+            .env(
+                "CALLSCOPE__SOURCES__DEFAULT__REST__URL",
+                format!("http://{}/", self.platform.address),
+            )
+            .env("CALLSCOPE__SOURCES__DEFAULT__REST__SECRET", SECRET)
+            .env("CALLSCOPE__SOURCES__DEFAULT__REST__EVERY", "1s")
+            .env("CALLSCOPE__SOURCES__DEFAULT__REST__REQUEST_TIMEOUT", "2s");
+        command
+    }
+
+    fn serve_with(&self, environment: &[(&str, &str)]) -> Instance {
+        Instance::start(self.command().envs(environment.iter().copied()))
+    }
+
+    /// The documents in the store, by their kind.
+    fn kinds(&self) -> BTreeMap<String, Vec<Value>> {
+        let mut kinds: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for (_, _, json) in self.double.documents().into_values() {
+            let kind = json["elastic_type"].as_str().unwrap().to_owned();
+            kinds.entry(kind).or_default().push(json);
+        }
+        kinds
+    }
+
+    fn count(&self, kind: &str) -> usize {
+        self.kinds().get(kind).map_or(0, Vec::len)
+    }
+
+    /// Waits for another two polls.
+    async fn is_asked_again(&self, alive: &Instance) {
+        let paths =
+            || self.platform.asked("/openvidu/api/sessions") + self.platform.asked("/api/sessions");
+        let before = paths();
+        until(async || {
+            alive.get("/healthz").await;
+            paths() >= before + 2
+        })
+        .await;
+    }
+}
+
+fn holds(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return holds(&path, text);
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        memchr::memmem::find(&bytes, text.as_bytes()).is_some()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_version_tells_how_its_endpoints_are_once() {
+    for version in [Version::V2_12, Version::V2_16, Version::V2_29] {
+        let bench = Bench::of(version).await;
+        bench.platform.shows(&[session(version, "s", START)]);
+        let instance = bench.serve();
+        until(async || {
+            instance.get("/healthz").await;
+            bench.count("kms") == 6 && bench.count("webrtcDebug") == 4 && bench.count("seen") == 3
+        })
+        .await;
+        bench.is_asked_again(&instance).await;
+        let kinds = bench.kinds();
+        let total: usize = kinds.values().map(Vec::len).sum();
+        assert_eq!(total, 13, "{version:?}: {:?}", kinds.keys());
+        let unique = version == Version::V2_29;
+        for json in kinds.values().flatten() {
+            assert_eq!(json["sessionId"], "s");
+            let expected = if unique { json!(format!("s_{START}")) } else { Value::Null };
+            assert_eq!(json["uniqueSessionId"], expected, "{version:?}: {json}");
+        }
+        let endpoints: std::collections::BTreeSet<(&str, &str)> = kinds["kms"]
+            .iter()
+            .map(|json| {
+                (json["connectionId"].as_str().unwrap(), json["endpoint"].as_str().unwrap())
+            })
+            .collect();
+        let expected = [("con_A", "str_CAM_X_con_A"), ("con_B", "con_B_str_CAM_X_con_A")];
+        assert_eq!(endpoints.into_iter().collect::<Vec<_>>(), expected);
+        let offers = kinds["webrtcDebug"].iter().filter(|json| json["type"] == "sdpOffer");
+        assert!(offers.clone().all(|json| json["issuer"] == "client"));
+        assert_eq!(offers.count(), 2);
+        // Who is shown is open, and is nobody's secret.
+        let told = instance.get("/api/sessions").await;
+        assert!(told.contains("\"sessions\":1") && told.contains("\"connections\":2"), "{told}");
+        assert!(
+            !holds(bench.folder.path(), "KeepThisToYourself") && !instance.told().contains(TOKEN)
+        );
+        instance.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_platform_in_trouble_is_told_of_and_asked_again() {
+    let bench = Bench::of(Version::V2_29).await;
+    bench
+        .platform
+        .shows(&[session(Version::V2_29, "s", START), session(Version::V2_29, "t", START)]);
+    let length = json!({ "numberOfElements": 2, "content": [session(Version::V2_29, "s", START)] })
+        .to_string()
+        .len();
+    bench.platform.is(Mood::Cut(length + 20));
+    let instance = bench.serve();
+    // What had come before it broke off counts.
+    until(async || {
+        instance.get("/healthz").await;
+        bench.count("kms") == 6
+    })
+    .await;
+    for (mood, told) in [
+        (Mood::Cut(length + 20), "the answer broke off after"),
+        (Mood::Status(500), "was answered 500"),
+        (Mood::Page, "the answer is no JSON object"),
+        (Mood::Silent, "no answer from http://"),
+        (Mood::Status(403), "refuses the secret; set sources.default.rest.secret"),
+    ] {
+        bench.platform.is(mood);
+        instance.wait_for("/readyz", told).await;
+        // Events get through all the same.
+        assert!(instance.get("/readyz").await.contains("\"ready\":true"));
+    }
+    bench.platform.is(Mood::Well);
+    until(async || {
+        instance.get("/healthz").await;
+        bench.count("kms") == 12
+    })
+    .await;
+    until(async || !instance.get("/readyz").await.contains("warnings")).await;
+    let metrics = instance.get("/metrics").await;
+    for line in [
+        "callscope_rest_polls_total{source=\"default\",outcome=\"failed\"}",
+        "callscope_rest_polls_total{source=\"default\",outcome=\"partial\"}",
+        "callscope_rest_polls_total{source=\"default\",outcome=\"ok\"}",
+        "callscope_rest_records_total{source=\"default\"} 26",
+    ] {
+        assert!(metrics.contains(line), "{line}:\n{metrics}");
+    }
+    instance.stop();
+    // A larger answer than it may be.
+    let bench = Bench::of(Version::V2_29).await;
+    bench
+        .platform
+        .shows(&[session(Version::V2_29, "s", START), session(Version::V2_29, "t", START)]);
+    let limit = (length + 20).to_string();
+    let instance = bench.serve_with(&[("CALLSCOPE__SOURCES__DEFAULT__REST__BYTES_MAX", &limit)]);
+    instance.wait_for("/readyz", "sources.default.rest.bytes_max is the limit").await;
+    instance.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_it_asks_it_tells_nothing_twice() {
+    let bench = Bench::of(Version::V2_29).await;
+    let ids: Vec<String> = (0..40).map(|index| format!("s{index}")).collect();
+    let sessions: Vec<Value> = ids.iter().map(|id| session(Version::V2_29, id, START)).collect();
+    bench.platform.shows(&sessions);
+    for kill in 1..4 {
+        let instance = bench.serve();
+        until(async || {
+            instance.get("/healthz").await;
+            bench.count("kms") >= 60 * kill
+        })
+        .await;
+        instance.kill();
+    }
+    let instance = bench.serve();
+    until(async || {
+        instance.get("/healthz").await;
+        bench.count("kms") == 240
+    })
+    .await;
+    bench.is_asked_again(&instance).await;
+    instance.stop();
+    let kinds = bench.kinds();
+    assert_eq!(kinds["kms"].len(), 240);
+    assert_eq!(kinds["seen"].len(), 120);
+    assert_eq!(kinds["webrtcDebug"].len(), 160);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_vanish_are_told_to_be_gone_and_are_not_closed() {
+    let bench = Bench::of(Version::V2_29).await;
+    let (stays, goes) =
+        (session(Version::V2_29, "stays", START), session(Version::V2_29, "goes", START));
+    bench.platform.shows(&[stays.clone(), goes.clone()]);
+    let instance = bench.serve();
+    instance.wait_for("/api/sessions", "\"sessionId\":\"goes\"").await;
+    bench.is_asked_again(&instance).await;
+    // It is seen though nobody asked meanwhile.
+    instance.stop();
+    bench.platform.shows(&[stays]);
+    let instance = bench.serve();
+    let gone = |kind: &str| {
+        let kinds = bench.kinds();
+        let seen = kinds["seen"].iter().filter(|json| json["type"] == kind);
+        seen.map(|json| json["uniqueSessionId"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until(async || {
+        instance.get("/healthz").await;
+        gone("gone") == [format!("goes_{START}")]
+    })
+    .await;
+    assert!(instance.get("/api/sessions").await.contains("\"sessionId\":\"goes\""));
+    bench.platform.shows(&[goes]);
+    until(async || {
+        instance.get("/healthz").await;
+        gone("shown") == [format!("goes_{START}")]
+    })
+    .await;
+    instance.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_recording_that_was_missed_is_asked_for() {
+    let bench = Bench::of(Version::V2_29).await;
+    bench.platform.records(&[json!({
+        "id": "s~1", "object": "recording", "sessionId": "s", "uniqueSessionId": format!("s_{START}"), "createdAt": START + 5_000,
+        "status": "ready", "size": 4_000, "duration": 15.5, "url": "https://openvidu.example.com/recordings/s/R.mp4",
+    })]);
+    let instance = bench.serve();
+    let webhook = format!("http://{}/webhook", instance.address).parse().unwrap();
+    let mut sender = callscope::simulate::send::Sender::new(webhook);
+    let ids = json!({ "sessionId": "s", "uniqueSessionId": format!("s_{START}") });
+    let recording = |id: &str, status: &str, at: i64| {
+        json!({ "event": "recordingStatusChanged", "timestamp": START + at, "id": id, "startTime": START + 5_000, "status": status,
+            "name": "R", "outputMode": "COMPOSED", "size": 0, "duration": 0 })
+    };
+    for mut event in [
+        json!({ "event": "sessionCreated", "timestamp": START }),
+        recording("s~1", "started", 5_000),
+        recording("s~1", "stopped", 20_000),
+        recording("deleted", "stopped", 20_000),
+        json!({ "event": "sessionDestroyed", "timestamp": START + 21_000, "startTime": START, "reason": "sessionClosedByServer" }),
+        // Time goes on.
+        json!({ "event": "sessionCreated", "timestamp": START + 300_000, "sessionId": "later", "uniqueSessionId": format!("later_{}", START + 300_000) }),
+    ] {
+        for (name, id) in ids.as_object().unwrap() {
+            if event.get(name).is_none() {
+                event[name] = id.clone();
+            }
+        }
+        sender.send(&event.to_string()).await.unwrap();
+    }
+    until(async || {
+        instance.get("/healthz").await;
+        let kinds = bench.kinds();
+        let mut summaries = kinds.get("recordingSummary").into_iter().flatten();
+        summaries.any(|json| json["finalStatus"] == "ready" && json["size"] == 4_000)
+    })
+    .await;
+    bench.is_asked_again(&instance).await;
+    assert_eq!(bench.platform.asked("/openvidu/api/recordings/deleted"), 1, "it is not there");
+    instance.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_says_who_answers() {
+    for (version, told) in
+        [(Version::V2_12, "OpenVidu 2.12.0 answers"), (Version::V2_29, "OpenVidu 2.29.0 answers")]
+    {
+        let bench = Bench::of(version).await;
+        let looked = bench
+            .command()
+            .args(["check"])
+            .env("CALLSCOPE__SINK__KIND", "stdout")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(looked.stdout).unwrap();
+        assert!(looked.status.success() && text.contains(told), "{text}");
+    }
+    let bench = Bench::of(Version::V2_29).await;
+    let mut command = bench.command();
+    command.args(["check"]).env("CALLSCOPE__SINK__KIND", "stdout");
+    let looked =
+        command.env("CALLSCOPE__SOURCES__DEFAULT__REST__SECRET", "another").output().unwrap();
+    let text = String::from_utf8(looked.stdout).unwrap();
+    assert_eq!(looked.status.code(), Some(4), "{text}");
+    assert!(text.contains("set sources.default.rest.secret"), "{text}");
+}

@@ -1,0 +1,235 @@
+//! An OpenVidu server, as far as its REST API goes: it shows the sessions that it is given in the shape of its version, and can be
+//! told to misbehave.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+/// The platform's secret.
+pub const SECRET: &str = "a-secret-of-the-platform";
+/// A secret in its answers.
+pub const TOKEN: &str = "wss://openvidu.example.com?sessionId=s&token=tok_KeepThisToYourself";
+
+/// Which documented shapes it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    V2_12,
+    V2_16,
+    V2_29,
+}
+
+/// How it answers the question for sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Well,
+    Status(u16),
+    /// Breaks off after so many bytes.
+    Cut(usize),
+    /// Shows a page.
+    Page,
+    /// Does not answer at all.
+    Silent,
+}
+
+#[derive(Debug)]
+struct Inner {
+    version: Version,
+    mood: Mood,
+    sessions: Vec<Value>,
+    recordings: Vec<Value>,
+    asked: Vec<String>,
+}
+
+/// The server.
+#[derive(Debug, Clone)]
+pub struct OpenVidu {
+    pub address: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl OpenVidu {
+    pub async fn start(version: Version) -> Self {
+        let inner = Inner {
+            version,
+            mood: Mood::Well,
+            sessions: Vec::new(),
+            recordings: Vec::new(),
+            asked: Vec::new(),
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server =
+            Self { address: listener.local_addr().unwrap(), inner: Arc::new(Mutex::new(inner)) };
+        let app = Router::new().fallback(answer).with_state(server.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        server
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
+        work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn shows(&self, sessions: &[Value]) {
+        self.with(|inner| inner.sessions = sessions.to_vec());
+    }
+
+    pub fn records(&self, recordings: &[Value]) {
+        self.with(|inner| inner.recordings = recordings.to_vec());
+    }
+
+    pub fn is(&self, mood: Mood) {
+        self.with(|inner| inner.mood = mood);
+    }
+
+    /// How often it was asked for a path that begins so.
+    pub fn asked(&self, path: &str) -> usize {
+        self.with(|inner| inner.asked.iter().filter(|asked| asked.starts_with(path)).count())
+    }
+}
+
+async fn answer(State(server): State<OpenVidu>, request: Request) -> Response {
+    use base64::Engine;
+    let path = request.uri().to_string();
+    server.with(|inner| inner.asked.push(path.clone()));
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("OPENVIDUAPP:{SECRET}"));
+    let shown = request.headers().get(header::AUTHORIZATION);
+    if shown.is_none_or(|shown| shown != &format!("Basic {basic}")) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let (version, mood) = server.with(|inner| (inner.version, inner.mood));
+    let old = version == Version::V2_12;
+    let text = match version {
+        Version::V2_12 => "2.12.0",
+        Version::V2_16 => "2.16.0",
+        Version::V2_29 => "2.29.0",
+    };
+    let prefix = if old { "/api/" } else { "/openvidu/api/" };
+    if path
+        == if old { "/config/openvidu-version" } else { "/openvidu/api/config/openvidu-version" }
+    {
+        return text.into_response();
+    }
+    let Some(rest) = path.strip_prefix(prefix) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    if let Some(id) = rest.strip_prefix("recordings/") {
+        let found = server
+            .with(|inner| inner.recordings.iter().find(|recording| recording["id"] == id).cloned());
+        return found.map_or_else(
+            || StatusCode::NOT_FOUND.into_response(),
+            |found| found.to_string().into_response(),
+        );
+    }
+    if rest != "sessions?webRtcStats=true" {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let sessions = server.with(|inner| inner.sessions.clone());
+    let whole = json!({ "numberOfElements": sessions.len(), "content": sessions }).to_string();
+    match mood {
+        Mood::Well => whole.into_response(),
+        Mood::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
+        Mood::Page => "<!DOCTYPE html><title>Log in</title>".into_response(),
+        Mood::Silent => std::future::pending().await,
+        Mood::Cut(bytes) => {
+            let begun = Bytes::copy_from_slice(&whole.as_bytes()[..bytes]);
+            // What has come is sent before it breaks off.
+            let cut = async {
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+                Err(std::io::Error::other("cut"))
+            };
+            let begun = futures_util::stream::iter([Ok(begun)]);
+            Body::from_stream(begun.chain(futures_util::stream::once(cut))).into_response()
+        }
+    }
+}
+
+/// A session that is shown, with one person who sends and one who receives.
+pub fn session(version: Version, id: &str, created_at: i64) -> Value {
+    let connections = [("con_A", true), ("con_B", false)].map(|(connection, publishes)| {
+        let endpoint = endpoint(version, id, created_at, connection, publishes);
+        let (publishers, subscribers) =
+            if publishes { (vec![endpoint], vec![]) } else { (vec![], vec![endpoint]) };
+        let mut shown = json!({
+            "connectionId": connection, "createdAt": created_at + 1_000, "location": "Oslo, Norway",
+            "platform": "Firefox 131.0 on Windows 10 64-bit", "token": TOKEN, "role": "PUBLISHER",
+            "serverData": "", "clientData": format!("I am {connection}"), "publishers": publishers, "subscribers": subscribers,
+        });
+        if version != Version::V2_12 {
+            let more = json!({
+                "id": connection, "object": "connection", "status": "active", "sessionId": id, "activeAt": created_at + 2_000,
+                "type": "WEBRTC", "record": true, "rtspUri": null,
+            });
+            shown.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        }
+        if version == Version::V2_29 {
+            shown["ip"] = json!("192.0.2.9");
+        }
+        shown
+    });
+    let mut session = json!({
+        "sessionId": id, "createdAt": created_at, "mediaMode": "ROUTED", "recordingMode": "ALWAYS", "defaultOutputMode": "COMPOSED",
+        "customSessionId": id, "recording": false,
+        "connections": { "numberOfElements": 2, "content": connections },
+    });
+    if version != Version::V2_12 {
+        session["id"] = json!(id);
+        session["object"] = json!("session");
+    }
+    if version == Version::V2_29 {
+        session["mediaNode"] = json!({ "id": "media_i-1" });
+    }
+    session
+}
+
+fn endpoint(
+    version: Version,
+    id: &str,
+    created_at: i64,
+    connection: &str,
+    publishes: bool,
+) -> Value {
+    let stream = "str_CAM_X_con_A";
+    let name = if publishes { stream.to_owned() } else { format!("{connection}_{stream}") };
+    let began = created_at + 3_000;
+    let event = |kind: &str, after: i64, fields: Value| {
+        let mut event =
+            json!({ "type": kind, "timestamp": began + after, "msSinceEndpointCreation": after });
+        if version == Version::V2_29 {
+            event["uniqueSessionId"] = json!(format!("{id}_{created_at}"));
+        }
+        event.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        event
+    };
+    let ice = if version == Version::V2_29 {
+        "IceComponentStateChanged"
+    } else {
+        "IceComponentStateChange"
+    };
+    let flow = match (version == Version::V2_29, publishes) {
+        (true, true) => "MediaFlowInStateChanged",
+        (true, false) => "MediaFlowOutStateChanged",
+        (false, true) => "MediaFlowInStateChange",
+        (false, false) => "MediaFlowOutStateChange",
+    };
+    let candidate = |kind: &str| format!("candidate:1 1 UDP 2013266431 192.0.2.7 40000 typ {kind}");
+    let pair = json!({ "candidatePair": { "localCandidate": candidate("host"), "remoteCandidate": candidate("srflx") } });
+    let events = [
+        event(ice, 20, json!({ "streamId": 1, "componentId": 1, "state": "CONNECTED" })),
+        event("NewCandidatePairSelected", 30, pair),
+        event(flow, 400, json!({ "state": "FLOWING", "padName": "default", "mediaType": "VIDEO" })),
+    ];
+    json!({
+        "createdAt": began, "webrtcEndpointName": name, "streamId": stream,
+        "localSdp": "v=0\r\na=setup:active\r\n", "remoteSdp": "v=0\r\na=setup:actpass\r\n",
+        "localCandidate": candidate("host"), "remoteCandidate": candidate("srflx"), "events": events,
+    })
+}
