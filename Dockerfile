@@ -1,5 +1,6 @@
-FROM rust:1.95-slim AS build
-RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make perl && rm -rf /var/lib/apt/lists/*
+# Of the same Debian as the image below, whose C library it has to do with. The library for Kafka asks for a C++ compiler.
+FROM rust:1.95-slim-bookworm AS build
+RUN apt-get update && apt-get install -y --no-install-recommends gcc g++ libc6-dev make perl && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
@@ -10,7 +11,7 @@ COPY tests tests
 ARG CALLSCOPE_REVISION=unknown
 RUN cargo build --release --locked --bin callscope
 
-FROM debian:12-slim
+FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --create-home --home-dir /var/lib/callscope callscope
 COPY --from=build /src/target/release/callscope /usr/local/bin/callscope
