@@ -118,6 +118,9 @@ async fn what_cannot_be_asked_is_refused_with_the_reason() {
         (&format!("/api/panels/totals?{many}"), 400, "too many filters"),
         (&format!("/api/panels/totals?{wide}"), 400, "too many filters"),
         ("/api/panels/session-people", 400, "this panel is about one uniqueSessionId"),
+        ("/api/search?raeson=x", 400, "no parameter or field raeson"),
+        ("/api/search?q=a+b+c+d+e+f+g+h+i+j+k", 400, "q has more than 10 words"),
+        ("/api/sessions?q=a+b+c+d+e+f+g+h+i+j+k", 400, "q has more than 10 words"),
     ] {
         let answer = server.request("GET", path, "", b"").await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, troubles};
 use crate::command::AnyIndex;
+use crate::document::fields;
 use crate::live::{Live, LiveSession};
 use crate::search::{Found, LIMIT_MAX, Order, REACH_MAX, Search, SearchError, words};
 use crate::sink::SinkStatus;
@@ -41,6 +42,8 @@ const STEP: usize = 64 << 10;
 const WAIT: Duration = Duration::from_secs(10);
 /// Panels that are computed at once: as many as keep two cores busy. The others wait.
 const TURNS: usize = 4;
+/// Words that are looked for at once. Each is a search of its own.
+const WORDS_MAX: usize = 10;
 /// Connections that may be held open to be told as things happen.
 const LISTENERS_MAX: usize = 64;
 /// Documents asked for at first, and at most at once: how large they are is seen when they have come.
@@ -674,7 +677,14 @@ fn read_search(parameters: &[(String, String)]) -> Result<Search, Wrong> {
             })
         };
         match name.as_str() {
-            "q" => search.text.clone_from(value),
+            "q" => {
+                let distinct: BTreeSet<String> = words(value).into_iter().collect();
+                if distinct.len() > WORDS_MAX {
+                    let error = format!("q has more than {WORDS_MAX} words");
+                    return Err(Wrong::new(error, "look for the rarest of them"));
+                }
+                search.text.clone_from(value);
+            }
             "from" => search.from = Some(time_of(name, value)?),
             "to" => search.to = Some(time_of(name, value)?),
             "limit" => search.limit = number(LIMIT_MAX)?,
@@ -693,6 +703,13 @@ fn read_search(parameters: &[(String, String)]) -> Result<Search, Wrong> {
             }
             field => {
                 let field = if field == "type" { "elastic_type" } else { field };
+                if fields::find(field).is_none() {
+                    let hint = "q, from, to, limit, offset and order are those of every search; any other is a field of the documents";
+                    return Err(Wrong::new(
+                        format!("there is no parameter or field {field}"),
+                        hint,
+                    ));
+                }
                 match search.filters.iter_mut().find(|(known, _)| known == field) {
                     Some((_, values)) => values.push(value.clone()),
                     None => search.filters.push((field.to_owned(), vec![value.clone()])),

@@ -10,6 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::api::{Parameters, Reading, Wrong, failure, now, search_failure, time_of};
@@ -115,44 +116,48 @@ pub(super) async fn marks(
         Ok(view) => view,
         Err(wrong) => return wrong.answer(),
     };
-    let room = match reading.take().await {
-        Ok(room) => room,
-        Err(busy) => return busy,
-    };
+    // What is marked happened to the platform, whomever one looks at; in Kibana it stands so as well.
+    let view = View { filters: Vec::new(), ..view };
     let mut marked = Vec::with_capacity(dashboard.marks.len());
     for mark in &dashboard.marks {
-        let shown = match looked_at(&app, &reading, &made::times(mark), &view).await {
+        let shown = match turn(&reading).await {
+            Ok(turn) => app.index.panel(&made::times(mark), &view, turn).await,
+            Err(error) => Err(error),
+        };
+        let shown = match shown {
             Ok(shown) => shown,
             Err(error) => return search_failure(&error),
         };
         let times = shown.parts.iter().filter_map(|part| part.values.first()?.time()).collect();
         marked.push(Marked { id: &mark.id.value, label: &mark.label, times });
     }
-    room.answer(&marked)
+    match reading.take().await {
+        Ok(room) => room.answer(&marked),
+        Err(busy) => busy,
+    }
 }
 
 /// Answers a request for a panel.
 async fn answer(app: &App, reading: &Reading, panel: &Panel, view: &View) -> Response {
+    let turn = match turn(reading).await {
+        Ok(turn) => turn,
+        Err(error) => return search_failure(&error),
+    };
+    // Who waits for a turn takes no room from others.
     let room = match reading.take().await {
         Ok(room) => room,
         Err(busy) => return busy,
     };
-    match looked_at(app, reading, panel, view).await {
+    match app.index.panel(panel, view, turn).await {
         Ok(answer) => room.answer(&Shown { now: now(), from: view.from, to: view.to, answer }),
         Err(error) => search_failure(&error),
     }
 }
 
-/// What a panel shows, once it is its turn.
-async fn looked_at(
-    app: &App,
-    reading: &Reading,
-    panel: &Panel,
-    view: &View,
-) -> Result<Answer, SearchError> {
+/// Waits until one more panel may be computed.
+async fn turn(reading: &Reading) -> Result<OwnedSemaphorePermit, SearchError> {
     let closed = |error: tokio::sync::AcquireError| SearchError::Unavailable(error.into());
-    let turn = Arc::clone(&reading.turns).acquire_owned().await.map_err(closed)?;
-    app.index.panel(panel, view, turn).await
+    Arc::clone(&reading.turns).acquire_owned().await.map_err(closed)
 }
 
 /// Whether a dashboard offers the values of a field.
