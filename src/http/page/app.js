@@ -143,6 +143,7 @@ async function route(isForced) {
     }
     shown = key;
     failedSince = 0;
+    view.querySelectorAll(".notice.waiting, .notice.failed").forEach((old) => old.remove());
     age.textContent = clock(Date.now());
     age.title = "when this was asked for";
   } catch (error) {
@@ -155,8 +156,8 @@ async function route(isForced) {
       isWrong ? el("a", { href: address({ path: current.path, filters: [], last: "24h" }) }, "The last 24 hours of everything") : el("a", { href: "#/" }, "All sessions"));
     const old = view.querySelector(".notice.failed");
     if (old) old.replaceWith(box);
-    else if (shown === key) view.prepend(box);
-    else { view.replaceChildren(box); shown = key; }
+    else if (shown === key || (kind === "d" && board && !isWrong)) { view.prepend(box); shown = key; }
+    else { view.replaceChildren(box, ...known(current)); shown = key; }
     // What is wrong in an address does not pass by itself.
     again = isWrong ? 0 : EVERY.failed;
   }
@@ -165,12 +166,18 @@ async function route(isForced) {
 
 /** Says that an answer takes its time, and shows what is known without it. */
 function wait(mine, current, isNew) {
-  if (mine !== asked || (current.path[0] === "d" && board)) return;
+  if (mine !== asked) return;
   const since = Date.now() - WAIT;
   const told = el("p", { class: "notice plain waiting", role: "status" }, `The index has not answered since ${clock(since)}. What it knows is shown as soon as it does.`);
-  if (!isNew) { if (!view.querySelector(".notice")) view.prepend(told); return; }
-  const known = current.path[0] === "" && state.live ? now({ ...state, body: { now: Date.now(), live: state.live, ended: [], total: 0, troubles: [], events: 1 } }, "", {}).filter((node) => !node.classList.contains("empty")) : [];
-  view.replaceChildren(told, ...known, el("div", { class: "skeleton tall" }));
+  // A dashboard stands already, with room for what its panels will show.
+  if (!isNew || (current.path[0] === "d" && board)) { if (!view.querySelector(".notice")) view.prepend(told); return; }
+  view.replaceChildren(told, ...known(current), el("div", { class: "skeleton tall" }));
+}
+
+/** What is known without the index: the open sessions. */
+function known(current) {
+  if (current.path[0] !== "" || !state.live) return [];
+  return now({ ...state, body: { now: Date.now(), live: state.live, ended: [], total: 0, troubles: [], events: 1 } }, "", {}).filter((node) => !node.classList.contains("empty"));
 }
 
 /** The names of all views; time and filters go along from one dashboard to the next. */

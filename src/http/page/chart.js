@@ -75,7 +75,8 @@ function filled(panel, all, answer, scene, isTime) {
   if (!isTime || !answer.step) return all;
   const known = all.flatMap((one) => one.points.map(([x]) => x));
   const first = known.length ? Math.min(...known) : scene.from;
-  const begin = first - Math.floor((first - scene.from) / answer.step) * answer.step;
+  // Steps are those of the clock, so the first may begin before what is looked at.
+  const begin = first - Math.max(0, Math.floor((first - scene.from) / answer.step)) * answer.step;
   // A day on which clocks are changed is longer or shorter than a step: the next one begins where something was counted in it.
   const begins = [...new Set(known)].sort((a, b) => a - b);
   const next = (at) => {

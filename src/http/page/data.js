@@ -1,6 +1,6 @@
 // What the answer of a panel says: as words, as rows, as series.
 
-import { amount, called, day, field, two, when } from "./text.js";
+import { amount, called, day, field, two, moment, when } from "./text.js";
 
 /** What a part of a split is called. */
 export function keyText(split, key, step) {
@@ -62,7 +62,8 @@ export function table(panel, answer) {
   if (panel.form === "list") {
     const heads = panel.columns.map((column) => ({ label: field(column.field), isNumber: column.kind === "number" }));
     const cell = (column, value) => {
-      const text = valueText(column, value);
+      // Many things happen within a minute.
+      const text = column.kind === "time" && Number.isFinite(value) ? moment(value) : valueText(column, value);
       const isPlain = column.kind === "text" && typeof value === "string" && value !== "";
       return { text: value === null ? "" : text, raw: column.kind === "time" ? iso(value) : value, sort: value, session: column.field === "uniqueSessionId" ? value : null, filter: isPlain && column.field !== "uniqueSessionId" ? { field: column.field, value } : null };
     };

@@ -1,6 +1,6 @@
 // A dashboard: what is looked at above, panels below.
 
-import { el, field, thousands } from "./text.js";
+import { called, el, field, thousands } from "./text.js";
 import { EVERY, PRESETS, ask, failure, has, length, query, times, toggled, zone } from "./view.js";
 import { panel } from "./panel.js";
 
@@ -20,10 +20,12 @@ export function show(dashboard, view, { go, note }) {
     const marked = dashboard.isMarked ? ask(`/api/marks/${dashboard.id}?${query(view, span)}`, aborted.signal).then(({ body }) => body, () => []) : Promise.resolve([]);
     marked.then((marks) => { scene.marks.splice(0, Infinity, ...marks); if (marks.some((mark) => mark.times.length)) panels.forEach((one) => one.draw()); });
     const failures = await Promise.all(panels.map((one) => one.load(view, span, aborted.signal)));
-    // What nobody can answer is told once.
-    if (!failures.every((error) => error?.status === 400 && error.message === failures[0].message)) return;
+    // What nobody can answer is told once, and so is that nobody answers.
+    const [first] = failures;
+    if (!first || !failures.every((error) => error && error.status === first.status)) return;
+    if (first.status === 400 && failures.some((error) => error.message !== first.message)) return;
     for (const one of panels) one.hush();
-    throw failures[0];
+    throw first;
   };
   const nodes = [
     el("header", { class: "title" }, el("h1", {}, dashboard.title), el("p", { class: "lead" }, dashboard.question)),
@@ -37,7 +39,7 @@ export function show(dashboard, view, { go, note }) {
 function chips(view, go) {
   if (!view.filters.length) return null;
   return el("div", { class: "chips", role: "group", "aria-label": "Filters" },
-    view.filters.map((filter) => el("button", { type: "button", class: "chip", title: "Remove this filter", onclick: () => go(toggled(view, filter.field, filter.value)) }, el("span", {}, `${field(filter.field)} `), el("b", {}, filter.value), " ×")),
+    view.filters.map((filter) => el("button", { type: "button", class: "chip", title: "Remove this filter", onclick: () => go(toggled(view, filter.field, filter.value)) }, el("span", {}, `${field(filter.field)} `), el("b", {}, called(filter.field, filter.value)), " ×")),
     view.filters.length > 1 ? el("button", { type: "button", class: "more", onclick: () => go({ ...view, filters: [] }) }, "Remove all") : null);
 }
 

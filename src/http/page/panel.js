@@ -71,7 +71,10 @@ export function panel(description, rows, scene) {
     }
     return null;
   };
-  const hush = () => (known ? note : body).replaceChildren();
+  const hush = () => {
+    if (known) note.textContent = `as of ${when(known.now)}`;
+    else body.replaceChildren();
+  };
   return { id: description.id, kept, section, load, draw, hush };
 }
 

@@ -1,6 +1,6 @@
 // What happened in a session: read out of its summaries, or of its events as long as there are none, and told in sentences.
 
-import { clock, count, isBad, name, problem, span, where, why } from "./text.js";
+import { amount, clock, count, isBad, name, problem, span, where, why } from "./text.js";
 
 /** Media that stopped at least this long before its stream's end is lost; a shorter stop belongs to the end. */
 const LOST_MS = 3000;
@@ -124,7 +124,7 @@ function judge(model) {
       if (stream.ice?.state === "FAILED") tell("iceFailed", stream.ice.at, `${person.name} could not send ${stream.source === "SCREEN" ? "the screen" : "video"}: ICE failed ${span((stream.ice.at - stream.from) / 1000)} after the start, at ${clock(stream.ice.at)}.`, "A firewall, or a TURN server that is missing or wrong, is the usual cause.");
       for (const gap of stream.gaps || []) {
         if (gap.isLost) tell("mediaLost", gap.from, `${person.name}’s ${media(gap, stream)} stopped at ${clock(gap.from)} and did not come back.`);
-        else tell("mediaGap", gap.from, `${person.name}’s ${media(gap, stream)} stopped for ${span((gap.to - gap.from) / 1000)} at ${clock(gap.from)}.`);
+        else tell("mediaGap", gap.from, `${person.name}’s ${media(gap, stream)} stopped for ${amount(gap.to - gap.from, "milliseconds")} at ${clock(gap.from)}.`);
       }
     }
     const failed = [...(person.receives || new Map()).values()].filter((ice) => ice.state === "FAILED");

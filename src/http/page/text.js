@@ -26,13 +26,15 @@ export function clock(ms) { const t = new Date(ms); return `${two(t.getHours())}
 export const minute = (ms) => clock(ms).slice(0, 5);
 export const day = (ms, isShort) => new Date(ms).toLocaleDateString(undefined, { day: "numeric", month: "short", year: isShort ? undefined : "numeric" }).replaceAll(" ", NB);
 /** A moment as short as it stays clear: 14:31 · yesterday 14:31 · 3 Nov 14:31. */
-export function when(ms, now = Date.now()) {
+export function when(ms, now = Date.now(), at = minute) {
   const date = (t) => new Date(t).toDateString();
-  if (date(ms) === date(now)) return minute(ms);
-  if (date(ms) === date(now - 86400000)) return `yesterday${NB}${minute(ms)}`;
+  if (date(ms) === date(now)) return at(ms);
+  if (date(ms) === date(now - 86400000)) return `yesterday${NB}${at(ms)}`;
   const year = new Date(ms).getFullYear() === new Date(now).getFullYear() ? undefined : "numeric";
-  return `${new Date(ms).toLocaleDateString(undefined, { day: "numeric", month: "short", year }).replaceAll(" ", NB)}${NB}${minute(ms)}`;
+  return `${new Date(ms).toLocaleDateString(undefined, { day: "numeric", month: "short", year }).replaceAll(" ", NB)}${NB}${at(ms)}`;
 }
+/** The same to the second. */
+export const moment = (ms) => when(ms, Date.now(), clock);
 /** Seconds as people say them: 41 s, 12 min, 2 h 05. */
 export function span(seconds) {
   if (!Number.isFinite(seconds) || seconds < 0) return "–";
