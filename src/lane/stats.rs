@@ -1,7 +1,8 @@
 //! `platformStats`: how many sessions, connections, streams and recordings were open at regular ticks.
 //!
-//! Observations: one document per cluster and one per media node for every tick of event time at which something was open,
-//! written once the clock has passed the tick by a minute, from what is known then, and never corrected. A late event does
+//! Observations: one document per cluster and one per media node for every tick of event time at which something was open, and
+//! for the first one at which nothing was any more, so that what was open last does not seem to be so for ever. Each is written
+//! once the clock has passed the tick by a minute, from what is known then, and never corrected. A late event does
 //! not change them.
 
 use std::collections::BTreeMap;
@@ -130,8 +131,9 @@ impl Sweep {
             let end = end.or(incarnation.phase.silent.then_some(incarnation.newest));
             let media_node = incarnation.media_node_id();
             let mut count = |what: usize, start: i64, own: Option<i64>| {
-                // The first tick at or after `start`, and the first at which it was over.
-                let on = tick_at(start.max(from), every);
+                // The first tick at or after `start`, and the first at which it was over. What was open at the tick before may be over
+                // at the first.
+                let on = tick_at(start.max(from.saturating_sub(every)), every);
                 let off = own.or(end).map_or(to.saturating_add(every), |end| tick_at(end, every));
                 if on >= off || on > to {
                     return;
@@ -174,9 +176,9 @@ impl Sweep {
         self.open().map(|(scope, tick, open)| document(&scope, tick, &open))
     }
 
-    /// What was open, at every tick at which something was.
+    /// What was open, at every tick at which something was, and at the first at which nothing was any more.
     fn open(self) -> impl Iterator<Item = (Scope, i64, Counts)> {
-        let (to, every) = (self.to, self.every);
+        let (from, to, every) = (self.from, self.to, self.every);
         self.changes.into_iter().flat_map(move |(scope, changes)| {
             let mut open = Counts::default();
             let mut changes = changes.into_iter().peekable();
@@ -186,9 +188,12 @@ impl Sweep {
                     *count += change;
                 }
                 let until = changes.peek().map_or(to.saturating_add(every), |(tick, _)| *tick);
-                if open.iter().any(|count| *count > 0) {
-                    spans.push((tick, until.min(to.saturating_add(1)), open));
-                }
+                let is_over = open.iter().all(|count| *count == 0);
+                let until = if is_over { tick.saturating_add(1) } else { until };
+                // Whole steps beyond what lies before.
+                let ahead =
+                    (from - tick).max(0).saturating_add(every - 1).div_euclid(every) * every;
+                spans.push((tick.saturating_add(ahead), until.min(to.saturating_add(1)), open));
             }
             spans.into_iter().flat_map(move |(tick, until, open)| {
                 let scope = scope.clone();

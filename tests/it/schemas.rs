@@ -80,7 +80,8 @@ fn platform_stats_fit_their_schema_and_count_what_was_open() {
     };
     assert_eq!(at(20), Some([1, 2, 2, 2]));
     assert_eq!(at(65), Some([1, 1, 1, 0]));
-    assert_eq!(at(100), None, "nothing is open any more");
+    assert_eq!(at(80), Some([0, 0, 0, 0]), "nothing is open any more, and that is told once");
+    assert_eq!(at(90), None);
 }
 
 /// What the decoder makes of a record: an event, a summary that is made anew, or nothing.
