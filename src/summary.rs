@@ -13,7 +13,8 @@
 //! final size once it is known, also after the session's end; a session that fell silent is written with
 //! `closedBy: "silence"`; a connection known only by its streams is written like one that never left.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -480,9 +481,36 @@ impl<'a> Writer<'a> {
             json.json("quality", &quality);
         }
         json.text_if("tenant", self.tenant);
+        if let Some(client) = clients(incarnation) {
+            json.json("client", &client);
+        }
         let json = self.end(json, start, self.destroyed_at, is_abnormal(reason), self.destroyed_at);
         self.push(&id, start, "sessionSummary", &json);
     }
+}
+
+/// The object `client` of a session: with which browsers, systems and devices somebody was in it.
+fn clients(incarnation: &Incarnation<'_>) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Place<'a> {
+        #[serde(borrow, default)]
+        client: BTreeMap<&'a str, Cow<'a, str>>,
+    }
+    let mut known: BTreeMap<&str, BTreeSet<Cow<'_, str>>> = BTreeMap::new();
+    let joined = incarnation.connections.iter().filter_map(|one| one.connection.joined.as_ref());
+    let places: Vec<String> = joined.map(|joined| format!("{{{}}}", joined.place)).collect();
+    for place in &places {
+        let Ok(Place { client }) = serde_json::from_str(place) else { continue };
+        // Versions are too many to tell anything of a session.
+        for (name, value) in client.into_iter().filter(|(name, _)| *name != "version") {
+            known.entry(name).or_default().insert(value);
+        }
+    }
+    let mut json = Object::with_capacity(128);
+    for (name, values) in &known {
+        json.texts(name, values.iter().map(|value| &**value));
+    }
+    (!known.is_empty()).then(|| json.finish())
 }
 
 /// Whole seconds, as OpenVidu cuts them.

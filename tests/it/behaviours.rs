@@ -1184,3 +1184,16 @@ fn what_the_start_told_counts_in_any_order() {
     assert_eq!(told.collect::<Vec<_>>().into_iter().min(), Some(Some("I am con_A")));
     assert!(!format!("{:?}", store.summaries()).contains("told by the end"));
 }
+
+#[test]
+fn a_session_tells_with_which_clients_somebody_was_in_it() {
+    let mut story =
+        Story::new("s").created().joined(1, "con_A").joined(2, "con_B").joined(3, "con_C");
+    story.events[2]["platform"] = json!("Firefox 131.0 on Windows 10 64-bit");
+    let store = fold(&story.destroyed(9, "x"));
+    let client = &store.one("sessionSummary")["client"];
+    assert_eq!(client["browser"], json!(["Chrome", "Firefox"]));
+    assert_eq!(client["os"], json!(["Linux", "Windows"]));
+    let nobody = fold(&Story::new("t").created().destroyed(9, "x"));
+    assert_eq!(nobody.one("sessionSummary").get("client"), None);
+}
