@@ -152,7 +152,17 @@ struct About<'p, 'a> {
     endpoint: &'a Endpoint,
 }
 
-impl<'a> About<'_, 'a> {
+impl<'p, 'a> About<'p, 'a> {
+    fn of(person: &'p Person<'a>, endpoint: &'a Endpoint) -> Self {
+        Self { person, stream: person.stream_of(endpoint), endpoint }
+    }
+
+    /// Whether it is of what the person sends.
+    fn is_sent(&self) -> bool {
+        let by_name = || crate::enrich::fields::is_publisher(&self.endpoint.name, self.person.id);
+        self.stream.map_or_else(by_name, |stream| stream.outbound)
+    }
+
     fn problem(self, code: &'static str) -> Problem<'a> {
         Problem::of(code).by(self.person).on(self.stream)
     }
@@ -196,34 +206,45 @@ impl<'a> Teller<'_, 'a> {
                 format!("{name} had a bad network: its quality fell to {level} of 5.")
             });
         }
+        self.ice(person);
         for endpoint in &connection.endpoints {
-            let about = About { person, stream: person.stream_of(endpoint), endpoint };
-            self.ice(about);
+            let about = About::of(person, endpoint);
             self.flows(about);
             self.measured(about);
         }
     }
 
-    fn ice(&mut self, about: About<'_, 'a>) {
-        let About { person, stream, endpoint } = about;
-        if endpoint.ice() != Some(Ice::Failed) {
-            return;
+    /// Who could not send is told stream by stream, who could not receive once.
+    fn ice(&mut self, person: &Person<'a>) {
+        let endpoints = person.connection.endpoints.iter();
+        let failed = endpoints.filter(|endpoint| endpoint.ice() == Some(Ice::Failed));
+        let failed = failed.map(|endpoint| About::of(person, endpoint));
+        let (sent, received): (Vec<_>, Vec<_>) = failed.partition(About::is_sent);
+        const CAUSE: &str = "no way for media was found between browser and media server. A firewall, or a TURN server that is missing or \
+                             wrong, is the usual cause";
+        for about in sent {
+            self.add(about.problem("iceFailed"), |teller| {
+                let what = teller.media(person, about.stream, None);
+                capital(&format!("{what} could not be sent: {CAUSE}."))
+            });
         }
-        self.add(about.problem("iceFailed"), |teller| {
-            let publishes = stream.map_or_else(
-                || crate::enrich::fields::is_publisher(&endpoint.name, person.id),
-                |stream| stream.outbound,
-            );
-            let did = if publishes { "send" } else { "receive" };
-            let sender = stream.map(|stream| Members::of(stream).receiving_from);
-            let from = sender.filter(|_| !publishes);
-            let from = from.map_or_else(String::new, |from| format!(" {}", teller.name(&from)));
-            format!(
-                "{} could not {did}{from}: no way for media was found between browser and media server. A firewall, or a TURN server \
-                 that is missing or wrong, is the usual cause.",
-                person.name()
-            )
-        });
+        match received.as_slice() {
+            [] => {}
+            [about] => self.add(about.problem("iceFailed"), |teller| {
+                let from = about.stream.map(|stream| Members::of(stream).receiving_from);
+                let from =
+                    from.map_or_else(|| "media".into(), |from| teller.name(&from).into_owned());
+                format!("{} could not receive {from}: {CAUSE}.", person.name())
+            }),
+            several => {
+                let count = several.len();
+                let found = Problem::of("iceFailed").by(person);
+                let value = i64::try_from(count).unwrap_or(i64::MAX);
+                self.add(found.worth(number(value)), |_| {
+                    format!("{} could not receive {count} streams: {CAUSE}.", person.name())
+                });
+            }
+        }
     }
 
     fn flows(&mut self, about: About<'_, 'a>) {
