@@ -1,6 +1,6 @@
 // One session: what happened, to whom, when; as sentences, as a time line, as tables.
 
-import { bytes, clock, count, csv, day, download, el, isBad, minute, span, when, where, why } from "./text.js";
+import { amount, bytes, clock, count, csv, day, download, el, isBad, minute, span, when, where, why } from "./text.js";
 import { QUALITY_LOW, read } from "./story.js";
 import { ask, look, zone } from "./view.js";
 import { panel } from "./panel.js";
@@ -206,7 +206,7 @@ function tabs(s, model, { view, note, dashboard }) {
   const size = (n) => ({ text: bytes(n), raw: n, sort: n || 0 });
   const contents = {
     people: () => table(["Person", "Joined", "Left", "Length", "Why", "Client and place"], model.people.flatMap((p) => p.connections.map((c) => [find(p.name), at(c.from), at(c.to, c.open ? "still here" : ""), long(c.to - c.from), why(c.reason), where(c)])), "Nobody has joined.", looked("people")),
-    streams: () => table(["From", "Source", "Size", "Started", "Length", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", at(t.from), long(t.to - t.from), t.open ? "still sent" : why(t.reason)])), "Nobody has sent anything.", looked("streams")),
+    streams: () => table(["From", "Source", "Size", "Started", "Length", "Lost", "Jitter", "First media", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", at(t.from), long(t.to - t.from), measured(t, "lossPercent", "percent"), measured(t, "jitterMs", "milliseconds"), measured(t, "firstMediaMs", "milliseconds"), t.open ? "still sent" : why(t.reason)])), "Nobody has sent anything.", looked("streams")),
     recordings: () => table(["Recording", "Started", "Stopped", "Length", "Size", "Result"], model.recordings.map((r) => [r.name, at(r.from), at(r.to, r.open ? "running" : ""), r.seconds ? long(r.seconds * 1000) : "–", size(r.size), r.status === "none" ? "never became ready" : r.status]), "Nothing was recorded.", looked("recordings")),
     charts: () => charts(dashboard, model, { view, note }),
     events: () => events(s),
@@ -283,4 +283,10 @@ function events(s) {
 function people(model) {
   const rows = model.people.flatMap((p) => p.connections.map((c) => [p.name, c.connectionId, new Date(c.from).toISOString(), c.open ? "" : new Date(c.to).toISOString(), Math.round((c.to - c.from) / 1000), c.reason, where(c)]));
   return [["person", "connectionId", "joined", "left", "seconds", "reason", "client and place"], ...rows];
+}
+
+/** What was measured of a stream; nothing where nobody has. */
+function measured(stream, figure, unit) {
+  const value = stream.quality?.[figure];
+  return value === undefined ? "" : amount(value, unit);
 }

@@ -51,7 +51,7 @@ function tellDetails(s, model, code) {
 
 function fromSummaries(s) {
   const connections = s.connections.map((c) => ({ ...c, from: c.createdAt, to: c.destroyedAt }));
-  const streams = s.publishers.map((p) => ({ connectionId: p.connectionId, id: p.streamId, from: p.startTime, to: p.timestamp, source: p.videoSource, reason: p.reason, size: p.videoWidth ? `${p.videoWidth} × ${p.videoHeight}` : "" }));
+  const streams = s.publishers.map((p) => ({ connectionId: p.connectionId, id: p.streamId, from: p.startTime, to: p.timestamp, source: p.videoSource, reason: p.reason, size: p.videoWidth ? `${p.videoWidth} × ${p.videoHeight}` : "", quality: p.quality }));
   const recordings = s.recordings.map((r) => ({ name: r.name, from: r.startTime, to: r.timestamp, status: r.finalStatus, size: r.size, seconds: r.duration }));
   return { connections, streams, recordings, end: s.summary.destroyedAt };
 }

@@ -89,8 +89,13 @@ const look = (list, key) => (Object.hasOwn(list, key) ? list[key] : String(key))
 const KINDS = { publisherSummary: "sent", subscriberSummary: "received", true: "yes", false: "no" };
 /** How a value of a field is called. */
 export const called = (field, value) => (field === "reason" ? why(value) : field === "problems" ? problem(value) : field === "elastic_type" ? look(KINDS, value) : String(value));
+const FIELDS = {
+  timestamp: "time", elastic_type: "kind", uniqueSessionId: "session", sessionId: "session", connectionId: "connection", streamId: "stream",
+  cluster_id: "cluster", media_node_id: "media node", "client.browser": "browser", "client.os": "system", msSinceEndpointCreation: "after",
+};
 /** How a field is called. */
-export const field = (name) => name.replace(/[._]/g, " ").replace(/([a-z])([A-Z])/g, (_, a, b) => `${a} ${b.toLowerCase()}`);
+export const field = (name) => (Object.hasOwn(FIELDS, name) ? FIELDS[name] : plain(name));
+const plain = (name) => name.replace(/[._]/g, " ").replace(/([a-z])([A-Z])/g, (_, a, b) => `${a} ${b.toLowerCase()}`);
 export const why = (reason) => (reason ? look(REASONS, reason) : "");
 export const problem = (code) => look(PROBLEMS, code);
 const BAD = new Set(["networkDisconnect", "mediaServerDisconnect", "mediaServerReconnect", "nodeCrashed", "openviduServerStopped"]);
