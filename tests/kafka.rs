@@ -30,10 +30,14 @@ mod instance;
 #[path = "support/kafka_server.rs"]
 #[expect(dead_code, reason = "the bench needs more of it")]
 mod kafka_server;
+#[path = "support/openvidu.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod openvidu;
 
 use group::{Group, assert_same, but_for_silent, imported, imported_to_the_end, load, run};
 use instance::{Instance, until};
 use kafka_server::{Kafka, Stored, Wire};
+use openvidu::{OpenVidu, SECRET, Version, session};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn webhooks_and_topics_become_the_documents_of_one_import() {
@@ -1239,6 +1243,46 @@ async fn holes_before_every_record_hold_nobody_up() {
     let (_, missed) = counted(&instance).await;
     assert_eq!(missed, 0);
     instance.stop();
+    group.is_accounted_for();
+}
+
+/// Who has the first partition asks; what it is told goes to the topic like everything else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_a_group_asks_the_platform_and_all_show_what_it_is_told() {
+    let group = Group::start("platform", 4).await;
+    let platform = OpenVidu::start(Version::V2_29).await;
+    let ids: Vec<String> = (0..8).map(|number| format!("s{number}")).collect();
+    let shown = ids.iter().map(|id| session(Version::V2_29, id, 1_700_000_000_000));
+    platform.shows(&shown.collect::<Vec<_>>());
+    let url = format!("http://{}/", platform.address);
+    let asks = [
+        ("CALLSCOPE__SOURCES__DEFAULT__REST__URL", url.as_str()),
+        ("CALLSCOPE__SOURCES__DEFAULT__REST__SECRET", SECRET),
+        ("CALLSCOPE__SOURCES__DEFAULT__REST__EVERY", "1s"),
+    ];
+    let members = ["a", "b"].map(|name| {
+        let member = group.serve_with(name, &asks);
+        member.holds();
+        member
+    });
+    let count = |kind: &str| {
+        let documents = group.double.documents().into_values();
+        documents.filter(|(_, _, json)| json["elastic_type"] == kind).count()
+    };
+    until(async || {
+        members[0].get("/healthz").await;
+        count("kms") == 6 * ids.len()
+    })
+    .await;
+    for member in &members {
+        member.wait_for("/api/sessions?limit=1", "\"sessions\":8").await;
+    }
+    let asked = "callscope_rest_polls_total{source=\"default\",outcome=\"ok\"}";
+    assert!(members[0].get("/metrics").await.contains(asked));
+    assert!(!members[1].get("/metrics").await.contains(asked));
+    group.is_settled(&members[0]).await;
+    assert_eq!((count("kms"), count("seen")), (48, 24));
+    members.into_iter().for_each(Instance::stop);
     group.is_accounted_for();
 }
 
