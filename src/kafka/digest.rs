@@ -58,12 +58,26 @@ pub(super) struct Digest {
     ticks: BTreeMap<i64, Counted>,
 }
 
+/// A hash with a time, as they travel: 16 bytes.
+mod pairs {
+    pub(super) fn put(bytes: &mut Vec<u8>, hash: u64, time: i64) {
+        bytes.extend(hash.to_le_bytes());
+        bytes.extend(time.to_le_bytes());
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> impl Iterator<Item = (u64, i64)> {
+        let pairs = bytes.as_chunks().0.as_chunks().0.iter();
+        pairs.map(|[hash, time]| (u64::from_le_bytes(*hash), i64::from_le_bytes(*time)))
+    }
+}
+
 /// Names as they travel: 8 bytes for each that is named once, 16 for any other, as base64.
 mod packed {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    use super::pairs;
     use crate::sessions::Name;
 
     pub(super) fn serialize<S: Serializer>(names: &[Name], to: S) -> Result<S::Ok, S::Error> {
@@ -71,10 +85,7 @@ mod packed {
         for name in names {
             match name.since {
                 None => once.extend(name.hash.to_le_bytes()),
-                Some(since) => {
-                    again.extend(name.hash.to_le_bytes());
-                    again.extend(since.to_le_bytes());
-                }
+                Some(since) => pairs::put(&mut again, name.hash, since),
             }
         }
         [STANDARD.encode(once), STANDARD.encode(again)].serialize(to)
@@ -84,14 +95,9 @@ mod packed {
         let [once, again] = <[String; 2]>::deserialize(from)?;
         let bytes = |text: String| STANDARD.decode(text).map_err(serde::de::Error::custom);
         let (once, again) = (bytes(once)?, bytes(again)?);
-        let name = |hash: &[u8; 8], since: Option<i64>| Name {
-            hash: u64::from_le_bytes(*hash),
-            since,
-            session_id: Box::default(),
-        };
-        let once = once.as_chunks().0.iter().map(|hash| name(hash, None));
-        let pairs = again.as_chunks().0.as_chunks().0.iter();
-        let again = pairs.map(|[hash, since]| name(hash, Some(i64::from_le_bytes(*since))));
+        let name = |hash, since| Name { hash, since, session_id: Box::default() };
+        let once = once.as_chunks().0.iter().map(|hash| name(u64::from_le_bytes(*hash), None));
+        let again = pairs::read(&again).map(|(hash, since)| name(hash, Some(since)));
         Ok(once.chain(again).collect())
     }
 }
@@ -102,13 +108,13 @@ mod packed_open {
     use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    use super::pairs;
     use crate::live::OpenSession;
 
     pub(super) fn serialize<S: Serializer>(open: &[OpenSession], to: S) -> Result<S::Ok, S::Error> {
         let mut bytes = Vec::with_capacity(16 * open.len());
         for OpenSession { id, start } in open {
-            bytes.extend(id.to_le_bytes());
-            bytes.extend(start.to_le_bytes());
+            pairs::put(&mut bytes, *id, *start);
         }
         STANDARD.encode(bytes).serialize(to)
     }
@@ -118,12 +124,7 @@ mod packed_open {
     ) -> Result<Vec<OpenSession>, D::Error> {
         let text = String::deserialize(from)?;
         let bytes = STANDARD.decode(text).map_err(serde::de::Error::custom)?;
-        let pairs = bytes.as_chunks().0.as_chunks().0.iter();
-        let open = pairs.map(|[id, start]: &[[u8; 8]; 2]| OpenSession {
-            id: u64::from_le_bytes(*id),
-            start: i64::from_le_bytes(*start),
-        });
-        Ok(open.collect())
+        Ok(pairs::read(&bytes).map(|(id, start)| OpenSession { id, start }).collect())
     }
 }
 
@@ -459,6 +460,15 @@ mod tests {
         let read: Digest = serde_json::from_slice(&sent.encoded().unwrap().0).unwrap();
         let nameless = |hash, since| Name { session_id: "".into(), ..name(hash, since) };
         assert_eq!(read.names, [nameless(8, None), nameless(9, None), nameless(7, Some(3))]);
+    }
+
+    #[test]
+    fn open_sessions_travel_whole() {
+        let session = |id, start| OpenSession { id, start };
+        let open = vec![session(7, 3), session(u64::MAX, -1), session(0, 0)];
+        let mut sent = Digest { open: open.clone(), ..digest([]) };
+        let read: Digest = serde_json::from_slice(&sent.encoded().unwrap().0).unwrap();
+        assert_eq!(read.open, open);
     }
 
     #[test]
