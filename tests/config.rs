@@ -336,6 +336,22 @@ fn every_rule_says_what_is_wrong() {
                  with - _ + or .";
     let path = "must be serverData or clientData, or begin with one of them and a dot, such as \"serverData.userId\"";
     let long = "x".repeat(65);
+    let url = "must be an address such as \"https://openvidu.example.com/\", without name, password and query";
+    for wrong in [
+        "openvidu",
+        "http://",
+        "http://a:port",
+        "https://OPENVIDUAPP:hunter2@a",
+        "https://a/?b=c",
+        "https://a b",
+    ] {
+        let file = format!("[sources.a.rest]\nurl = {wrong:?}\nsecret = \"s\"");
+        assert_eq!(
+            problems(&file, &[]),
+            [format!("sources.a.rest.url (callscope.toml): {url}")],
+            "{file}"
+        );
+    }
     for (file, expected) in [
         ("data_dir = \"\"", "data_dir = \"\" (callscope.toml): must not be empty"),
         (
@@ -481,6 +497,18 @@ fn every_rule_says_what_is_wrong() {
              is never old enough to be deleted",
         ),
         (
+            "[sources.default.rest]\nurl = \"https://openvidu\"",
+            "sources.default.rest.secret (default): is needed with an address: the platform's OPENVIDU_SECRET",
+        ),
+        (
+            "[sources.default.rest]\nevery = \"999ms\"",
+            "sources.default.rest.every = \"999ms\" (callscope.toml): must be at least \"1s\"",
+        ),
+        (
+            "[sources.default.rest]\nrequest_timeout = \"0s\"",
+            "sources.default.rest.request_timeout = \"0s\" (callscope.toml): must be longer than nothing, such as \"1s\"",
+        ),
+        (
             "[kibana]\nurl = \"kibana:5601\"",
             "kibana.url (callscope.toml): must begin with http:// or https://",
         ),
@@ -568,6 +596,7 @@ fn what_the_rules_allow_is_taken() {
         "[stats]\nevery = \"0s\"",
         "[files]\nsource = \"other\"\n[sources.other]",
         "[sources.default]\nsecrets = [\"12345678\", \"23456789\"]",
+        "[sources.default.rest]\nurl = \"https://[::1]:4443/prefix/\"\nsecret = \"s\"",
         "[sessions]\nkeep = \"0s\"",
         "[kafka]\ndrain_after = \"500ms\"\nsession_timeout = \"1s\"",
         "[kafka]\nproperties = [\"linger.ms=50\", \"ssl.key.location=/k=1\"]",

@@ -88,17 +88,6 @@ pub(super) fn violations(config: &Config) -> Vec<(String, String)> {
     found.0
 }
 
-/// Whether it is an address of HTTP that holds nothing but a place.
-fn is_plain_address(text: &str) -> bool {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    rest.is_some_and(|rest| {
-        let host = rest.split('/').next().unwrap_or_default();
-        !host.is_empty()
-            && !rest.contains(['@', '?', '#', ' '])
-            && text.parse::<axum::http::Uri>().is_ok()
-    })
-}
-
 struct Violations(Vec<(String, String)>);
 
 impl Violations {
@@ -113,7 +102,8 @@ impl Violations {
         let rest = &source.rest;
         let key = |setting: &str| format!("sources.{name}.rest.{setting}");
         let message = "must be an address such as \"https://openvidu.example.com/\", without name, password and query";
-        self.check(&key("url"), rest.url.is_empty() || is_plain_address(&rest.url), message);
+        let is_address = || address(&format!("sources.{name}.rest"), &rest.url).is_ok();
+        self.check(&key("url"), rest.url.is_empty() || is_address(), message);
         let has_secret = rest.url.is_empty() || !rest.secret.is_empty();
         self.check(
             &key("secret"),
