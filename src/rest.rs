@@ -199,16 +199,11 @@ impl Poller {
     }
 
     async fn poll(&mut self) -> Result<(), PollError> {
-        let polled = match self.api {
-            Some(api) => self.sessions(api).await,
-            None => match self.platform.find().await {
-                Ok(api) => {
-                    self.api = Some(api);
-                    self.sessions(api).await
-                }
-                Err(error) => Err(error),
-            },
+        let api = match self.api {
+            Some(api) => api,
+            None => *self.api.insert(self.platform.version().await?.0),
         };
+        let polled = self.sessions(api).await;
         // It may be another version that answers next.
         if matches!(
             polled,
@@ -217,10 +212,7 @@ impl Poller {
             self.api = None;
         }
         polled?;
-        match self.api {
-            Some(api) => self.recordings(api).await,
-            None => Ok(()),
-        }
+        self.recordings(api).await
     }
 
     async fn sessions(&mut self, api: Api) -> Result<(), PollError> {

@@ -75,12 +75,7 @@ impl Platform {
         Ok(Self { config: config.clone(), client: client.build()? })
     }
 
-    /// Finds out which version answers.
-    pub(super) async fn find(&self) -> Result<Api, PollError> {
-        self.version().await.map(|(api, _)| api)
-    }
-
-    /// The same, with what it says of itself.
+    /// Finds out which version answers, and what it says of itself.
     pub(super) async fn version(&self) -> Result<(Api, String), PollError> {
         let (path, old) = ("openvidu/api/config/openvidu-version", "config/openvidu-version");
         match self.small(path).await? {
