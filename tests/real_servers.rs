@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use callscope::config::{Config, Period};
 use callscope::document::Document;
-use callscope::panels::answer::{Answer, Datum, View};
+use callscope::panels::answer::{Answer, Choice, Datum, View};
 use callscope::panels::model::{Condition, Expect, Form, Metric, Percentile, Value as Measured};
 use callscope::panels::zone::Zone;
 use callscope::panels::{self, Panel, made};
@@ -182,10 +182,18 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
     let (sink, _) = server.sink(|config| "panels".clone_into(&mut config.elasticsearch.index));
     let zone = Zone::named("Europe/Madrid").unwrap();
     let all = View { from: 1_500_000_000_000, to: 1_800_000_000_000, zone, filters: Vec::new() };
-    let narrowed = |filters: &[(&str, &[&str])]| {
-        let said = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
-        let filters = filters.iter().map(|(field, values)| ((*field).to_owned(), said(values)));
+    let chosen = |filters: &[(&str, &[Choice])]| {
+        let filters =
+            filters.iter().map(|(field, choices)| ((*field).to_owned(), choices.to_vec()));
         View { filters: filters.collect(), ..all.clone() }
+    };
+    let narrowed = |filters: &[(&str, &[&str])]| {
+        let said = |values: &[&str]| {
+            values.iter().map(|value| Choice::Value((*value).to_owned())).collect()
+        };
+        let filters: Vec<(&str, Vec<Choice>)> =
+            filters.iter().map(|(field, values)| (*field, said(values))).collect();
+        chosen(&filters.iter().map(|(field, choices)| (*field, &**choices)).collect::<Vec<_>>())
     };
     let views = [
         all.clone(),
@@ -195,6 +203,15 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
         ]),
         narrowed(&[("abnormal", &["true"])]),
         narrowed(&[("newValue", &["1", "2"])]),
+        // A class of a number beside a value of it, in a tile of the map, which Madrid is in.
+        chosen(&[
+            (
+                "duration",
+                &[Choice::Between(Some(300.0), Some(900.0)), Choice::Value("1200".to_owned())],
+            ),
+            ("geoPoints", &[Choice::Tile(6, 31, 24)]),
+        ]),
+        chosen(&[("users.numberOfElements", &[Choice::Between(None, Some(3.0))])]),
         // Of the last, clocks are put back on the third day: by hours, and by days of another length.
         View { from: START + 2 * DAY, to: START + 3 * DAY, ..all.clone() },
         View { from: START, to: START + 31 * DAY, ..all.clone() },

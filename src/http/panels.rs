@@ -16,7 +16,7 @@ use super::App;
 use super::api::{Parameters, Reading, Wrong, failure, now, search_failure, time_of};
 use super::page::Asset;
 use crate::document::fields::{self, Holds};
-use crate::panels::answer::{Answer, View};
+use crate::panels::answer::{Answer, Choice, View};
 use crate::panels::catalog::catalog;
 use crate::panels::zone::Zone;
 use crate::panels::{self, Dashboard, Panel, made};
@@ -27,6 +27,8 @@ const DAY: i64 = 86_400_000;
 const SPAN_MAX: i64 = 3_660 * DAY;
 /// Fields that narrow one answer, and values of each.
 const FILTERS_MAX: (usize, usize) = (20, 50);
+/// The smallest tiles of a map, as servers have them.
+const ZOOM_MAX: u32 = 29;
 /// As long as a text that is searched may be.
 const VALUE_BYTES_MAX: usize = 1024;
 
@@ -198,28 +200,34 @@ fn read_view(parameters: &[(String, String)]) -> Result<View, Wrong> {
     Ok(view)
 }
 
-/// Adds what `FIELD:VALUE` says: documents have one of the values given for each field.
+/// Adds what `FIELD:VALUE` says: documents have one of the values given for each field. Of a number, `FROM..TO` is all between
+/// them, without the end; of a place, `ZOOM/X/Y` is all within a tile of the map.
 fn add_filter(view: &mut View, text: &str) -> Result<(), Wrong> {
     let hint = "write filter=FIELD:VALUE, a field of the documents and a value it has";
     let (field, value) = text
         .split_once(':')
         .ok_or_else(|| Wrong::new(format!("filter={text} names no field and value"), hint))?;
-    match fields::find(field) {
+    let choice = match fields::find(field) {
         None => return Err(Wrong::new(format!("no field is called {field}"), hint)),
-        Some(Holds::Point | Holds::Span | Holds::Unsearched) => {
+        Some(Holds::Span | Holds::Unsearched) => {
             return Err(Wrong::new(format!("{field} has no values to choose from"), hint));
         }
-        Some(holds) if holds.is_number() && !value.parse().is_ok_and(f64::is_finite) => {
-            return Err(Wrong::new(format!("{field} is a number, and {value} is none"), hint));
-        }
+        Some(Holds::Point) => tile(value).ok_or_else(|| {
+            let hint = "write ZOOM/X/Y, a tile of the map: 6/31/24 is Madrid's";
+            Wrong::new(format!("{field} is a place, and {value} is no tile"), hint)
+        })?,
+        Some(holds) if holds.is_number() => number(value).ok_or_else(|| {
+            let hint = "write a number, or FROM..TO, of which one may be left out";
+            Wrong::new(format!("{field} is a number, and {value} is none"), hint)
+        })?,
         Some(Holds::Flag) if value.parse::<bool>().is_err() => {
             return Err(Wrong::new(format!("{field} is true or false, and not {value}"), hint));
         }
         Some(Holds::Date) if value.parse::<i64>().is_err() => {
             return Err(Wrong::new(format!("{field} is a time, and {value} is none"), hint));
         }
-        Some(_) => {}
-    }
+        Some(_) => Choice::Value(value.to_owned()),
+    };
     if value.len() > VALUE_BYTES_MAX {
         return Err(Wrong::new(
             format!("the value for {field} is too long"),
@@ -229,14 +237,32 @@ fn add_filter(view: &mut View, text: &str) -> Result<(), Wrong> {
     let (fields_max, values_max) = FILTERS_MAX;
     let fields = view.filters.len();
     match view.filters.iter_mut().find(|(known, _)| known == field) {
-        Some((_, values)) if values.len() < values_max => values.push(value.to_owned()),
-        None if fields < fields_max => {
-            view.filters.push((field.to_owned(), vec![value.to_owned()]));
-        }
+        Some((_, choices)) if choices.len() < values_max => choices.push(choice),
+        None if fields < fields_max => view.filters.push((field.to_owned(), vec![choice])),
         _ => {
             let most = format!("at most {fields_max} fields and {values_max} values of each");
             return Err(Wrong::new("too many filters", most));
         }
     }
     Ok(())
+}
+
+/// A number, or what lies between two.
+fn number(text: &str) -> Option<Choice> {
+    let finite = |text: &str| text.parse().ok().filter(|number: &f64| number.is_finite());
+    let Some((from, to)) = text.split_once("..") else {
+        return finite(text).map(|_| Choice::Value(text.to_owned()));
+    };
+    let bound = |text: &str| if text.is_empty() { Some(None) } else { finite(text).map(Some) };
+    let (from, to) = (bound(from)?, bound(to)?);
+    (from.is_some() || to.is_some()).then_some(Choice::Between(from, to))
+}
+
+/// A tile of the map.
+fn tile(text: &str) -> Option<Choice> {
+    let mut parts = text.split('/').map(|part| part.parse().ok());
+    let mut next = || parts.next().flatten();
+    let (zoom, x, y): (u32, u32, u32) = (next()?, next()?, next()?);
+    let is_one = zoom <= ZOOM_MAX && x >> zoom == 0 && y >> zoom == 0 && parts.next().is_none();
+    is_one.then_some(Choice::Tile(zoom, x, y))
 }

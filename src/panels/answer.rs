@@ -30,7 +30,7 @@ const STEPS: &[i64] = &[
 const DAY: i64 = 86_400_000;
 
 /// What is looked at, besides what the panel itself asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct View {
     /// Smallest `timestamp`, milliseconds since 1970.
     pub from: i64,
@@ -38,8 +38,29 @@ pub struct View {
     pub to: i64,
     /// Whose clock days and hours begin by.
     pub zone: Zone,
-    /// Fields and the values of which each has to have one.
-    pub filters: Vec<(String, Vec<String>)>,
+    /// Fields and the choices of which each has to meet one.
+    pub filters: Vec<(String, Vec<Choice>)>,
+}
+
+/// What a field can be chosen by: a part of a split.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Choice {
+    /// It has this value.
+    Value(String),
+    /// It is a number: the first one or more, if there is one, and less than the second.
+    Between(Option<f64>, Option<f64>),
+    /// It is a place in this [`Key::Tile`].
+    Tile(u32, u32, u32),
+}
+
+/// The values among choices, if they are nothing else.
+#[must_use]
+pub fn values_alone(choices: &[Choice]) -> Option<Vec<String>> {
+    let value = |choice: &Choice| match choice {
+        Choice::Value(value) => Some(value.clone()),
+        Choice::Between(..) | Choice::Tile(..) => None,
+    };
+    choices.iter().map(value).collect()
 }
 
 impl View {

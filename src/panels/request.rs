@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answer::{Answer, Datum, Found, Key, View, finish};
+use super::answer::{Answer, Choice, Datum, Found, Key, View, finish, values_alone};
 use super::model::{ByTime, Case, Condition, Form, Metric, Panel, Scalar, Split, Value};
 use crate::document::fields::{self, Holds, exact};
 
@@ -30,9 +30,7 @@ pub fn body(panel: &Panel, view: &View) -> Json {
     let mut filter = vec![
         json!({ "range": { "timestamp": { "gte": view.from, "lt": view.to, "format": "epoch_millis" } } }),
     ];
-    for (field, values) in &view.filters {
-        filter.push(json!({ "terms": { exact(field): values } }));
-    }
+    filter.extend(view.filters.iter().map(|(field, choices)| chosen(field, choices)));
     filter.extend(looks_at(panel));
     let mut body = Map::new();
     body.insert("query".to_owned(), json!({ "bool": { "filter": filter } }));
@@ -63,6 +61,35 @@ pub(super) fn looks_at(panel: &Panel) -> Vec<Json> {
 /// Everything that is asked about the documents it looks at. `histogram`: how time is divided.
 pub(super) fn aggregations(panel: &Panel, histogram: &impl Fn(&ByTime) -> Json) -> Json {
     level(panel, &panel.by, histogram)
+}
+
+/// What a field has to meet: one of these.
+fn chosen(field: &str, choices: &[Choice]) -> Json {
+    if let Some(values) = values_alone(choices) {
+        return json!({ "terms": { exact(field): values } });
+    }
+    let one = |choice: &Choice| match choice {
+        Choice::Value(value) => json!({ "term": { exact(field): value } }),
+        Choice::Between(from, to) => {
+            let mut range = Map::new();
+            range.extend(from.map(|from| ("gte".to_owned(), json!(from))));
+            range.extend(to.map(|to| ("lt".to_owned(), json!(to))));
+            json!({ "range": { field: range } })
+        }
+        Choice::Tile(zoom, x, y) => {
+            let ((top, left), (bottom, right)) =
+                (corner(*zoom, *x, *y), corner(*zoom, x + 1, y + 1));
+            json!({ "geo_bounding_box": { field: { "top": top, "left": left, "bottom": bottom, "right": right } } })
+        }
+    };
+    json!({ "bool": { "should": choices.iter().map(one).collect::<Vec<_>>(), "minimum_should_match": 1 } })
+}
+
+/// Latitude and longitude of the north-western corner of a tile of the map (Web Mercator).
+fn corner(zoom: u32, x: u32, y: u32) -> (f64, f64) {
+    let count = f64::from(1_u32 << zoom);
+    let latitude = (std::f64::consts::PI * (1.0 - 2.0 * f64::from(y) / count)).sinh().atan();
+    (latitude.to_degrees(), f64::from(x) / count * 360.0 - 180.0)
 }
 
 fn newest() -> Json {

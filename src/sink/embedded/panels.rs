@@ -20,7 +20,7 @@ use measure::{Held, Measure};
 use newest::Met;
 
 use super::{EmbeddedIndex, unavailable};
-use crate::panels::answer::{Answer, Datum, Found, Key, Part, View, finish};
+use crate::panels::answer::{Answer, Choice, Datum, Found, Key, Part, View, finish, values_alone};
 use crate::panels::model::{Condition, Form, Panel, Scalar, Split, Value};
 use crate::panels::request::{LIST_MAX, TILES_MAX};
 use crate::search::SearchError;
@@ -43,7 +43,7 @@ impl EmbeddedIndex {
         let query = self.looked_at(panel, view);
         let searcher = self.reader.searcher();
         if panel.form == Form::List {
-            return self.list(&searcher, panel, &query);
+            return self.list(&searcher, panel, view, &query);
         }
         let plan = Arc::new(Plan::new(panel, view));
         let counting = Counting { plan: Arc::clone(&plan) };
@@ -61,7 +61,11 @@ impl EmbeddedIndex {
     }
 
     fn looked_at(&self, panel: &Panel, view: &View) -> BooleanQuery {
-        let mut clauses = self.narrowed(&view.filters, Some(view.from), Some(view.to));
+        let values = |(field, choices): &(String, Vec<Choice>)| {
+            Some((field.clone(), values_alone(choices)?))
+        };
+        let filters: Vec<_> = view.filters.iter().filter_map(values).collect();
+        let mut clauses = self.narrowed(&filters, Some(view.from), Some(view.to));
         clauses.push((Occur::Must, Box::new(self.any_of("elastic_type", &panel.of))));
         for condition in &panel.when {
             if let Condition::Is(one) = condition {
@@ -76,9 +80,10 @@ impl EmbeddedIndex {
         &self,
         searcher: &Searcher,
         panel: &Panel,
+        view: &View,
         query: &BooleanQuery,
     ) -> Result<Answer, SearchError> {
-        let met = Met { conditions: unasked(panel).cloned().collect() };
+        let met = Met { panel, view };
         let mut newest = searcher.search(query, &met).map_err(unavailable)?;
         let documents = newest.len() as u64;
         newest.sort_unstable_by(|left, right| right.cmp(left));
@@ -184,9 +189,14 @@ fn each(parts: &mut Vec<(Key, Node<Key>)>, key: Key, level: &Level) -> (Key, Nod
     }
 }
 
-/// Conditions that the query leaves to be met column by column.
-fn unasked(panel: &Panel) -> impl Iterator<Item = &Condition> {
-    panel.when.iter().filter(|condition| !matches!(condition, Condition::Is(_)))
+/// What the query leaves to be met column by column.
+fn unasked(panel: &Panel, view: &View, reader: &SegmentReader) -> tantivy::Result<Vec<Test>> {
+    let conditions = panel.when.iter().filter(|condition| !matches!(condition, Condition::Is(_)));
+    let mut unasked = tests(conditions, reader)?;
+    for (field, choices) in view.filters.iter().filter(|(_, all)| values_alone(all).is_none()) {
+        unasked.push(Test::chosen(field, choices, reader)?);
+    }
+    Ok(unasked)
 }
 
 fn word(scalar: &Scalar) -> String {
@@ -317,7 +327,7 @@ impl Collector for Counting {
         let metrics = metrics.map(|(metric, when)| Measure::new(metric, when, reader));
         Ok(Segment {
             ordinal,
-            conditions: tests(unasked(panel), reader)?,
+            conditions: unasked(panel, view, reader)?,
             splits: splits.collect::<tantivy::Result<_>>()?,
             metrics: metrics.collect::<tantivy::Result<_>>()?,
             asked: tests(asked, reader)?,

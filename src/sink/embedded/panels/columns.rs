@@ -6,6 +6,8 @@ use foldhash::{HashMap, HashMapExt};
 use tantivy::columnar::{Column, ColumnValues, DynamicColumn, StrColumn};
 use tantivy::{DocId, SegmentReader};
 
+use super::divide::{Short, tile};
+use crate::panels::answer::Choice;
 use crate::panels::model::{Condition, Scalar};
 
 /// A field's columns in one segment: documents may disagree about what it holds.
@@ -74,6 +76,12 @@ impl Columns {
         self.texts.iter().flat_map(move |column| column.term_ords(document))
     }
 
+    /// The number of a text, if any document has it.
+    fn ordinal(&self, text: &str) -> tantivy::Result<Option<u64>> {
+        let known = self.texts.as_ref().map(|column| column.dictionary().term_ord(text));
+        Ok(known.transpose()?.flatten())
+    }
+
     pub(super) fn flags(&self, document: DocId) -> impl Iterator<Item = bool> + '_ {
         self.flags.iter().flat_map(move |column| column.values_for_doc(document))
     }
@@ -123,6 +131,11 @@ enum What {
         flags: Vec<bool>,
         is_wanted: bool,
     },
+    /// Numbers of texts, and from where to below where numbers are, of which one has to be there.
+    Chosen {
+        ordinals: Vec<u64>,
+        ranges: Vec<(f64, f64)>,
+    },
     Above(f64),
     AtLeast(f64),
     AtMost(f64),
@@ -137,11 +150,7 @@ impl Test {
                 let (mut ordinals, mut numbers, mut flags) = (Vec::new(), Vec::new(), Vec::new());
                 for value in &one.value {
                     match value {
-                        Scalar::Text(text) => {
-                            let column = columns.texts.as_ref();
-                            let known = column.map(|column| column.dictionary().term_ord(text));
-                            ordinals.extend(known.transpose()?.flatten());
-                        }
+                        Scalar::Text(text) => ordinals.extend(columns.ordinal(text)?),
                         Scalar::Number(number) => numbers.push(*number),
                         Scalar::Flag(flag) => flags.push(*flag),
                     }
@@ -157,6 +166,37 @@ impl Test {
         Ok(Self { columns, what })
     }
 
+    /// That one of these choices is met.
+    pub(super) fn chosen(
+        field: &str,
+        choices: &[Choice],
+        reader: &SegmentReader,
+    ) -> tantivy::Result<Self> {
+        let columns = Columns::new(reader, field)?;
+        let (mut ordinals, mut ranges) = (Vec::new(), Vec::new());
+        for choice in choices {
+            match choice {
+                Choice::Value(value) => {
+                    ordinals.extend(columns.ordinal(value)?);
+                    // A number is all there is between it and the next one.
+                    ranges
+                        .extend(value.parse::<f64>().ok().map(|number| (number, number.next_up())));
+                }
+                Choice::Between(from, to) => {
+                    ranges.push((from.unwrap_or(f64::NEG_INFINITY), to.unwrap_or(f64::INFINITY)));
+                }
+                Choice::Tile(zoom, x, y) => {
+                    let wanted = Some(Short::Tile(*zoom, *x, *y));
+                    let within =
+                        columns.all_texts(|text| tile(&String::from_utf8_lossy(text), *zoom));
+                    let within = within.into_iter().filter(|(_, tile)| *tile == wanted);
+                    ordinals.extend(within.map(|(ordinal, _)| ordinal));
+                }
+            }
+        }
+        Ok(Self { columns, what: What::Chosen { ordinals, ranges } })
+    }
+
     pub(super) fn is_met(&self, document: DocId) -> bool {
         let columns = &self.columns;
         let any = |meets: &dyn Fn(f64) -> bool| columns.numbers(document).any(meets);
@@ -169,6 +209,10 @@ impl Test {
                     || !flags.is_empty()
                         && columns.flags(document).any(|flag| flags.contains(&flag));
                 is_among == *is_wanted
+            }
+            What::Chosen { ordinals, ranges } => {
+                columns.ordinals(document).any(|known| ordinals.contains(&known))
+                    || any(&|number| ranges.iter().any(|(from, to)| (*from..*to).contains(&number)))
             }
             What::Above(bound) => any(&|number| number > *bound),
             What::AtLeast(bound) => any(&|number| number >= *bound),

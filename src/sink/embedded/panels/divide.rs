@@ -140,7 +140,7 @@ impl Divider {
 }
 
 /// The tile that `latitude,longitude` is in, as the map's projection (Web Mercator) has it.
-fn tile(place: &str, zoom: u32) -> Option<Short> {
+pub(super) fn tile(place: &str, zoom: u32) -> Option<Short> {
     let (latitude, longitude) = place.split_once(',')?;
     let latitude: f64 = latitude.trim().parse().ok()?;
     let longitude: f64 = longitude.trim().parse().ok()?;

@@ -4,12 +4,15 @@ use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::Column;
 use tantivy::{DocAddress, DocId, Score, SegmentReader};
 
-use super::columns::{Test, tests};
-use crate::panels::model::Condition;
+use super::columns::Test;
+use super::unasked;
+use crate::panels::Panel;
+use crate::panels::answer::View;
 
-/// Collects the documents that meet conditions, with their times.
-pub(super) struct Met {
-    pub(super) conditions: Vec<Condition>,
+/// Collects the documents that meet what the query leaves to be met, with their times.
+pub(super) struct Met<'p> {
+    pub(super) panel: &'p Panel,
+    pub(super) view: &'p View,
 }
 
 pub(super) struct MetInSegment {
@@ -19,12 +22,12 @@ pub(super) struct MetInSegment {
     met: Vec<(i64, DocAddress)>,
 }
 
-impl Collector for Met {
+impl Collector for Met<'_> {
     type Fruit = Vec<(i64, DocAddress)>;
     type Child = MetInSegment;
 
     fn for_segment(&self, ordinal: u32, reader: &SegmentReader) -> tantivy::Result<MetInSegment> {
-        let tests = tests(&self.conditions, reader)?;
+        let tests = unasked(self.panel, self.view, reader)?;
         let times = reader.fast_fields().i64("timestamp")?;
         Ok(MetInSegment { ordinal, tests, times, met: Vec::new() })
     }

@@ -190,12 +190,26 @@ fn days_are_those_of_whoever_looks_and_filters_narrow() {
     let midnight = START - 2 * HOUR;
     let expected = json!([[[midnight], [2.0]], [[midnight + DAY], [2.0]]]);
     assert_eq!(shown(&index, panel, &east), expected);
-    let filters = vec![
-        ("sessionId".to_owned(), vec!["a".to_owned(), "b".to_owned()]),
-        ("abnormal".to_owned(), vec!["false".to_owned()]),
-    ];
-    let narrow = View { filters, ..view() };
-    assert_eq!(shown(&index, panel, &narrow), json!([[[START], [2.0]]]));
+    let value = |text: &str| Choice::Value(text.to_owned());
+    let whole = "form: numbers, show: [{id: n, label: N, value: count}]";
+    let listed = "form: list, columns: [sessionId]";
+    for (filters, sessions) in [
+        (vec![("sessionId", vec![value("a"), value("b")]), ("abnormal", vec![value("false")])], 2),
+        // Durations are 10, 30, 70 and 100; each class includes its beginning and not its end.
+        (vec![("duration", vec![Choice::Between(Some(30.0), Some(100.0))])], 2),
+        (vec![("duration", vec![Choice::Between(None, Some(30.0)), value("100")])], 2),
+        (vec![("duration", vec![Choice::Between(Some(30.5), None)])], 2),
+        (vec![("geoPoints", vec![Choice::Tile(6, 31, 24)])], 2),
+        (vec![("geoPoints", vec![Choice::Tile(6, 31, 25)])], 0),
+    ] {
+        let filters: Vec<_> =
+            filters.into_iter().map(|(field, choices)| (field.to_owned(), choices)).collect();
+        let narrow = View { filters, ..view() };
+        let expected = f64::from(sessions);
+        assert_eq!(shown(&index, whole, &narrow), json!([[[], [expected]]]), "{narrow:?}");
+        let listed = shown(&index, listed, &narrow).as_array().unwrap().len();
+        assert_eq!(listed, usize::try_from(sessions).unwrap(), "{narrow:?}");
+    }
 }
 
 #[test]
