@@ -11,7 +11,7 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub mod load;
 mod layers;
@@ -112,6 +112,8 @@ pub struct HttpConfig {
     #[serde(deserialize_with = "secrets")]
     pub read_secrets: Vec<Secret>,
     pub allow_without_secret: bool,
+    #[serde(deserialize_with = "links")]
+    pub links: Vec<Link>,
     pub body_bytes_max: NonZeroUsize,
     pub head_bytes_max: NonZeroUsize,
     pub connections_max: NonZeroUsize,
@@ -119,6 +121,15 @@ pub struct HttpConfig {
     pub idle_after: Duration,
     #[serde(deserialize_with = "span")]
     pub drain_after: Duration,
+}
+
+/// Where else one can look into a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// For people.
+    pub label: String,
+    /// With `{session}` and the like where something about the session stands.
+    pub url: String,
 }
 
 /// `[sources.NAME]`. A source other than `default` may leave out what it does not need.
@@ -475,6 +486,15 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
         }
     }
     deserializer.deserialize_any(Texts)
+}
+
+/// Each a label and an address behind a blank; what has no address is all label, and refused by the rules.
+fn links<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Link>, D::Error> {
+    let link = |text: String| {
+        let (label, url) = text.rsplit_once(' ').unwrap_or((&text, ""));
+        Link { label: label.trim().to_owned(), url: url.to_owned() }
+    };
+    Ok(list(deserializer)?.into_iter().map(link).collect())
 }
 
 fn secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Error> {

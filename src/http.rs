@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::command::AnyIndex;
-use crate::config::{Config, HttpConfig, Secret};
+use crate::config::{Config, HttpConfig, Link, Secret};
 use crate::dead_letters::DeadLetters;
 use crate::journal::Journal;
 use crate::kafka::standing::Standing;
@@ -108,6 +108,8 @@ pub struct App {
     pub dead_letters: Arc<DeadLetters>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Where else one can look into a session.
+    pub links: Vec<Link>,
     /// Largest webhook body.
     pub body_bytes_max: usize,
     /// Bytes of bodies that may still be read; see [`bodies`].

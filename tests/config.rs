@@ -501,6 +501,18 @@ fn every_rule_says_what_is_wrong() {
             "sources.default.rest.secret (default): is needed with an address: the platform's OPENVIDU_SECRET",
         ),
         (
+            "[http]\nlinks = [\"https://logs.example.com\"]",
+            "http.links = [\"https://logs.example.com\"] (callscope.toml): \"https://logs.example.com \" is no \"LABEL URL\" such as \"Logs https://grafana.example.com/explore?from={from_ms}\"",
+        ),
+        (
+            "[http]\nlinks = [\"Logs logs.example.com\"]",
+            "http.links = [\"Logs logs.example.com\"] (callscope.toml): \"Logs logs.example.com\" is no \"LABEL URL\" such as \"Logs https://grafana.example.com/explore?from={from_ms}\"",
+        ),
+        (
+            "[http]\nlinks = [\"Logs https://logs.example.com/{room}\"]",
+            "http.links = [\"Logs https://logs.example.com/{room}\"] (callscope.toml): {room} stands for nothing: known are session, name, from, to, from_ms, to_ms",
+        ),
+        (
             "[sources.default.rest]\nevery = \"999ms\"",
             "sources.default.rest.every = \"999ms\" (callscope.toml): must be at least \"1s\"",
         ),

@@ -99,6 +99,7 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
         rest: troubles,
         dead_letters,
         metrics: Arc::clone(&metrics),
+        links: config.http.links.clone(),
         body_bytes_max: config.http.body_bytes_max.get(),
         bodies: crate::http::bodies(config.http.body_bytes_max.get()),
         idle_after: config.http.idle_after,

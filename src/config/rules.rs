@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, ElasticsearchConfig, KibanaConfig, Period, Secret, SinkKind, SourceConfig};
+use super::{
+    Config, ElasticsearchConfig, KibanaConfig, Link, Period, Secret, SinkKind, SourceConfig,
+};
 use crate::enrich::fields::DataPath;
 
 /// Most secrets of one source: the one in use, and the one that replaces it.
@@ -59,6 +61,9 @@ const SET_PROPERTIES: &[(&str, &str)] = &[
     ("sasl.password", "kafka.password"),
 ];
 
+/// What can stand in braces in an address of `http.links`.
+const LINK_NAMES: &[&str] = &["session", "name", "from", "to", "from_ms", "to_ms"];
+
 /// Fields without which no document is found again.
 const FIELDS_NEEDED: &[&str] = &["elastic_type", "timestamp"];
 
@@ -79,6 +84,7 @@ pub(super) fn violations(config: &Config) -> Vec<(String, String)> {
         found.source(name, source);
     }
     found.secrets("http.read_secrets", &config.http.read_secrets);
+    found.links(&config.http.links);
     found.sizes(config);
     found.spans(config);
     found.data(config);
@@ -94,6 +100,25 @@ impl Violations {
     fn check(&mut self, key: &str, holds: bool, message: &str) {
         if !holds {
             self.0.push((key.to_owned(), message.to_owned()));
+        }
+    }
+
+    fn links(&mut self, links: &[Link]) {
+        for link in links {
+            let is_address =
+                ["https://", "http://"].iter().any(|scheme| link.url.starts_with(scheme));
+            let message = format!(
+                "\"{} {}\" is no \"LABEL URL\" such as \"Logs https://grafana.example.com/explore?from={{from_ms}}\"",
+                link.label, link.url
+            );
+            self.check("http.links", is_address && !link.label.is_empty(), &message);
+            let names =
+                link.url.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+            for name in names {
+                let message =
+                    format!("{{{name}}} stands for nothing: known are {}", LINK_NAMES.join(", "));
+                self.check("http.links", LINK_NAMES.contains(&name), &message);
+            }
         }
     }
 

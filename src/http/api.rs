@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, troubles};
 use crate::command::AnyIndex;
+use crate::config::Link;
 use crate::document::fields;
 use crate::live::{Live, LiveSession};
 use crate::search::{Found, LIMIT_MAX, Order, REACH_MAX, Search, SearchError, words};
@@ -384,6 +385,9 @@ struct Named {
 struct Session<'a> {
     now: i64,
     open: Option<&'a LiveSession>,
+    /// Where else one can look, as the settings say.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    links: &'a [Link],
     summary: Option<Json>,
     users: Vec<Json>,
     connections: Vec<Json>,
@@ -420,12 +424,13 @@ pub(super) async fn session(
             "no such session",
             "use the uniqueSessionId that /api/sessions gives",
         ),
-        Ok(one) => room.answer(&Session { open, ..one }),
+        Ok(one) => room.answer(&Session { open, links: &app.links, ..one }),
         Err(error) if open.is_none() => search_failure(&error),
         // What is open is known without the index.
         Err(error) => {
             let error = Some(error.to_string());
-            room.answer(&Session { now: now(), open, error, ..Session::default() })
+            let links = &app.links;
+            room.answer(&Session { now: now(), open, links, error, ..Session::default() })
         }
     }
 }
@@ -474,6 +479,7 @@ async fn one<'a>(index: &AnyIndex, id: &str) -> Result<Session<'a>, SearchError>
     Ok(Session {
         now: now(),
         open: None,
+        links: &[],
         summary: summary.map(|json| strip(&json)),
         users: of_kind("userSummary"),
         connections: of_kind("connectionSummary"),

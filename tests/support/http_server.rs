@@ -90,6 +90,7 @@ impl Server {
             standing: None,
             dead_letters: Arc::clone(&dead_letters),
             metrics: Arc::new(Metrics::new()),
+            links: config.http.links.clone(),
             body_bytes_max: config.http.body_bytes_max.get(),
             bodies: Semaphore::new(BODIES_BYTES),
             idle_after: config.http.idle_after,

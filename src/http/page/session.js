@@ -26,12 +26,21 @@ export function show(s, { view, catalog, note }) {
     el("nav", { class: "back" }, el("a", { href: "#/" }, "← All sessions")),
     el("header", { class: "title" },
       el("h1", {}, model.name, model.open ? el("span", { class: "tag", id: "open" }, "open") : null),
-      el("p", { class: "lead" }, lead)),
+      el("p", { class: "lead" }, lead), further(s, model, id)),
     missing(s),
     problems(model, parts.events),
     model.people.length || model.recordings.length ? timeline(model, id, parts.events) : null,
     parts.node,
   ].filter(Boolean);
+}
+
+/** Where else one can look, as the settings say. */
+function further(s, model, id) {
+  if (!s.links) return null;
+  const iso = (ms) => new Date(ms).toISOString();
+  const known = { session: id, name: model.name, from: iso(model.start), to: iso(model.end), from_ms: model.start, to_ms: model.end };
+  const filled = (url) => url.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(known[name]));
+  return el("p", { class: "further" }, s.links.map(({ label, url }) => el("a", { href: filled(url), target: "_blank", rel: "noreferrer", "data-key": `link-${label}` }, label)));
 }
 
 /** Why there is no summary, where there is none. */
@@ -176,21 +185,24 @@ function eventLine(e) {
   return line;
 }
 
-/** The panels of the session that is shown: they stay while it goes on. */
-let drawn = { id: "", view: null, panels: [] };
+/** The panels of the session that is shown: they stay while it goes on, and ask for news now and then. */
+let drawn = { id: "", view: null, panels: [], asked: 0 };
+const CHARTS_MS = 30000;
 
 /** The panels of one session, over its time. */
 function charts(dashboard, model, { view, note }) {
   const id = view.path[1];
   if (drawn.id !== id) {
     const scene = { marks: [], more: [{ field: dashboard.ofOne, value: id }], choose: null, zoom: null, looks: view.looks, note: () => note(drawn.view) };
-    drawn = { id, view, panels: dashboard.rows.flatMap((row) => row.panels.map((description) => panel(description, row.height, scene))) };
+    drawn = { id, view, asked: 0, panels: dashboard.rows.flatMap((row) => row.panels.map((description) => panel(description, row.height, scene))) };
   }
   // The session is drawn anew now and then, and its panels are not.
   drawn.view = view;
   for (const one of drawn.panels) view.looks[one.id] = one.kept;
+  const isDue = !model.open || Date.now() - drawn.asked > CHARTS_MS;
+  if (isDue) drawn.asked = Date.now();
   // What was stored of an end may bear a time a little after it.
-  for (const one of drawn.panels) one.load({ filters: [] }, [model.start - 1000, model.end + 60000]);
+  if (isDue) for (const one of drawn.panels) one.load({ filters: [] }, [model.start - 1000, model.end + 60000]);
   return el("div", { class: "panels" }, drawn.panels.map((one) => one.section));
 }
 
@@ -256,12 +268,16 @@ function tabs(s, model, { view, note, dashboard }) {
 /** Events of one session that are asked for at once, besides those that came with it. */
 const MORE = 500;
 
+/** Those that were asked for of the session that is shown: they stay while it goes on. */
+let loaded = { id: "", events: [] };
+
 /** All events, the first ones at once. */
 function events(s) {
   if (!s.events.length) return el("p", { class: "nothing" }, "No events are stored.");
-  const list = el("div", { class: "events" }, s.events.map(eventLine));
   const id = s.events[0].uniqueSessionId;
-  let known = s.events.length;
+  if (loaded.id !== id) loaded = { id, events: [] };
+  const list = el("div", { class: "events" }, [...s.events, ...loaded.events].map(eventLine));
+  let known = s.events.length + loaded.events.length;
   if (s.totalEvents <= known || !id) return list;
   const more = el("button", { type: "button", class: "more" });
   const label = () => { more.textContent = `Show more: ${known} of ${s.totalEvents} are shown`; more.hidden = known >= s.totalEvents; };
@@ -270,8 +286,10 @@ function events(s) {
     try {
       const kinds = ["cdr", "kms", "networkQualityStats", "webrtcDebug"].map((kind) => `&type=${kind}`).join("");
       const { body } = await ask(`/api/search?uniqueSessionId=${encodeURIComponent(id)}${kinds}&order=oldest&limit=${MORE}&offset=${known}`);
-      known += body.documents.length;
-      list.append(...body.documents.map((found) => eventLine(found._source)));
+      const found = body.documents.map((document) => document._source);
+      known += found.length;
+      loaded.events.push(...found);
+      list.append(...found.map(eventLine));
       label();
     } finally { more.disabled = false; }
   });
