@@ -252,6 +252,88 @@ fn any_value_narrows_the_whole_until_it_is_taken_away() {
     nothing_is_wrong(&browser, &page);
 }
 
+/// Also a place on the map, a tile of a map of shares, a class of numbers and a cell of a grid.
+#[test]
+fn parts_of_every_form_narrow_the_whole() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    let chips = "[...document.querySelectorAll('.chip')].map((chip) => chip.textContent)";
+    for (board, part, named) in [
+        ("sessions", "[data-panel=places] circle.place", r"^place near -?\d+\.\d, -?\d+\.\d ×$"),
+        ("sessions", "[data-panel=clients] [role=button]", "^browser \\w.* ×,system \\w.* ×$"),
+        ("sessions", "[data-panel=session-size] button.name", r"^people .* ×$"),
+        ("capacity", "[data-panel=busy-hours] rect.chosen", r"^day \w{3} ×,hour \d\d:00 ×$"),
+    ] {
+        browser.open(&page.url(&format!("d/{board}?{MONTH}")));
+        browser.settled();
+        browser.until(&format!("document.querySelector('{part}')"));
+        let point = "{ bubbles: true }";
+        browser.value(&format!(
+            "document.querySelector('{part}').dispatchEvent(new MouseEvent('click', {point}))"
+        ));
+        browser.until("document.querySelector('.chip')");
+        browser.settled();
+        assert_eq!(browser.value("document.querySelectorAll('.is-failed').length"), 0, "{part}");
+        assert!(
+            browser.value("document.querySelectorAll('.panel:not(.is-empty)').length").as_u64()
+                > Some(0),
+            "{part}"
+        );
+        let shown = browser.value(chips);
+        assert_eq!(
+            browser.value(&format!("new RegExp({}).test({chips}.join())", json!(named))),
+            true,
+            "{shown}"
+        );
+        // All that one click has chosen goes with another on the same.
+        browser.value(&format!(
+            "document.querySelector('{part}').dispatchEvent(new MouseEvent('click', {point}))"
+        ));
+        browser.until("!document.querySelector('.chip')");
+        browser.settled();
+    }
+    // A name leads to the sessions that have it.
+    browser.open(&page.url(&format!("d/sessions?{MONTH}")));
+    browser.until("document.querySelector('[data-panel=billing] td a')");
+    let name = browser.text("document.querySelector('[data-panel=billing] td a').textContent");
+    browser.click("[data-panel=billing] td a");
+    browser.until("document.querySelector('table.list td.name a')");
+    let found = browser.value(
+        "[...document.querySelectorAll('table.list td.name a')].map((link) => link.textContent)",
+    );
+    assert!(found.as_array().unwrap().contains(&json!(name)), "{name}: {found}");
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
+fn a_session_leads_where_the_settings_say() {
+    let environment = [(
+        "CALLSCOPE__HTTP__LINKS",
+        "Server logs https://logs.example.com/?at={from_ms}-{to_ms}&session={session},Room https://rooms.example.com/{name}",
+    )];
+    let page = Page::with(true, &environment);
+    let mut browser = Browser::start();
+    browser.open(&page.url(&format!("d/quality?{MONTH}")));
+    browser.click("[data-panel=sessions-with-problems] td a");
+    browser.until("document.querySelector('.further a')");
+    let links = browser.value("[...document.querySelectorAll('.further a')].map((link) => [link.textContent, link.href, link.rel])");
+    let id = browser.text("decodeURIComponent(location.hash.split('/')[2])");
+    let address = links[0][1].as_str().unwrap();
+    let (times, session) = address.split_once("&session=").unwrap();
+    assert_eq!((links[0][0].as_str(), session), (Some("Server logs"), &*id));
+    let times = times.strip_prefix("https://logs.example.com/?at=").unwrap();
+    let (from, to) = times.split_once('-').unwrap();
+    assert!(from.parse::<i64>().unwrap() < to.parse::<i64>().unwrap(), "{links}");
+    assert_eq!(
+        links[1][1],
+        format!(
+            "https://rooms.example.com/{}",
+            browser.text("document.querySelector('h1').textContent")
+        )
+    );
+    assert_eq!(links[1][2], "noreferrer");
+}
+
 #[test]
 fn a_session_with_problems_leads_to_what_happened_in_it() {
     let page = Page::over_the_month();
@@ -290,10 +372,10 @@ fn a_link_shows_tables_as_they_were_sorted() {
     browser.open(&page.url(&format!("d/sessions?{MONTH}")));
     browser.click("[data-panel=locations] th:nth-child(3) button");
     browser.click("[data-panel=locations] th:nth-child(3) button");
-    browser.click("[data-panel=concurrency] .tools button");
+    browser.click("[data-panel=connections-open] .tools button");
     let hash = browser.text("location.hash");
     assert!(
-        hash.contains("sort=locations%3A2%3Aup") && hash.contains("table=concurrency"),
+        hash.contains("sort=locations%3A2%3Aup") && hash.contains("table=connections-open"),
         "{hash}"
     );
     let cells = "[...document.querySelectorAll('[data-panel=locations] td:nth-child(3)')].map((cell) => Number(cell.textContent))";
@@ -301,11 +383,12 @@ fn a_link_shows_tables_as_they_were_sorted() {
     browser.open(&page.url(hash.trim_start_matches("#/")));
     assert_eq!(browser.value(cells), shown);
     assert!(shown.as_array().unwrap().is_sorted_by_key(Value::as_i64), "{shown}");
-    browser.until("document.querySelectorAll('[data-panel=concurrency] tbody tr').length > 20");
+    browser
+        .until("document.querySelectorAll('[data-panel=connections-open] tbody tr').length > 20");
     // A filter more leaves it so.
     browser.click("[data-panel=reasons-of-leaving] .shares button");
     browser.until("document.querySelector('.chip')");
-    assert!(browser.text("location.hash").contains("table=concurrency"));
+    assert!(browser.text("location.hash").contains("table=connections-open"));
     nothing_is_wrong(&browser, &page);
 }
 
@@ -404,7 +487,7 @@ fn what_is_shown_is_saved_as_a_file() {
     browser.open(&page.url(&format!("d/sessions?{MONTH}")));
     for (panel, button, file) in [
         ("locations", 1, "locations.csv"),
-        ("concurrency", 3, "concurrency.json"),
+        ("connections-open", 3, "connections-open.json"),
         ("reasons-of-leaving", 2, "reasons-of-leaving.csv"),
     ] {
         browser.click(&format!("[data-panel={panel}] .tools button:nth-child({button})"));
@@ -418,9 +501,10 @@ fn what_is_shown_is_saved_as_a_file() {
     let mut lines = places.lines();
     assert_eq!(lines.next(), Some("\"Place\",\"Connections\",\"Users\",\"Ended badly\""));
     assert!(lines.any(|line| line.starts_with("\"Madrid, Spain\",")), "{places}");
-    let answer: Value =
-        serde_json::from_str(&std::fs::read_to_string(folder.join("concurrency.json")).unwrap())
-            .unwrap();
+    let answer: Value = serde_json::from_str(
+        &std::fs::read_to_string(folder.join("connections-open.json")).unwrap(),
+    )
+    .unwrap();
     assert!(!answer["parts"].as_array().unwrap().is_empty());
     assert!(
         std::fs::read_to_string(folder.join("reasons-of-leaving.csv"))
@@ -655,15 +739,16 @@ fn keys_reach_everything_and_charts_are_told_in_words() {
     browser.until("!document.getElementById('help').open");
     let unnamed = browser.value("[...document.querySelectorAll('main svg[role=img], main button, main [role=region]')].filter((node) => !(node.getAttribute('aria-label') || node.textContent.trim())).map((node) => node.outerHTML.slice(0, 100))");
     assert_eq!(unnamed, json!([]));
-    browser.value("document.querySelector('[data-panel=concurrency] .plot svg').focus()");
+    browser.value("document.querySelector('[data-panel=connections-open] .plot svg').focus()");
     browser.key("ArrowRight");
     browser.key("ArrowRight");
     let told =
-        browser.text("document.querySelector('[data-panel=concurrency] .legend').textContent");
-    assert!(told.contains("Sessions") && told.contains(':'), "{told}");
+        browser.text("document.querySelector('[data-panel=connections-open] .legend').textContent");
+    assert!(told.contains("west") && told.contains(':'), "{told}");
     // The twin of a chart has every value.
-    browser.click("[data-panel=concurrency] .tools button");
-    browser.until("document.querySelectorAll('[data-panel=concurrency] tbody tr').length > 20");
+    browser.click("[data-panel=connections-open] .tools button");
+    browser
+        .until("document.querySelectorAll('[data-panel=connections-open] tbody tr').length > 20");
     nothing_is_wrong(&browser, &page);
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::model::{Control, Dashboard, Every, Metric, Panel, Row, Split, Value};
+use super::model::{ByValues, Control, Dashboard, Every, Metric, Panel, Row, Split, Value};
 use crate::document::fields::{self, Holds};
 
 /// All dashboards, in the order in which they are listed.
@@ -66,7 +66,7 @@ fn split(split: &Split) -> Json {
         Split::Time(by) => json!({ "kind": "time", "isDay": by.every == Some(Every::Day) }),
         Split::Values(by) => json!({
             "kind": "values", "label": by.label, "field": field(&by.field.value),
-            "missing": by.missing, "opens": by.is_by_session(),
+            "missing": by.missing, "opens": opens(by),
         }),
         Split::Classes(by) => json!({
             "kind": "classes", "label": by.label, "field": field(&by.field.value), "at": by.at,
@@ -75,7 +75,18 @@ fn split(split: &Split) -> Json {
             "kind": "steps", "label": by.label, "field": field(&by.field.value), "every": by.every,
         }),
         Split::Cases(by) => json!({ "kind": "cases", "label": by.label }),
-        Split::Tiles(by) => json!({ "kind": "tiles", "zoom": by.zoom }),
+        Split::Tiles(by) => {
+            json!({ "kind": "tiles", "field": field(&by.field.value), "zoom": by.zoom })
+        }
+    }
+}
+
+/// What a click on a part leads to, where it does not choose it: the session, or a search for those of a name.
+fn opens(by: &ByValues) -> Option<&'static str> {
+    match (by.is_by_session(), by.names_sessions()) {
+        (true, _) => Some("session"),
+        (false, true) => Some("search"),
+        (false, false) => None,
     }
 }
 

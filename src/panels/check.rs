@@ -57,6 +57,16 @@ impl Check {
             }
             mark.when.iter().for_each(|condition| self.condition(condition));
         }
+        for logs in &dashboard.logs {
+            let is_plain = |character: char| {
+                character.is_ascii_lowercase()
+                    || character.is_ascii_digit()
+                    || "-_.*,".contains(character)
+            };
+            if logs.index.value.is_empty() || !logs.index.value.chars().all(is_plain) {
+                self.tell(&logs.index, format!("{:?} names no indices", logs.index.value));
+            }
+        }
         for row in &dashboard.rows {
             self.row(&dashboard.id, row);
         }

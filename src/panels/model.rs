@@ -29,8 +29,21 @@ pub struct Dashboard {
     /// Events that are marked in all panels over time.
     #[serde(default)]
     pub marks: Vec<Mark>,
+    /// Logs that others bring into the same servers, to look further in.
+    #[serde(default)]
+    pub logs: Vec<Logs>,
     /// From top to bottom.
     pub rows: Vec<Row>,
+}
+
+/// Logs of one kind.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logs {
+    /// For people.
+    pub label: String,
+    /// Indices that hold them: names and patterns, with commas between.
+    pub index: Spanned<String>,
 }
 
 /// Events that are marked in panels over time.

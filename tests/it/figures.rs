@@ -282,8 +282,19 @@ impl Lines {
         gaps
     }
 
-    /// Of how many spans the most hold a moment at which what is open is counted.
-    fn most_at_once(spans: impl Iterator<Item = (i64, i64)>) -> Figures {
+    /// Of each cluster, of how many spans the most hold a moment at which what is open is counted.
+    fn most_at_once<'l>(spans: impl Iterator<Item = (&'l str, i64, i64)>) -> Figures {
+        let mut clusters: BTreeMap<&str, Vec<(i64, i64)>> = BTreeMap::new();
+        for (cluster, from, to) in spans {
+            clusters.entry(cluster).or_default().push((from, to));
+        }
+        let most = |(cluster, spans): (&str, Vec<_>)| {
+            (cluster.to_owned(), number(Self::most_of(spans.into_iter())))
+        };
+        clusters.into_iter().map(most).filter(|(_, most)| *most > 0.0).collect()
+    }
+
+    fn most_of(spans: impl Iterator<Item = (i64, i64)>) -> i64 {
         let mut changes: BTreeMap<i64, i64> = BTreeMap::new();
         let next = |time: i64| {
             time.div_euclid(COUNTED_EVERY) + i64::from(time.rem_euclid(COUNTED_EVERY) > 0)
@@ -297,13 +308,21 @@ impl Lines {
             open += change;
             open
         });
-        one(number(after.max().unwrap()))
+        after.max().unwrap()
     }
 
-    /// From beginning to end, told by the end.
-    fn spans(&self, end: &'static str) -> impl Iterator<Item = (i64, i64)> {
-        self.event(end).map(|line| (integer(line, "startTime"), integer(line, "timestamp")))
+    /// Where, and from beginning to end, told by the end.
+    fn spans(&self, end: &'static str) -> impl Iterator<Item = (&str, i64, i64)> {
+        self.event(end).map(span)
     }
+}
+
+fn cluster(line: &Value) -> &str {
+    line["cluster_id"].as_str().unwrap_or("all")
+}
+
+fn span(line: &Value) -> (&str, i64, i64) {
+    (cluster(line), integer(line, "startTime"), integer(line, "timestamp"))
 }
 
 /// Panel, value, and what it has to show.
@@ -419,19 +438,26 @@ fn of_what_was_open(lines: &Lines) -> Vec<Expected> {
         .event("sessionCreated")
         .map(|line| (session(line), integer(line, "timestamp")))
         .collect();
-    let sessions = lines
-        .event("sessionDestroyed")
-        .filter_map(|line| Some((*created.get(session(line))?, integer(line, "timestamp"))));
+    let sessions = lines.event("sessionDestroyed").filter_map(|line| {
+        Some((cluster(line), *created.get(session(line))?, integer(line, "timestamp")))
+    });
     let sessions: Vec<_> = sessions.collect();
-    let recordings = lines
-        .recordings("stopped")
-        .map(|line| (integer(line, "startTime"), integer(line, "timestamp")));
+    let recordings = Lines::most_at_once(lines.recordings("stopped").map(span));
+    let busiest = recordings.values().copied().fold(0.0, f64::max);
     let most = |end| Lines::most_at_once(lines.spans(end));
+    // What lies on each other has to be there at once.
+    let meets = |(one, from, to): &(&str, i64, i64)| {
+        sessions.iter().any(|(other, begin, end)| one != other && begin < to && from < end)
+    };
+    assert!(sessions.iter().any(meets), "no two clusters have a session at once");
+    let open = Lines::most_at_once(sessions.iter().copied());
+    assert!(month::CLUSTERS.iter().all(|cluster| open.contains_key(*cluster)), "{open:?}");
     vec![
-        ("concurrency", "sessions", Lines::most_at_once(sessions.into_iter())),
-        ("concurrency", "connections", most("participantLeft")),
-        ("concurrency", "streams", most("webrtcConnectionDestroyed")),
-        ("load", "recordings", Lines::most_at_once(recordings)),
+        ("sessions-open", "sessions", open),
+        ("connections-open", "connections", most("participantLeft")),
+        ("streams-open", "streams", most("webrtcConnectionDestroyed")),
+        ("recordings-at-once", "recordings", recordings),
+        ("load", "recordings", one(busiest)),
     ]
 }
 

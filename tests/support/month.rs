@@ -15,17 +15,28 @@ use tokio_util::sync::CancellationToken;
 pub const START: i64 = 1_698_400_000_000;
 /// Milliseconds of a day.
 pub const DAY: i64 = 86_400_000;
+/// Where the sessions of the month are.
+pub const CLUSTERS: [&str; 2] = ["east", "west"];
+/// How long after a session of the one a session of the other begins, milliseconds.
+const APART: i64 = 600_000;
 /// How often what is open is counted, milliseconds: as seldom as it can be seen, for the odd cases lie years apart.
 pub const COUNTED_EVERY: i64 = 300_000;
 
-/// A month of sessions with what the media server tells of them, its statistics every so many milliseconds, and one of everything
-/// else that there is. An event a line.
+/// A month of sessions in two clusters, of each one at a time, with what the media server tells of them, its statistics every so
+/// many milliseconds, and one of everything else that there is. An event a line.
 pub fn a_month_and_the_odd_cases(stats_every: i64) -> String {
     let mut events: Vec<Emitted> = Vec::new();
     for number in 0..150_u64 {
-        let start = START + DAY * 30 / 150 * i64::try_from(number).unwrap();
-        events.extend(simulate::session(number, start, 1).0);
-        events.extend(simulate::telemetry(number, start, 1, stats_every));
+        let (pair, cluster) =
+            (i64::try_from(number / 2).unwrap(), CLUSTERS[usize::from(number % 2 == 1)]);
+        let start = START + DAY * 30 / 75 * pair + if number % 2 == 1 { APART } else { 0 };
+        let told = simulate::session(number, start, 1).0.into_iter();
+        let told = told.chain(simulate::telemetry(number, start, 1, stats_every));
+        let named = |event: Emitted| {
+            let json = event.json.replacen('{', &format!("{{\"cluster_id\":\"{cluster}\","), 1);
+            Emitted { json, ..event }
+        };
+        events.extend(told.map(named));
     }
     events.sort_by_key(|event| event.at);
     let mut lines: Vec<String> = events.into_iter().map(|event| event.json).collect();

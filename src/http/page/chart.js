@@ -52,18 +52,25 @@ export function chart(panel, answer, scene) {
     const name = one.filter && scene.choose ? el("button", { type: "button", title: `Only ${one.label}`, onclick: () => scene.choose(one.filter) }, one.label) : one.label;
     legend.append(el("span", { class: "entry" }, el("i", { class: `swatch ${one.color}` }), name, values[i]));
   });
+  // How high it was at most, until somebody points at a moment.
+  const write = (one, value) => amount(value, one.metric.unit, one.metric.per);
+  const most = (one, what) => (one.points.length ? `max ${write(one, Math.max(...one.points.map((point) => point[what])))}` : "");
+  const isStacked = panel.form === "area" || panel.form === "bar";
+  const together = isStacked && shown.length > 1 ? `together ${most({ ...shown[0], points: shown.flatMap((one) => one.points) }, "high")}` : "";
   const box = room("", scene.height);
   const isAlone = panel.by.length === 1 && shown.length === 1;
   sized(box, (width, height) => {
     const drawn = draw(panel, answer, shown, scene, { width, height, isTime });
     const read = (at) => shown.forEach((one, i) => {
       const point = at === null ? null : nearest(one.points, at, answer.step || panel.by.at(-1).every);
-      values[i].textContent = point ? amount(point.value, one.metric.unit, one.metric.per) : at === null ? "" : "–";
+      values[i].textContent = point ? write(one, point.value) : at === null ? most(one, "value") : "–";
     });
     const time = el("span", { class: "moment" });
     legend.querySelector(".moment")?.remove();
     legend.append(time);
-    watch(drawn, scene, isTime, (at) => { read(at); time.textContent = at === null ? "" : isTime ? when(at) : keyText(panel.by.at(-1), at); });
+    const tell = (at) => { read(at); time.textContent = at === null ? together : isTime ? when(at) : keyText(panel.by.at(-1), at); };
+    tell(null);
+    watch(drawn, scene, isTime, tell);
     box.replaceChildren(drawn.svg);
   });
   legend.classList.toggle("alone", isAlone);

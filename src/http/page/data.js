@@ -6,9 +6,15 @@ import { amount, called, day, field, two, moment, when } from "./text.js";
 export function keyText(split, key, step) {
   if (split.kind === "time") return split.isDay ? day(key) : when(key);
   if (split.kind === "classes") return classText(split, key);
-  if (split.kind === "steps") return split.field.field === "hourOfDay" ? `${two(key)}:00` : amount(key, split.field.unit);
+  if (split.kind === "steps") return stepText(split.field, key);
   if (split.kind === "tiles") return `${tile(key).map((degrees) => degrees.toFixed(1)).join(", ")}`;
   return split.field ? called(split.field.field, key) : String(key);
+}
+
+const DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+function stepText({ field, unit }, key) {
+  if (field === "hourOfDay") return `${two(key)}:00`;
+  return (field === "dayOfWeek" && DAYS[key - 1]) || amount(key, unit);
 }
 
 function classText(split, key) {
@@ -39,10 +45,30 @@ export function colorOf(split, key, place) {
   return isJudged && GOOD.has(key) ? "good" : isJudged && BAD.has(key) ? "bad" : `c${place % 8}`;
 }
 
-/** By what a part can be chosen; null: it cannot. */
+/** Where the name of a part leads: a session is opened, those of a name are looked for, all else is chosen. */
+function lead(split, key) {
+  if (split.opens) return key === split.missing ? {} : { [split.opens]: key };
+  return { filter: filterOf(split, key) };
+}
+
+/** By what a part can be chosen, as the API takes it; null: it cannot. */
 export function filterOf(split, key) {
-  if (split.kind !== "values" || key === split.missing) return null;
-  return { field: split.field.field, value: String(key) };
+  const value = {
+    values: () => (key === split.missing ? null : String(key)),
+    steps: () => `${key}..${key + split.every}`,
+    classes: () => `${key ?? ""}..${split.at[split.at.indexOf(key) + 1] ?? ""}`,
+    tiles: () => key.join("/"),
+  }[split.kind]?.() ?? null;
+  return value === null ? null : { field: split.field.field, value };
+}
+
+/** What a filter is called; `splits`: of all panels, one of which it is from. */
+export function filterText(splits, { field, value }) {
+  const from = (kind) => splits.find((split) => split.kind === kind && split.field.field === field);
+  const [, begin, end] = /^(-?[\d.]*)\.\.(-?[\d.]*)$/.exec(value) || [];
+  if (begin !== undefined && from("steps")?.every === end - begin) return keyText(from("steps"), Number(begin));
+  if (begin !== undefined && from("classes")) return classText({ ...from("classes"), at: [begin, end].filter(Boolean).map(Number) }, begin ? Number(begin) : null);
+  return from("tiles") ? keyText(from("tiles"), value.split("/").map(Number)) : called(field, value);
 }
 
 /** A value in words. */
@@ -55,8 +81,7 @@ export function valueText(metric, value) {
 }
 
 /**
- * An answer as a table: heads, and rows of cells. A cell has what is shown, what it is, and where it leads: `filter`, or
- * `session`.
+ * An answer as a table: heads, and rows of cells. A cell has what is shown, what it is, and where it leads: `filter`, `session`, or `search`.
  */
 export function table(panel, answer) {
   if (panel.form === "list") {
@@ -71,10 +96,12 @@ export function table(panel, answer) {
   }
   const heads = [...panel.by.map((split) => ({ label: split.label || (split.kind === "time" ? (split.isDay ? "Day" : "Time") : "Place"), isNumber: split.kind === "steps" })),
     ...panel.show.map((metric) => ({ label: metric.label, isNumber: metric.kind === "number" }))];
-  const rows = answer.parts.map((part) => [
+  // Of days the last one is looked for first.
+  const parts = panel.by[0]?.isDay ? answer.parts.toReversed() : answer.parts;
+  const rows = parts.map((part) => [
     ...part.keys.map((key, i) => ({
       text: keyText(panel.by[i], key), raw: panel.by[i].kind === "time" ? iso(key) : Array.isArray(key) ? tile(key).join(" ") : key, sort: key,
-      filter: panel.by[i].opens ? null : filterOf(panel.by[i], key), session: panel.by[i].opens && key !== panel.by[i].missing ? key : null,
+      ...lead(panel.by[i], key),
     })),
     ...part.values.map((value, i) => ({ text: valueText(panel.show[i], value), raw: panel.show[i].kind === "time" ? iso(value) : Array.isArray(value) ? value.join(" ") : value, sort: value })),
   ]);

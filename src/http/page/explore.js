@@ -1,7 +1,8 @@
 // A dashboard: what is looked at above, panels below.
 
-import { called, el, field, thousands } from "./text.js";
+import { el, field, thousands } from "./text.js";
 import { EVERY, PRESETS, ask, failure, has, length, query, times, toggled, zone } from "./view.js";
+import { filterText } from "./data.js";
 import { panel } from "./panel.js";
 
 const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
@@ -11,7 +12,7 @@ const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
  * anew, and fails if what is asked for cannot be shown at all.
  */
 export function show(dashboard, view, { go, note }) {
-  const scene = { marks: [], more: [], looks: view.looks, note: () => note(view), choose: ({ field, value }) => go(toggled(view, field, value)), zoom: (from, to) => go({ ...view, last: null, from, to }), clear: () => go({ ...view, filters: [] }) };
+  const scene = { marks: [], more: [], looks: view.looks, note: () => note(view), choose: (...filters) => go(toggled(view, filters)), zoom: (from, to) => go({ ...view, last: null, from, to }), clear: () => go({ ...view, filters: [] }) };
   const panels = [];
   for (const row of dashboard.rows) panels.push(...row.panels.map((description) => panel(description, row.height, scene)));
   const aborted = new AbortController();
@@ -30,16 +31,17 @@ export function show(dashboard, view, { go, note }) {
   const nodes = [
     el("header", { class: "title" }, el("h1", {}, dashboard.title), el("p", { class: "lead" }, dashboard.question)),
     el("div", { class: "looked" }, range(view, go), dashboard.controls.map((control) => choice(control, view, go, scene))),
-    chips(view, go), el("div", { class: "panels" }, panels.map((one) => one.section)),
+    chips(dashboard, view, go), el("div", { class: "panels" }, panels.map((one) => one.section)),
   ].filter(Boolean);
   return { nodes, load, end: () => aborted.abort() };
 }
 
 /** What is chosen, each to be taken away. */
-function chips(view, go) {
+function chips(dashboard, view, go) {
   if (!view.filters.length) return null;
+  const splits = dashboard.rows.flatMap((row) => row.panels).flatMap((panel) => panel.by);
   return el("div", { class: "chips", role: "group", "aria-label": "Filters" },
-    view.filters.map((filter) => el("button", { type: "button", class: "chip", title: "Remove this filter", onclick: () => go(toggled(view, filter.field, filter.value)) }, el("span", {}, `${field(filter.field)} `), el("b", {}, called(filter.field, filter.value)), " ×")),
+    view.filters.map((filter) => el("button", { type: "button", class: "chip", title: "Remove this filter", onclick: () => go(toggled(view, [filter])) }, el("span", {}, `${field(filter.field)} `), el("b", {}, filterText(splits, filter)), " ×")),
     view.filters.length > 1 ? el("button", { type: "button", class: "more", onclick: () => go({ ...view, filters: [] }) }, "Remove all") : null);
 }
 

@@ -8,11 +8,13 @@ const CARDS_MAX = 200;
 /** Comings and goings that are kept. */
 const MOVES_MAX = 6;
 const HOUR = 3600000, DAY = 24 * HOUR;
+/** So much later it is known what was open. */
+const COUNTED_LATE = 2 * 60000;
 /** From this share of connections that ended badly on it is worth a look. */
 const BAD_SHARE = 0.05;
 
 /**
- * `state`: `body` of /api/sessions, `moves`, `past`: the last two days, `limit`, `allCards`, and how the list of those that ended is `sorted`;
+ * `state`: `body` of /api/sessions, `moves`, what `PAST` names, `limit`, `allCards`, and how the list of those that ended is `sorted`;
  * `more(change)` shows more, `sort(sorted)` in another order.
  */
 export function show(state, q, { more, sort }) {
@@ -26,10 +28,9 @@ export function show(state, q, { more, sort }) {
     parts.push(el("header", { class: "title" }, el("h1", {}, `“${q}”`), el("p", { class: "lead" },
       `${count(open.length, "open session", "open sessions")}, ${count(body.total, "ended one", "ended ones")} · `, el("a", { href: "#/", class: "link" }, "× show everything"))));
   } else {
-    const past = state.past;
     parts.push(el("section", { class: "numbers", "aria-label": "At this moment" },
-      number(live.totals.sessions, "sessions open", spark(past, 0)), number(people, "people connected", spark(past, 1)),
-      number(live.totals.publishers, "streams sent", spark(past, 2)), number(live.totals.recordings, "recordings running"), lost(state.left)));
+      number(live.totals.sessions, "sessions open", spark(state.sessions)), number(people, "people connected", spark(state.connections)),
+      number(live.totals.publishers, "streams sent", spark(state.streams)), number(live.totals.recordings, "recordings running"), lost(state.left)));
     parts.push(strip(state.moves, live.at));
   }
   if (open.length) {
@@ -53,10 +54,14 @@ export function show(state, q, { more, sort }) {
 
 const number = (n, label, below) => el("div", { class: "number" }, el("b", {}, thousands(n)), el("span", {}, label), below);
 
-/** The last day as a line, and faintly the same hours of the day before. */
-function spark(past, place) {
+/** The last day as a line, and faintly the same hours of the day before: all clusters together, and nothing where nothing was counted. */
+function spark(past) {
   if (!past?.parts.length) return null;
-  const points = past.parts.map((part) => [part.keys[0], part.values[place] || 0]);
+  const sums = new Map();
+  for (const { keys: [, at], values: [value] } of past.parts) sums.set(at, (sums.get(at) || 0) + (value || 0));
+  const begin = Math.min(...sums.keys());
+  const points = [];
+  for (let at = begin; at < past.to - COUNTED_LATE; at += past.step) points.push([at, sums.get(at) || 0]);
   const most = Math.max(...points.map(([, value]) => value), 1);
   const line = (from) => points.filter(([at]) => at >= from && at < from + DAY).map(([at, value]) => `${(((at - from) / DAY) * 100).toFixed(1)} ${(23 - (value / most) * 22).toFixed(1)}`).join("L");
   const [before, last] = [line(past.to - 2 * DAY), line(past.to - DAY)];
@@ -93,7 +98,7 @@ export function applied(live, change) {
 }
 
 /** What is asked for of the past, besides what has ended: the last two days, and the last hour. */
-export const PAST = { past: ["concurrency", 2 * DAY], left: ["reasons-of-leaving", HOUR] };
+export const PAST = { sessions: ["sessions-open", 2 * DAY], connections: ["connections-open", 2 * DAY], streams: ["streams-open", 2 * DAY], left: ["reasons-of-leaving", HOUR] };
 
 /** One clear line: what is wrong, since when, what still works, what to do. The technical reason is one click away. */
 function trouble(body) {

@@ -10,11 +10,17 @@ function chosen(filter, scene, attributes, ...children) {
   return el("button", { type: "button", ...attributes, onclick: () => scene.choose(filter) }, ...children);
 }
 
-/** The same inside of a drawing. */
-function chosenShape(filter, scene, label, ...children) {
-  if (!filter || !scene.choose) return svg("g", {}, ...children);
-  const choose = () => scene.choose(filter);
+/** The same inside of a drawing, for several filters at once. */
+function chosenShape(filters, scene, label, ...children) {
+  const choose = choosing(filters, scene);
+  if (!choose) return svg("g", {}, ...children);
   return svg("g", { class: "chosen", role: "button", tabindex: "0", "aria-label": `Only ${label}`, onclick: choose, onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(); } } }, ...children);
+}
+
+/** Of very many shapes each can be pointed at, and none is a stop for keys: these go to the table of the panel. */
+function choosing(filters, scene) {
+  const known = filters.filter(Boolean);
+  return known.length && scene.choose ? () => scene.choose(...known) : null;
 }
 
 export function numbers(panel, answer, scene) {
@@ -70,7 +76,7 @@ export function classes(panel, answer, scene) {
   const { unit, per } = panel.show[0];
   return [el("div", { class: "columns" }, answer.parts.map((part) => {
     const value = part.values[0] || 0;
-    return el("div", {}, el("div", { class: "rise" }, el("i", { class: "fill c0", style: { height: `${(100 * value) / most}%` } }, el("b", {}, value ? amount(value, unit, per) : ""))), el("span", {}, keyText(panel.by[0], part.keys[0])));
+    return el("div", {}, el("div", { class: "rise" }, el("i", { class: "fill c0", style: { height: `${(100 * value) / most}%` } }, el("b", {}, value ? amount(value, unit, per) : ""))), chosen(value ? filterOf(panel.by[0], part.keys[0]) : null, scene, { class: "name" }, keyText(panel.by[0], part.keys[0])));
   })), el("p", { class: "under" }, panel.by[0].label)];
 }
 
@@ -128,7 +134,7 @@ export function treemap(panel, answer, scene) {
         const lines = [j === 0 ? label : "", text, `${figure((100 * inner.item.value) / total)} %`].filter(Boolean);
         const fits = lines.filter((line, n) => inner.width > line.length * 8 + 12 && inner.height > 18 * (n + 1) + 6);
         const words = fits.map((line, n) => svg("text", { x: inner.x + 9, y: inner.y + 20 + 17 * n, class: j === 0 && n === 0 ? "strong" : "" }, line));
-        group.append(chosenShape(filterOf(panel.by[0], outer.item.key), scene, label, shape, ...words, svg("title", {}, `${label} · ${text}: ${thousands(inner.item.value)} (${figure((100 * inner.item.value) / total)} %)`)));
+        group.append(chosenShape([filterOf(panel.by[0], outer.item.key), filterOf(panel.by[1], inner.item.key)], scene, `${label}, ${text}`, shape, ...words, svg("title", {}, `${label} · ${text}: ${thousands(inner.item.value)} (${figure((100 * inner.item.value) / total)} %)`)));
       });
       root.append(group);
     });
@@ -150,20 +156,21 @@ export function heatmap(panel, answer, scene) {
   const { unit, per } = panel.show[0];
   const box = room("", scene.height);
   sized(box, (width, height) => {
-    const left = Math.min(140, 16 + 7 * Math.max(...rows.map((key) => rowName(outer, key).length)));
+    const left = Math.min(140, 16 + 7 * Math.max(...rows.map((key) => keyText(outer, key).length)));
     const step = isTime ? answer.step : 1;
     const [from, to] = isTime ? [scene.from, scene.to] : [columns[0], columns.at(-1) + 1];
     const x = (key) => left + ((key - from) / (to - from)) * (width - left);
     const high = (height - 20) / rows.length;
     const root = svg("svg", { width, height, role: "img", "aria-label": `${panel.title}. The table has all values.` });
     rows.forEach((row, i) => {
-      root.append(svg("text", { class: "tick", x: left - 8, y: i * high + high / 2 + 4, "text-anchor": "end" }, rowName(outer, row)));
+      root.append(svg("text", { class: "tick", x: left - 8, y: i * high + high / 2 + 4, "text-anchor": "end" }, keyText(outer, row)));
       columns.forEach((column) => {
         const value = values.get(JSON.stringify([row, column]));
         const [a, b] = [Math.max(left, x(column)), Math.min(width, x(column + step))];
         if (b <= a) return;
-        const name = `${rowName(outer, row)}, ${keyText(inner, column)}: ${value ? amount(value, unit, per) : "none"}`;
-        root.append(svg("rect", { class: value ? "cell" : "cell none", x: a + 0.5, y: i * high + 1, width: Math.max(0.5, b - a - 1), height: Math.max(1, high - 2), rx: 2, "fill-opacity": value ? 0.15 + 0.85 * (value / most) : 1 }, svg("title", {}, name)));
+        const name = `${keyText(outer, row)}, ${keyText(inner, column)}: ${value ? amount(value, unit, per) : "none"}`;
+        const choose = value ? choosing([filterOf(outer, row), filterOf(inner, column)], scene) : null;
+        root.append(svg("rect", { class: `cell${value ? "" : " none"}${choose ? " chosen" : ""}`, onclick: choose, x: a + 0.5, y: i * high + 1, width: Math.max(0.5, b - a - 1), height: Math.max(1, high - 2), rx: 2, "fill-opacity": value ? 0.15 + 0.85 * (value / most) : 1 }, svg("title", {}, name)));
       });
     });
     const ticks = isTime ? timeTicks(from, to, width - left).map(([at, text]) => [x(at), text]) : columns.filter((_, i) => i % 3 === 0).map((key) => [(x(key) + x(key + step)) / 2, keyText(inner, key)]);
@@ -173,14 +180,11 @@ export function heatmap(panel, answer, scene) {
   return [box];
 }
 
-const DAYS = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
-const rowName = (split, key) => (split.field?.field === "dayOfWeek" ? DAYS[key - 1] || String(key) : keyText(split, key));
-
 /** Web Mercator, as the shapes of the land are: 2000 units around the world. */
 const project = ([latitude, longitude]) => [((longitude + 180) / 360) * 2000, (1 - Math.log(Math.tan(Math.PI / 4 + (Math.max(-84, Math.min(84, latitude)) * Math.PI) / 360)) / Math.PI) * 1000];
 
 export function map(panel, answer, scene) {
-  const places = answer.parts.map((part) => ({ at: project(tile(part.keys[0])), values: part.values })).filter((place) => place.values[0]);
+  const places = answer.parts.map((part) => ({ key: part.keys[0], at: project(tile(part.keys[0])), values: part.values })).filter((place) => place.values[0]);
   const most = Math.max(...places.map((place) => place.values[0]), 1);
   const box = room("map", scene.height);
   let land = null;
@@ -198,7 +202,8 @@ export function map(panel, answer, scene) {
     for (const turn of land ? [-2000, 0, 2000] : []) root.append(svg("g", { transform: `translate(${turn} 0)` }, svg("path", { class: "land", d: land.LAND }), svg("path", { class: "borders", d: land.BORDERS, "stroke-width": unit * 0.75 })));
     for (const place of places) {
       const radius = unit * (3.5 + 16 * Math.sqrt(place.values[0] / most));
-      root.append(svg("circle", { class: "place", cx: place.at[0], cy: place.at[1], r: radius, "stroke-width": unit }, svg("title", {}, panel.show.map((metric, i) => `${metric.label}: ${valueText(metric, place.values[i])}`).join("\n"))));
+      const choose = choosing([filterOf(panel.by[0], place.key)], scene);
+      root.append(svg("circle", { class: `place${choose ? " chosen" : ""}`, onclick: choose, cx: place.at[0], cy: place.at[1], r: radius, "stroke-width": unit }, svg("title", {}, panel.show.map((metric, i) => `${metric.label}: ${valueText(metric, place.values[i])}`).join("\n"))));
     }
     box.replaceChildren(root);
   };

@@ -10,7 +10,7 @@ export const svg = (name, attributes, ...children) => filled(document.createElem
 
 function filled(node, attributes, children) {
   for (const [key, value] of Object.entries(attributes || {})) {
-    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    if (key.startsWith("on")) { if (value) node.addEventListener(key.slice(2), value); }
     // Set so, because the page allows no style in attributes.
     else if (key === "style") Object.assign(node.style, value);
     else if (value !== undefined && value !== null && value !== false) node.setAttribute(key, value);
@@ -91,7 +91,7 @@ const KINDS = { publisherSummary: "sent", subscriberSummary: "received", true: "
 export const called = (field, value) => (field === "reason" ? why(value) : field === "problems" ? problem(value) : field === "elastic_type" ? look(KINDS, value) : String(value));
 const FIELDS = {
   timestamp: "time", elastic_type: "kind", uniqueSessionId: "session", sessionId: "session", connectionId: "connection", streamId: "stream",
-  cluster_id: "cluster", media_node_id: "media node", "client.browser": "browser", "client.os": "system", msSinceEndpointCreation: "after",
+  cluster_id: "cluster", media_node_id: "media node", "client.browser": "browser", "client.os": "system", geoPoints: "place near", "users.numberOfElements": "people", dayOfWeek: "day", hourOfDay: "hour", msSinceEndpointCreation: "after",
 };
 /** How a field is called. */
 export const field = (name) => (Object.hasOwn(FIELDS, name) ? FIELDS[name] : plain(name));

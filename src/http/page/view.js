@@ -76,12 +76,13 @@ export function query(view, [from, to], more = []) {
   return String(parameters);
 }
 
-export const has = (view, field, value) => view.filters.some((filter) => filter.field === field && filter.value === String(value));
+export const has = (view, field, value) => view.filters.some((filter) => filter.field === field && filter.value === value);
 
-/** With a filter more, or less where it is there already. */
-export function toggled(view, field, value) {
-  const filters = has(view, field, value) ? view.filters.filter((filter) => filter.field !== field || filter.value !== String(value)) : [...view.filters, { field, value: String(value) }];
-  return { ...view, filters };
+/** With these filters too, or without them where all are there already. */
+export function toggled(view, chosen) {
+  const isIn = (filters, { field, value }) => filters.some((one) => one.field === field && one.value === value);
+  const missing = chosen.filter((filter) => !isIn(view.filters, filter));
+  return { ...view, filters: missing.length ? [...view.filters, ...missing] : view.filters.filter((filter) => !isIn(chosen, filter)) };
 }
 
 /** Asks for JSON. Fails with `status`, and `hint`: what to do. */

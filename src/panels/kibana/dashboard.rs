@@ -5,24 +5,28 @@ use std::fmt::Write;
 use serde_json::{Map, Value as Json, json};
 
 use super::{FROM, OWN, encoded, lens, map, object, view};
-use crate::panels::model::{Dashboard, Form, Metric, Panel, Split};
+use crate::panels::model::{Dashboard, Form, Logs, Metric, Panel, Split};
 use crate::panels::source::{Source, exact};
 
-/// Height of the links to all dashboards.
+/// Height of the links to all dashboards, and of those to logs below them.
 pub(super) const LINKS: u32 = 3;
+const LOGS: u32 = 2;
+/// Lines of a log that are read at once.
+const LINES: u32 = 1_000;
 /// The event that opens a session.
 const OPENS: &str = "open-session";
 
 /// One dashboard among all.
 pub(super) fn dashboard(all: &[Dashboard], one: &Dashboard) -> Json {
     let mut board = Board::default();
+    let height = if one.logs.is_empty() { LINKS } else { LINKS + LOGS };
     board.place(
         "navigation",
         "visualization",
-        Area { x: 0, y: 0, width: crate::panels::model::WIDTH, height: LINKS },
+        Area { x: 0, y: 0, width: crate::panels::model::WIDTH, height },
         &navigation(all, one),
     );
-    let mut y = LINKS;
+    let mut y = height;
     for row in &one.rows {
         let mut x = 0;
         for panel in &row.panels {
@@ -95,12 +99,35 @@ pub(super) fn links(all: &[Dashboard], one: &Dashboard) -> String {
     line
 }
 
+/// A line that leads to the logs of the time that is looked at, which Kibana carries along; nothing where there are none.
+fn logs(one: &Dashboard) -> String {
+    let link = |logs: &Logs| {
+        let query = format!("FROM {} | SORT @timestamp DESC | LIMIT {LINES}", logs.index.value);
+        let state = format!("(dataSource:(type:esql),query:(esql:'{query}'))");
+        format!("[{}](discover#/?_a={})", logs.label, escaped(&state))
+    };
+    let links: Vec<String> = one.logs.iter().map(link).collect();
+    if links.is_empty() { String::new() } else { format!("\n\nLogs: {}", links.join(" · ")) }
+}
+
+/// As a part of an address.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        let _written = match char::from(byte) {
+            plain if plain.is_ascii_alphanumeric() => write!(escaped, "{plain}"),
+            _ => write!(escaped, "%{byte:02X}"),
+        };
+    }
+    escaped
+}
+
 fn navigation(all: &[Dashboard], one: &Dashboard) -> Json {
     json!({
         "hidePanelTitles": true, "enhancements": {},
         "savedVis": {
             "id": "", "title": "", "description": "", "type": "markdown", "uiState": {},
-            "params": { "markdown": links(all, one), "fontSize": 12, "openLinksInNewTab": false },
+            "params": { "markdown": links(all, one) + &logs(one), "fontSize": 12, "openLinksInNewTab": false },
             "data": { "aggs": [], "searchSource": { "query": { "query": "", "language": "kuery" }, "filter": [] } },
         },
     })

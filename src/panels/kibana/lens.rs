@@ -129,9 +129,15 @@ fn chart(series: &str, panel: &Panel, shown: &[&Metric], layer: &Layer, marks: &
             "annotations": marks.iter().map(mark).collect::<Vec<_>>(),
         }));
     }
+    let has_parts = shown.len() > 1 || panel.by.len() > 1;
+    let mut legend =
+        json!({ "isVisible": has_parts, "showSingleSeries": has_parts, "position": "right" });
+    // How high it was at most.
+    if let (true, Some(legend)) = (is_over_time(panel), legend.as_object_mut()) {
+        legend.insert("legendStats".to_owned(), json!(["max"]));
+    }
     json!({
-        "preferredSeriesType": series, "layers": layers,
-        "legend": { "isVisible": shown.len() > 1 || panel.by.len() > 1, "position": "right" },
+        "preferredSeriesType": series, "layers": layers, "legend": legend,
         "valueLabels": "hide", "fittingFunction": "None",
         "axisTitlesVisibilitySettings": { "x": false, "yLeft": true, "yRight": true },
         "tickLabelsVisibilitySettings": { "x": true, "yLeft": true, "yRight": true },

@@ -27,6 +27,10 @@ sums it cannot draw with its own charts; those are drawn by Vega, as the tables 
 sorted, a click on them narrows nothing, and their days begin at midnight UTC. Not there at all: marks of deployments and node events in charts, and a way to one session
 by a click on a part of a chart; in tables and lists the name of a session leads to it. A map shows one value, so there is one for each.
 Of several documents its tables show what the newest says, whether it has the field or not.
+
+Logs are nothing that callscope has. Where OpenVidu's paid edition brings its own into the same Elasticsearch, the dashboard of one
+session leads to those of its time in Discover of Kibana; in OpenSearch Dashboards open Discover yourself, the time goes along. callscope's own page leads
+wherever `http.links` says.
 ";
 
 const HOSTS: &str = "

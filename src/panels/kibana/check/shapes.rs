@@ -595,7 +595,15 @@ const ALONG_AXES: Shape = Object(&[Must("x", Flag), Must("yLeft", Flag), Must("y
 
 const CHART: Shape = Object(&[
     Must("preferredSeriesType", SERIES),
-    Must("legend", Object(&[Must("isVisible", Flag), Must("position", Word(&["right"]))])),
+    Must(
+        "legend",
+        Object(&[
+            Must("isVisible", Flag),
+            Must("showSingleSeries", Flag),
+            Must("position", Word(&["right"])),
+            May("legendStats", List(&Word(&["max"]))),
+        ]),
+    ),
     Must("valueLabels", Word(&["hide", "show"])),
     Must("fittingFunction", Word(&["None", "Linear"])),
     Must("axisTitlesVisibilitySettings", ALONG_AXES),
