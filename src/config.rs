@@ -34,6 +34,7 @@ pub struct Config {
     pub log: LogConfig,
     pub http: HttpConfig,
     pub sources: BTreeMap<String, SourceConfig>,
+    pub browsers: BrowsersConfig,
     pub journal: JournalConfig,
     pub files: FilesConfig,
     pub kafka: KafkaConfig,
@@ -124,12 +125,19 @@ pub struct HttpConfig {
 }
 
 /// Where else one can look into a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Link {
     /// For people.
     pub label: String,
     /// With `{session}` and the like where something about the session stands.
     pub url: String,
+}
+
+/// As it is written.
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{} {}\"", self.label, self.url)
+    }
 }
 
 /// `[sources.NAME]`. A source other than `default` may leave out what it does not need.
@@ -142,6 +150,29 @@ pub struct SourceConfig {
     #[serde(deserialize_with = "secrets", default = "no_secrets")]
     pub secrets: Vec<Secret>,
     pub rest: RestConfig,
+    pub browsers: ReportersConfig,
+}
+
+/// `[sources.NAME.browsers]`. What a source other than `default` leaves out is as there, but for the keys.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct ReportersConfig {
+    #[serde(deserialize_with = "secrets")]
+    pub keys: Vec<Secret>,
+    #[serde(deserialize_with = "list")]
+    pub origins: Vec<String>,
+}
+
+/// `[browsers]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml says what each setting means")]
+pub struct BrowsersConfig {
+    pub address_header: String,
+    pub per_address: NonZeroU32,
+    pub per_session: NonZeroU32,
+    pub body_bytes_max: NonZeroUsize,
 }
 
 /// `[sources.NAME.rest]`. What a source other than `default` leaves out is as there, but for the address and the secret.

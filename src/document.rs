@@ -70,8 +70,21 @@ pub struct Context {
     pub media_node_id: Option<Box<str>>,
     /// Tenant of the connection.
     pub tenant: Option<Box<str>>,
+    /// Whose it is, where a browser told it without saying so.
+    pub owner: Option<ReportedBy>,
     /// Other JSON members: deltas, `firstMedia`, `notFlowingMs`, `processingMs`.
     pub members: String,
+}
+
+/// Whose the report of a browser is.
+#[derive(Debug)]
+pub struct ReportedBy {
+    /// Id of its connection.
+    pub connection_id: Box<str>,
+    /// What the media server calls the endpoint at the other end of the stream, once that is known.
+    pub endpoint: Option<Box<str>>,
+    /// Who.
+    pub user: Box<str>,
 }
 
 /// A document without what is not promised of it: of raw ones the context fields, and of copies of one occurrence the event name
@@ -98,6 +111,7 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
     const OF_RECORDINGS: &[&str] =
         &["event", "size", "duration", "hasAudio", "hasVideo", "resolution", "frameRate"];
     const OF_TELEMETRY: &[&str] = &["location", "geoPoints", "client"];
+    const OF_REPORTS: &[&str] = &["connectionId", "connection", "endpoint", "user"];
     let text = |json: &serde_json::Value, name: &str| {
         json.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
     };
@@ -110,8 +124,10 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
         "cdr" | "seen" => &[],
         _ => OF_TELEMETRY,
     };
+    let reported = if text(&json, "side") == "browser" { OF_REPORTS } else { &[] };
     if let Some(members) = json.as_object_mut() {
-        members.retain(|name, _| !OF_ALL.contains(&name.as_str()) && !own.contains(&name.as_str()));
+        let known = [OF_ALL, own, reported];
+        members.retain(|name, _| !known.iter().any(|known| known.contains(&name.as_str())));
     }
     json
 }
@@ -130,8 +146,8 @@ pub fn raw(
     let joined = context.place.len() + context.members.len();
     let mut json = Object::with_capacity(448 + fields + added + joined);
     json.text("elastic_type", event.kind.elastic_type());
-    write_ids(&mut json, event, enriched);
-    write_fields(&mut json, event, enriched);
+    write_ids(&mut json, event, enriched, context);
+    write_fields(&mut json, event, enriched, context);
     json.members(&enriched.place);
     json.members(&enriched.address);
     json.members(&enriched.derived);
@@ -162,7 +178,7 @@ pub fn raw(
 }
 
 /// Ids under their name of 2.17, and beside it under the older one that OpenVidu still writes.
-fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
+fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched, context: &Context) {
     json.text_if("event", event.name());
     if let Some(session) = &event.session {
         json.text("sessionId", &session.id);
@@ -181,7 +197,9 @@ fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
             (None, None) => {}
         }
     }
-    if let Some(connection_id) = &event.connection_id {
+    let owner = context.owner.as_ref();
+    let connection_id = event.connection_id.as_deref();
+    if let Some(connection_id) = connection_id.or(owner.map(|owner| &*owner.connection_id)) {
         json.text("connectionId", connection_id);
         match &event.kind {
             Kind::Cdr(_) => json.text("participantId", connection_id),
@@ -189,13 +207,18 @@ fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
             _ => {}
         }
     }
-    json.text_if("user", enriched.telemetry_user.as_deref());
+    let user = owner.map(|owner| &*owner.user).filter(|_| !enriched.drops(FieldName::User));
+    json.text_if("user", enriched.telemetry_user.as_deref().or(user));
 }
 
-fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched) {
+fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched, context: &Context) {
     let mut malformed = Vec::new();
     let mut unindexed = Vec::new();
-    for field in &event.fields {
+    let endpoint = context.owner.as_ref().and_then(|owner| owner.endpoint.as_deref());
+    json.text_if("endpoint", endpoint.filter(|_| !enriched.drops(FieldName::Endpoint)));
+    let is_replaced =
+        |field: &Field<'_>| endpoint.is_some() && field.known == Some(FieldName::Endpoint);
+    for field in event.fields.iter().filter(|field| !is_replaced(field)) {
         match enriched.place_of(field) {
             Some(Place::Indexed) if field.known.is_some() => json.json(&field.name, &field.json),
             Some(Place::Indexed) => json.foreign(&field.name, &field.json),

@@ -13,9 +13,10 @@ use crate::config::{Addresses, Config};
 use crate::document::names;
 use crate::event::candidate::{CandidateKind, Pair, Transport};
 use crate::event::{
-    Body, Endpoint, Event, Field, FieldName, Kind, Participant, Seen, Told, text_of,
+    Body, Endpoint, Event, Field, FieldName, Kind, Participant, Seen, SessionRef, Told, text_of,
 };
 use crate::json::{self, Object};
+use crate::sessions::browser::Reporter;
 use crate::sessions::facts::{Hasher, RECORDING_MEMBERS, RECORDING_VALUES, STREAM_MEMBERS};
 use crate::summary::is_abnormal;
 
@@ -311,14 +312,14 @@ impl Enricher {
         if let (Some(endpoint), Some(connection)) = (&endpoint, &event.connection_id) {
             let publishes = fields::is_publisher(endpoint, connection);
             derived.text("mediaRole", if publishes { "publisher" } else { "subscriber" });
-            let mut uid = Hasher::new("endpoint");
-            let session = event.session.as_ref();
-            uid.optional(
-                session.map(|session| session.unique_id.as_deref().unwrap_or(&session.id)),
-            );
-            uid.text(connection);
-            uid.text(endpoint);
-            derived.text("endpointUid", &format!("{:016x}", uid.digest()));
+            derived.text("endpointUid", &endpoint_uid(event, connection, endpoint));
+        }
+        let reported = endpoint.as_deref().filter(|_| event.connection_id.is_none());
+        if let Some((name, reporter)) =
+            reported.and_then(|name| Some((name, Reporter::read(name)?)))
+        {
+            derived.text("mediaRole", if reporter.sends { "publisher" } else { "subscriber" });
+            derived.text("endpointUid", &endpoint_uid(event, "", name));
         }
         for (from, to) in [(Name::Jitter, "jitterMs"), (Name::Rtt, "rttMs")] {
             if let Some(seconds) = event.field(from).and_then(Field::number) {
@@ -472,6 +473,15 @@ fn geo_json(place: &Place) -> String {
     }
     json.text_if("asOrganization", place.as_organization.as_deref());
     json.finish()
+}
+
+/// What tells an endpoint from all others: their names repeat from session to session.
+fn endpoint_uid(event: &Event<'_>, connection: &str, endpoint: &str) -> String {
+    let mut uid = Hasher::new("endpoint");
+    uid.optional(event.session.as_ref().map(SessionRef::name));
+    uid.text(connection);
+    uid.text(endpoint);
+    format!("{:016x}", uid.digest())
 }
 
 /// The object `candidate` of documents: `localType`, `remoteType`, `transport` of a selected pair.

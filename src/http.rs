@@ -47,10 +47,13 @@ mod listen;
 mod page;
 mod panels;
 mod patience;
+mod stats;
 mod webhook;
 
 use access::Access;
 use patience::Patience;
+pub use stats::Door;
+use stats::Peer;
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +111,8 @@ pub struct App {
     pub dead_letters: Arc<DeadLetters>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Where browsers report to.
+    pub browsers: Door,
     /// Where else one can look into a session.
     pub links: Vec<Link>,
     /// Largest webhook body.
@@ -185,7 +190,7 @@ impl Bound {
                 () = stop.cancelled() => break,
                 accepted = accept(&self.listener, &connections) => accepted,
             };
-            let (stream, permit) = match accepted {
+            let (stream, peer, permit) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, most likely: there will be some again.
@@ -196,7 +201,7 @@ impl Bound {
             };
             let (router, stop, config) = (router.clone(), stop.clone(), self.config.clone());
             tasks.spawn(async move {
-                connection(stream, router, &config, stop).await;
+                connection(stream, peer, router, &config, stop).await;
                 drop(permit);
             });
         }
@@ -211,21 +216,23 @@ impl Bound {
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
-) -> std::io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(tokio::net::TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(connections).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, permit))
+    Ok((stream, Peer(peer.ip()), permit))
 }
 
 async fn connection(
     stream: tokio::net::TcpStream,
+    peer: Peer,
     router: Router,
     config: &HttpConfig,
     stop: CancellationToken,
 ) {
     let service =
-        hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer);
             let router = router.clone();
             async move {
                 let response = answer(router, request.map(Body::new)).await;
@@ -271,6 +278,7 @@ fn router(app: Arc<App>, reading: Arc<api::Reading>, config: &HttpConfig) -> Rou
         .route("/webhook/", post(webhook::default_source))
         .route("/webhook/{source}", post(webhook::named_source))
         .route("/webhook/{source}/", post(webhook::named_source))
+        .route("/stats/{source}", post(stats::report).options(stats::permission))
         .route("/webhook/{source}/{*more}", post(|| async { webhook::refused() }))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -316,6 +324,7 @@ async fn count(metrics: &Metrics, request: Request, next: axum::middleware::Next
         "/healthz" => "healthz",
         "/readyz" => "readyz",
         path if path.starts_with("/webhook") => "webhook",
+        path if path.starts_with("/stats/") => "stats",
         path if path.starts_with("/api/") => "api",
         _ => "other",
     };

@@ -69,6 +69,7 @@ pub mod checkpoint;
 pub mod lane;
 pub mod inputs;
 pub mod rest;
+pub mod reports;
 pub mod kafka;
 pub mod live;
 pub mod search;

@@ -26,6 +26,7 @@ use crate::live::Live;
 pub mod facts;
 pub mod sketch;
 pub mod endpoint;
+pub mod browser;
 pub mod incarnation;
 mod lifetimes;
 mod merge;
@@ -35,6 +36,7 @@ mod stored;
 
 pub use stored::{Change, StateError};
 
+use browser::Reporter;
 use lifetimes::Wakes;
 use state::{Closed, Session, SessionKey, SessionName};
 
@@ -366,6 +368,9 @@ fn session_id<'e>(event: &'e Event<'_>, name: SessionName<'e>) -> &'e str {
 /// Internal participants are nobody, and what they send or receive is theirs.
 fn feeds(event: &Event<'_>) -> bool {
     match &event.body {
+        Body::Endpoint(endpoint) if event.connection_id.is_none() => {
+            Reporter::has_named(&endpoint.name)
+        }
         Body::Endpoint(_) | Body::NetworkQuality(_) | Body::Other => {
             event.connection_id.as_deref().is_some_and(|id| !is_internal(id))
         }

@@ -85,22 +85,22 @@ pub fn unique_session_id(
 }
 
 impl Person<'_> {
-    /// The user and where the name comes from: `event`, `data` or `connection`.
+    /// See [`Connection::user_or`](crate::sessions::state::Connection::user_or).
     #[must_use]
     pub fn user(&self) -> (&str, &'static str) {
-        if let Some(user) = &self.connection.user {
-            return (user, "event");
-        }
-        match self.connection.joined.as_ref().and_then(|joined| joined.user.as_deref()) {
-            Some(user) => (user, "data"),
-            None => (self.id, "connection"),
-        }
+        self.connection.user_or(self.id)
     }
 
     /// Whether no end of it is known.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.connection.end.is_none()
+    }
+
+    /// Whether anybody has told how good its media was.
+    fn is_measured(&self) -> bool {
+        let known = self.connection;
+        !known.endpoints.is_empty() || known.quality.is_some() || !self.reported.is_empty()
     }
 
     fn tenant(&self) -> Option<&str> {
@@ -349,8 +349,7 @@ impl<'a> Writer<'a> {
         json.text_if("reason", reason);
         json.members(stream.attributes.as_ref().map_or("", |attributes| &attributes.members));
         json.text_if("tenant", person.tenant());
-        let endpoint = person.endpoint_of(stream);
-        if let Some(quality) = endpoint.and_then(|known| quality::of_stream(known, end.time)) {
+        if let Some(quality) = quality::of_stream(person, stream, end.time) {
             json.json("quality", &quality);
         }
         self.end(json, stream.start, end.time, is_abnormal(reason), end.time)
@@ -465,8 +464,8 @@ impl<'a> Writer<'a> {
         }
         json.integer("streamedSeconds", streamed);
         let problems = problems::all(incarnation);
-        let mut told = incarnation.connections.iter().map(|person| person.connection);
-        let told = told.any(|known| !known.endpoints.is_empty() || known.quality.is_some());
+        let mut people = incarnation.connections.iter();
+        let told = people.any(Person::is_measured) || !incarnation.reported.is_empty();
         let health = match (problems.is_empty(), told) {
             (false, _) => "problems",
             (true, true) => "healthy",

@@ -18,7 +18,7 @@ use crate::checkpoint::{Checkpoint, Disk};
 use crate::cli::{ExitCode, Failure};
 use crate::config::Config;
 use crate::enrich::place::GeoIpFiles;
-use crate::http::{App, Bound};
+use crate::http::{App, Bound, Door};
 use crate::inputs::Inputs;
 use crate::journal::lock::DataDirLock;
 use crate::journal::{self, Bounds, Journal};
@@ -99,6 +99,7 @@ pub(super) async fn run(config: Config, beside: Option<Beside>) -> Result<ExitCo
         rest: troubles,
         dead_letters,
         metrics: Arc::clone(&metrics),
+        browsers: Door::new(&config),
         links: config.http.links.clone(),
         body_bytes_max: config.http.body_bytes_max.get(),
         bodies: crate::http::bodies(config.http.body_bytes_max.get()),

@@ -25,6 +25,7 @@ const SECRETS: &[&str] = &[
     "http.read_secrets",
     "sources.default.secrets",
     "sources.default.rest.secret",
+    "sources.default.browsers.keys",
     "kafka.password",
     "kafka.properties",
     "privacy.user_hash_key",
@@ -215,7 +216,7 @@ pub(super) fn build(layers: impl IntoIterator<Item = Table>) -> Result<Config, S
         .and_then(::config::Config::try_deserialize)
         .map_err(|error| error.to_string())?;
     let mut json = json;
-    fill_rest(&mut json);
+    fill_sources(&mut json);
     let mut config: Config = serde_json::from_value(json).map_err(|error| error.to_string())?;
     for source in config.sources.values_mut() {
         source.cluster_id.take_if(|id| id.is_empty());
@@ -224,22 +225,27 @@ pub(super) fn build(layers: impl IntoIterator<Item = Table>) -> Result<Config, S
     Ok(config)
 }
 
-/// Gives each source what it leaves out of its section `rest`.
-fn fill_rest(json: &mut serde_json::Value) {
+/// Sections of a source that it may leave out, and settings in them that are nobody else's, as they are where nothing is set.
+const PARTS: [(&str, &[(&str, &str)]); 2] =
+    [("rest", &[("url", "\"\""), ("secret", "\"\"")]), ("browsers", &[("keys", "[]")])];
+
+/// Gives each source what it leaves out of these sections.
+fn fill_sources(json: &mut serde_json::Value) {
     let Some(sources) = json.get_mut("sources").and_then(serde_json::Value::as_object_mut) else {
         return;
     };
-    let Some(common) = sources.get("default").and_then(|source| source.get("rest")).cloned() else {
-        return;
-    };
-    for (_, source) in sources.iter_mut().filter(|(name, _)| *name != "default") {
-        let Some(source) = source.as_object_mut() else { continue };
-        let own = source.entry("rest").or_insert_with(|| serde_json::json!({}));
-        let (Some(own), Some(common)) = (own.as_object_mut(), common.as_object()) else { continue };
-        for (setting, value) in common {
-            let is_own = ["url", "secret"].contains(&setting.as_str());
-            let value = if is_own { serde_json::json!("") } else { value.clone() };
-            own.entry(setting).or_insert(value);
+    for (part, alone) in PARTS {
+        let common = sources.get("default").and_then(|source| source.get(part));
+        let Some(common) = common.and_then(serde_json::Value::as_object).cloned() else { continue };
+        for (_, source) in sources.iter_mut().filter(|(name, _)| *name != "default") {
+            let Some(source) = source.as_object_mut() else { continue };
+            let own = source.entry(part).or_insert_with(|| serde_json::json!({}));
+            let Some(own) = own.as_object_mut() else { continue };
+            for (setting, value) in &common {
+                let nothing = alone.iter().find(|(name, _)| name == setting);
+                let nothing = nothing.and_then(|(_, json)| serde_json::from_str(json).ok());
+                own.entry(setting).or_insert(nothing.unwrap_or_else(|| value.clone()));
+            }
         }
     }
 }

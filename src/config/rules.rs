@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use axum::http::HeaderName;
 use tracing_subscriber::EnvFilter;
 
 use super::{
@@ -85,6 +86,9 @@ pub(super) fn violations(config: &Config) -> Vec<(String, String)> {
     }
     found.secrets("http.read_secrets", &config.http.read_secrets);
     found.links(&config.http.links);
+    let header = &config.browsers.address_header;
+    let is_name = HeaderName::from_bytes(header.as_bytes()).is_ok();
+    found.check("browsers.address_header", header.is_empty() || is_name, "is no name of a header");
     found.sizes(config);
     found.spans(config);
     found.data(config);
@@ -124,6 +128,20 @@ impl Violations {
 
     fn source(&mut self, name: &str, source: &SourceConfig) {
         self.secrets(&format!("sources.{name}.secrets"), &source.secrets);
+        self.secrets(&format!("sources.{name}.browsers.keys"), &source.browsers.keys);
+        for origin in &source.browsers.origins {
+            let address =
+                ["https://", "http://"].iter().find_map(|scheme| origin.strip_prefix(scheme));
+            let is_origin =
+                address.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#']));
+            self.check(
+                &format!("sources.{name}.browsers.origins"),
+                is_origin || origin == "*",
+                &format!(
+                    "{origin:?} is no origin such as \"https://meet.example.com\", without a path"
+                ),
+            );
+        }
         let rest = &source.rest;
         let key = |setting: &str| format!("sources.{name}.rest.{setting}");
         let message = "must be an address such as \"https://openvidu.example.com/\", without name, password and query";

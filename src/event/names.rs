@@ -87,7 +87,15 @@ names! {
     FirDelta "firDelta" Added;
     FirstMedia "firstMedia" Added;
     FractionLost "fractionLost" Scalar;
+    FrameHeight "frameHeight" Scalar;
     FrameRate "frameRate" Scalar;
+    FrameWidth "frameWidth" Scalar;
+    FramesDecoded "framesDecoded" Scalar;
+    FramesDropped "framesDropped" Scalar;
+    FramesEncoded "framesEncoded" Scalar;
+    FramesReceived "framesReceived" Scalar;
+    FramesSent "framesSent" Scalar;
+    FreezeCount "freezeCount" Scalar;
     From "from" Scalar;
     Geo "geo" Added;
     GeoPoints "geoPoints" Scalar;
@@ -100,6 +108,7 @@ names! {
     Ip "ip" Scalar;
     Issuer "issuer" Scalar;
     Jitter "jitter" Scalar;
+    JitterBufferDelay "jitterBufferDelay" Scalar;
     JitterMs "jitterMs" Added;
     JoinDelta "joinDelta" Added;
     Layout "layout" Scalar;
@@ -147,6 +156,7 @@ names! {
     Problems "problems" Own;
     ProcessingMs "processingMs" Added;
     Publishers "publishers" Own;
+    QpSum "qpSum" Scalar;
     Reason "reason" Scalar;
     ReceivingFrom "receivingFrom" Scalar;
     RecordingIds "recordingIds" Scalar;
@@ -179,6 +189,7 @@ names! {
     TimeOfDisconnection "timeOfDisconnection" Scalar;
     Timestamp "timestamp" Own;
     To "to" Scalar;
+    TotalFreezesDuration "totalFreezesDuration" Scalar;
     Truncated "truncated" Own;
     Type "type" Scalar;
     Unindexed "unindexed" Added;

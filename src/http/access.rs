@@ -1,6 +1,6 @@
 //! Who may ask what.
 //!
-//! Health and readiness are open. The webhook looks at its own secrets; here it only turns browsers away, whose pages could
+//! Health and readiness are open, and so is what browsers report to, which looks at its own keys. The webhook looks at its own secrets; here it only turns browsers away, whose pages could
 //! otherwise post to it behind the back of whoever sits before them. Page, API and metrics need one of `http.read_secrets`,
 //! shown so that a browser asks for it. Without any they are open on loopback, but only under a name of this machine: the
 //! name in `Host` is what tells a page of a foreign host that has made its name point here (DNS rebinding).
@@ -43,6 +43,8 @@ impl Access {
         let headers = request.headers();
         match request.uri().path() {
             "/healthz" | "/readyz" => None,
+            // Has keys of its own.
+            path if path.starts_with("/stats/") => None,
             path if path == "/webhook" || path.starts_with("/webhook/") => {
                 is_of_a_browser(headers).then(webhook::refused)
             }

@@ -182,13 +182,18 @@ pub(super) fn shown(query: Option<&str>, headers: &HeaderMap) -> Vec<Vec<u8>> {
             shown.push(decoded.get(at + 1..).unwrap_or_default().to_vec());
         }
     }
-    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    for (name, value) in pairs {
-        if name == "secret" {
-            shown.push(percent_decoded(value));
-        }
-    }
+    shown.extend(parameters(query.unwrap_or_default(), "secret"));
     shown
+}
+
+/// The first value of a parameter, decoded.
+pub(super) fn parameter(query: &str, name: &str) -> Option<Vec<u8>> {
+    parameters(query, name).next()
+}
+
+fn parameters(query: &str, name: &str) -> impl Iterator<Item = Vec<u8>> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(move |(known, _)| *known == name).map(|(_, value)| percent_decoded(value))
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {

@@ -1,16 +1,19 @@
 //! Context fields: what the lane knew about an event's connection, endpoint or recording when the event came.
 
+use std::borrow::Cow;
+
 use foldhash::{HashMap, HashMapExt};
 
-use crate::document::Context;
+use crate::document::{Context, ReportedBy};
 use crate::event::{
     self, Aspect, Body, Event, Field, FieldName, Kind, MediaState, RecordingStatus, SessionRef,
     Told, is_internal,
 };
 use crate::json::Object;
+use crate::sessions::browser::{Directory, Reporter};
 use crate::sessions::endpoint::{Endpoint, endpoint_name};
 use crate::sessions::facts::Hasher;
-use crate::sessions::state::{RecordingKey, Session};
+use crate::sessions::state::{RecordingKey, Session, Stream};
 
 /// Counters of `webrtcStats` and the field that tells their growth.
 const COUNTERS: [(FieldName, FieldName); 8] = [
@@ -59,10 +62,23 @@ impl Samples {
 pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Samples) -> Context {
     let mut context = Context::default();
     let mut members = Object::members_in(String::new());
-    let connection = session
-        .zip(event.connection_id.as_deref())
-        .and_then(|(session, id)| session.connections.get(id))
-        .map(|connection| &**connection);
+    let reporter = reporter(event);
+    let owner = session
+        .zip(reporter.as_deref().and_then(Reporter::read))
+        .and_then(|(session, reporter)| Directory::of(session).owner(&reporter, event.time));
+    context.owner = owner.map(|owner| {
+        let endpoint = |stream: &Stream| {
+            endpoint_name(owner.connection_id, stream.outbound, &stream.id).into_owned()
+        };
+        ReportedBy {
+            connection_id: owner.connection_id.into(),
+            endpoint: owner.stream.map(endpoint).map(Into::into),
+            user: owner.connection.user_or(owner.connection_id).0.into(),
+        }
+    });
+    let known = session.zip(event.connection_id.as_deref());
+    let known = known.and_then(|(session, id)| session.connections.get(id));
+    let connection = known.map(|connection| &**connection).or(owner.map(|owner| owner.connection));
     let joined = connection.and_then(|connection| connection.joined.as_ref());
     context.tenant = joined.and_then(|joined| joined.tenant.clone());
     if let Some(session) = session {
@@ -72,7 +88,8 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
     }
     if !matches!(event.kind, Kind::Cdr(_) | Kind::Seen) {
         context.place = joined.map_or_else(String::new, |joined| joined.place.as_ref().into());
-        if event.kind == Kind::WebrtcStats {
+        // Of several who may have reported under one name, each has counters of its own.
+        if event.kind == Kind::WebrtcStats && (reporter.is_none() || owner.is_some()) {
             deltas(event, samples, &mut members);
         }
     }
@@ -104,6 +121,14 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
     }
     context.members = members.into_members();
     context
+}
+
+/// The name of the endpoint that a browser tells of; `None`: no browser tells this.
+fn reporter<'e>(event: &'e Event<'_>) -> Option<Cow<'e, str>> {
+    if event.connection_id.is_some() || event.kind != Kind::WebrtcStats {
+        return None;
+    }
+    event.field(FieldName::Endpoint)?.text().filter(|name| Reporter::has_named(name))
 }
 
 /// Media flow: whether for the first time at this endpoint in this direction, and for how long it had stopped.

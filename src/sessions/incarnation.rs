@@ -6,6 +6,8 @@
 //! is written, but no session is made of it until a start is known; visits further apart than a day are taken for different
 //! ones. The starts of incarnations that are kept no more still end the interval before them.
 
+use super::browser::{Directory, NOBODY, Reporter};
+use super::endpoint::Endpoint;
 use super::state::{
     Alone, Connection, End, Phase, Recording, RecordingKey, SeenSession, Session, SessionKey,
     Stream, Tellers,
@@ -32,6 +34,8 @@ pub struct Incarnation<'a> {
     pub seen: Option<&'a SeenSession>,
     /// When the REST API began to show it, or to show it no more.
     pub presence: Option<(i64, bool)>,
+    /// Endpoints that browsers told of, and of which nobody knows whose they are.
+    pub reported: Vec<&'a Endpoint>,
 }
 
 /// A connection with its streams.
@@ -45,6 +49,8 @@ pub struct Person<'a> {
     pub start: i64,
     /// Its streams, ended or not.
     pub streams: Vec<&'a Stream>,
+    /// Endpoints that its own browser told of, each with its stream as far as that is known.
+    pub reported: Vec<(Option<&'a Stream>, &'a Endpoint)>,
 }
 
 /// Cuts a state into incarnations, in the order of their starts; guessed ones come last.
@@ -85,6 +91,11 @@ pub fn cut<'a>(session: &'a Session, key: &SessionKey) -> Vec<Incarnation<'a>> {
         }
     }
     incarnations.extend(guessed_incarnations(guessed));
+    if let Some(nobody) = session.connections.get(NOBODY) {
+        for incarnation in &mut incarnations {
+            incarnation.add_reports(nobody, key.unique);
+        }
+    }
     incarnations
 }
 
@@ -151,8 +162,19 @@ fn begin<'a>(
 ) -> Incarnation<'a> {
     let newest = end.map(|end| end.time).max(start).unwrap_or(i64::MIN);
     let (connections, recordings) = (Vec::new(), Vec::new());
-    let (seen, presence) = (None, None);
-    Incarnation { start, end, phase, connections, recordings, newest, told_by, seen, presence }
+    let (seen, presence, reported) = (None, None, Vec::new());
+    Incarnation {
+        start,
+        end,
+        phase,
+        connections,
+        recordings,
+        newest,
+        told_by,
+        seen,
+        presence,
+        reported,
+    }
 }
 
 /// Start of a state with a `uniqueSessionId`: as the id says, else the earliest that is known.
@@ -187,7 +209,7 @@ fn people(session: &Session) -> Vec<Person<'_>> {
         let Some(start) = connection.start() else { continue };
         let mut streams: Vec<&Stream> = connection.streams.iter().collect();
         streams.sort_by_key(|stream| (stream.start, &stream.id));
-        people.push(Person { id, connection, start, streams });
+        people.push(Person { id, connection, start, streams, reported: Vec::new() });
     }
     people.sort_by_key(|person| (person.start, person.id));
     people
@@ -204,6 +226,28 @@ impl<'a> Incarnation<'a> {
         self.newest = self.newest.max(recording.newest);
         self.told_by = self.told_by.union(recording.told_by);
         self.recordings.push((key, recording));
+    }
+
+    /// Finds out whose the reports of browsers are, which are kept with `nobody`.
+    fn add_reports(&mut self, nobody: &'a Connection, unique: bool) {
+        self.phase.truncated |= nobody.truncated;
+        let people = self.connections.iter().map(|person| (person.id, person.connection));
+        let directory = Directory::new(people);
+        for endpoint in &nobody.endpoints {
+            let Some(reporter) = Reporter::read(&endpoint.name) else { continue };
+            if !unique && self.start != Some(reporter.start) {
+                continue;
+            }
+            let owner = directory.owner(&reporter, endpoint.newest);
+            let person = owner.and_then(|owner| {
+                let mut people = self.connections.iter_mut();
+                Some((people.find(|person| person.id == owner.connection_id)?, owner.stream))
+            });
+            match person {
+                Some((person, stream)) => person.reported.push((stream, endpoint)),
+                None => self.reported.push(endpoint),
+            }
+        }
     }
 
     /// Whether nothing is known but start and end.

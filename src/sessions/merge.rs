@@ -6,6 +6,7 @@ use crate::decode::ID_BYTES_MAX;
 use crate::enrich::Enriched;
 use crate::event::{self, Body, Event, FieldName, Seen};
 
+use super::browser::NOBODY;
 use super::facts;
 use super::state::{
     Alone, Connection, End, EntityKey, Facts, Final, Head, Joined, NAMELESS, Recording,
@@ -14,7 +15,9 @@ use super::state::{
 };
 
 /// Endpoints kept of one connection: one for each stream that it sends or receives.
-const ENDPOINTS_MAX: usize = 1000;
+const ENDPOINTS_MAX: usize = 1_000;
+/// The same of all browsers of a session together.
+const REPORTED_MAX: usize = 5_000;
 
 /// Broadcasts kept of one session.
 const BROADCASTS_MAX: usize = 100;
@@ -137,7 +140,7 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
 }
 
 fn connection_id<'e>(event: &'e Event<'_>) -> &'e str {
-    event.connection_id.as_deref().unwrap_or_default()
+    event.connection_id.as_deref().unwrap_or(NOBODY)
 }
 
 /// What a stream is kept under: its id, or a name of its own where OpenVidu gave none.
@@ -361,7 +364,9 @@ fn into_endpoint(
 ) -> bool {
     let Some(fact) = told.fact else { return false };
     let is_known = connection.endpoint(&endpoint.name).is_some();
-    if !is_known && connection.endpoints.len() >= ENDPOINTS_MAX {
+    let is_reported = told.event.connection_id.is_none();
+    let most = if is_reported { REPORTED_MAX } else { ENDPOINTS_MAX };
+    if !is_known && connection.endpoints.len() >= most {
         let (is_new, is_told) = add(&mut connection.facts, &mut connection.told_by, told, fact);
         connection.truncated |= is_new;
         connection.unsaved |= is_new || is_told;

@@ -404,6 +404,18 @@ pub fn keep_greater<T: Ord>(slot: &mut Option<T>, value: T) {
 }
 
 impl Connection {
+    /// Its user, else its own `id`; and where the name comes from: `event`, `data` or `connection`.
+    #[must_use]
+    pub fn user_or<'s>(&'s self, id: &'s str) -> (&'s str, &'static str) {
+        if let Some(user) = &self.user {
+            return (user, "event");
+        }
+        match self.joined.as_ref().and_then(|joined| joined.user.as_deref()) {
+            Some(user) => (user, "data"),
+            None => (id, "connection"),
+        }
+    }
+
     /// When it began: its join, else its first stream. `None` while only telemetry has told of it.
     #[must_use]
     pub fn start(&self) -> Option<i64> {

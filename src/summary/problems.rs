@@ -210,7 +210,18 @@ impl<'a> Teller<'_, 'a> {
         for endpoint in &connection.endpoints {
             let about = About::of(person, endpoint);
             self.flows(about);
-            self.measured(about);
+            let reported =
+                about.stream.into_iter().flat_map(|stream| person.reported_of(Some(stream)));
+            self.measured(about, &std::iter::once(endpoint).chain(reported).collect::<Vec<_>>());
+        }
+        // What the media server told nothing of.
+        let own = connection.endpoints.iter().filter_map(|own| person.stream_of(own));
+        let mut told: BTreeSet<_> = own.map(|stream| Some(stream.place())).collect();
+        for (stream, endpoint) in &person.reported {
+            if told.insert(stream.map(Stream::place)) {
+                let about = About { person, stream: *stream, endpoint };
+                self.measured(about, &person.reported_of(*stream).collect::<Vec<_>>());
+            }
         }
     }
 
@@ -279,10 +290,13 @@ impl<'a> Teller<'_, 'a> {
         }
     }
 
-    /// Of each figure the worst kind of media, whoever has measured it.
-    fn measured(&mut self, about: About<'_, 'a>) {
+    /// Of each figure the worst kind of media, whoever has measured it: `endpoints` are of one stream.
+    fn measured(&mut self, about: About<'_, 'a>, endpoints: &[&Endpoint]) {
         let About { person, stream, endpoint } = about;
-        let measured = || endpoint.measured.iter().map(|((_, media), measured)| (*media, measured));
+        let measured = || {
+            let all = endpoints.iter().flat_map(|endpoint| &endpoint.measured);
+            all.map(|((_, media), measured)| (*media, measured))
+        };
         let losses = measured().filter_map(|(media, measured)| {
             let loss = measured.packets.loss()?;
             (loss.lost >= LOST_MIN && loss.percent() >= LOSS_HIGH).then_some((media, loss))
@@ -382,16 +396,21 @@ impl Person<'_> {
     }
 }
 
-/// The name in a client's data, under one of the names that applications use for it.
+/// The name in a client's data: under one of the names that applications use for it, or a short text that is nothing else.
 fn own_name(data: &str) -> Option<String> {
-    let data = data.split("%/%").next().unwrap_or_default();
+    let data = data.split("%/%").next().unwrap_or_default().trim();
+    let cut = |name: &str| crate::json::prefix(name.trim(), NAME_BYTES_MAX).to_owned();
+    if !data.starts_with('{') {
+        return (1..PLAIN_BYTES_MAX).contains(&data.len()).then(|| cut(data));
+    }
     let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(data).ok()?;
     let names = ["clientData", "name", "userName", "nickname", "user"];
     let mut texts = names.iter().filter_map(|name| object.get(*name)?.as_str());
-    let name = texts.find(|text| !text.trim().is_empty())?;
-    Some(crate::json::prefix(name.trim(), NAME_BYTES_MAX).to_owned())
+    texts.find(|text| !text.trim().is_empty()).map(cut)
 }
 
+/// Longer texts are no names.
+const PLAIN_BYTES_MAX: usize = 60;
 /// Of a name in a sentence.
 const NAME_BYTES_MAX: usize = 100;
 

@@ -1,7 +1,7 @@
 //! How good media was: figures of one stream, and of a session.
 //!
-//! A stream has those of its endpoint; of several streams of one id the latest, as endpoints are called by the id. What nobody
-//! has measured is left out.
+//! A stream has those of its endpoint, and what browsers have measured of it; of several streams of one id the latest, as
+//! endpoints are called by the id. What nobody has measured is left out.
 
 use crate::event::candidate::{CandidateKind, Transport};
 use crate::json::Object;
@@ -26,6 +26,13 @@ impl<'a> Person<'a> {
         self.connection.endpoint(&name).filter(|_| is_latest)
     }
 
+    /// What its own browser has measured of a stream.
+    pub fn reported_of(&self, stream: Option<&Stream>) -> impl Iterator<Item = &'a Endpoint> {
+        let place = stream.map(Stream::place);
+        let is_of = move |known: &Option<&'a Stream>| known.map(Stream::place) == place;
+        self.reported.iter().filter(move |(known, _)| is_of(known)).map(|(_, endpoint)| *endpoint)
+    }
+
     /// The stream of an endpoint, whether it sends, and the latest if there are several.
     #[must_use]
     pub fn stream_of(&self, endpoint: &Endpoint) -> Option<&'a Stream> {
@@ -45,10 +52,13 @@ pub(super) fn silence(endpoint: &Endpoint, end: i64) -> Option<(i64, i64)> {
 }
 
 /// The object `quality` of a stream that ended at `end`; `None`: nobody has told anything.
-pub(super) fn of_stream(endpoint: &Endpoint, end: i64) -> Option<String> {
+pub(super) fn of_stream(person: &Person<'_>, stream: &Stream, end: i64) -> Option<String> {
+    let endpoint = person.endpoint_of(stream);
+    let mut total = endpoint.map(Endpoint::total).unwrap_or_default();
+    person.reported_of(Some(stream)).for_each(|reported| total.merge(&reported.total()));
     let mut json = Object::with_capacity(320);
-    let total = endpoint.total();
     figures(&mut json, &total);
+    let Some(endpoint) = endpoint else { return some(json) };
     if let Some(after) = endpoint.first_media {
         json.integer("firstMediaMs", after);
     }
@@ -69,7 +79,11 @@ pub(super) fn of_session(incarnation: &Incarnation<'_>, end: i64) -> Option<Stri
     let (mut total, mut first_media) = (Total::default(), Spread::default());
     let (mut endpoints, mut failed, mut paired, mut relayed) = (0, 0, 0, 0);
     let (mut without, mut whole) = (0, 0);
+    for reported in &incarnation.reported {
+        total.merge(&reported.total().without_loss());
+    }
     for person in &incarnation.connections {
+        person.reported.iter().for_each(|(_, reported)| total.merge(&reported.total()));
         for endpoint in &person.connection.endpoints {
             endpoints += 1;
             total.merge(&endpoint.total());
@@ -91,17 +105,16 @@ pub(super) fn of_session(incarnation: &Incarnation<'_>, end: i64) -> Option<Stri
             }
         }
     }
-    if endpoints == 0 {
-        return None;
-    }
     let mut json = Object::with_capacity(320);
     figures(&mut json, &total);
     spread(&mut json, ("firstMediaMs", "firstMediaMsP95"), &first_media);
     if whole > 0 {
         json.number("noMediaPercent", percent(without, whole));
     }
-    json.integer("endpoints", endpoints);
-    json.integer("iceFailed", failed);
+    if endpoints > 0 {
+        json.integer("endpoints", endpoints);
+        json.integer("iceFailed", failed);
+    }
     if paired > 0 {
         json.number("relayedPercent", percent(relayed, paired));
     }

@@ -17,6 +17,7 @@ mod lifetimes;
 mod month;
 mod property;
 mod quality;
+mod reports;
 mod samples;
 mod schemas;
 mod seen;

@@ -8,7 +8,7 @@ use callscope::command::AnyIndex;
 use callscope::config::Config;
 use callscope::dead_letters::DeadLetters;
 use callscope::enrich::place::GeoIp;
-use callscope::http::{App, Bound};
+use callscope::http::{App, Bound, Door};
 use callscope::journal::{Bounds, Item, Journal, Writer};
 use callscope::lane::clock::Clock;
 use callscope::lane::fold::{Folded, Folder, Times};
@@ -90,6 +90,7 @@ impl Server {
             standing: None,
             dead_letters: Arc::clone(&dead_letters),
             metrics: Arc::new(Metrics::new()),
+            browsers: Door::new(&config),
             links: config.http.links.clone(),
             body_bytes_max: config.http.body_bytes_max.get(),
             bodies: Semaphore::new(BODIES_BYTES),

@@ -1,0 +1,323 @@
+//! Reports that openvidu-browser posts about its streams, as records of `webrtcStats`.
+//!
+//! Everybody can post, so nothing is taken over as it comes: each figure is read by name, a number within what a network can do, and
+//! what is no such number is left out. Texts are hashed, but for the browser's description of itself.
+//!
+//! Source of the two shapes: openvidu-browser's `WebRtcStats.ts` at v2.16.0 and v2.29.0. What is `inbound` there is received by the
+//! browser, which is the other way round in `webrtcStats` of the media server.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use serde::Deserialize;
+use serde_json::Value as Json;
+use serde_json::value::RawValue;
+
+use crate::json::{Object, prefix};
+use crate::sessions::browser::{Client, Reporter, Sender, hash};
+
+mod running;
+
+pub use running::Running;
+
+/// Spans in seconds: more takes no network.
+const SECONDS_MAX: f64 = 60.0;
+/// A count that no call reaches.
+const COUNT_MAX: f64 = 1e15;
+/// Bits a second that no browser reaches.
+const RATE_MAX: f64 = 1e11;
+/// Kinds of what a picture has no more of.
+const PIXELS_MAX: f64 = 32_768.0;
+/// As long as a browser's description of itself may be, in bytes.
+const PLATFORM_BYTES_MAX: usize = 200;
+/// How far a browser's clock may be from ours; beyond, ours counts. Milliseconds.
+const SKEW_MAX: i64 = 60_000;
+/// Longest `et_type`, whose names have three parts and a number.
+const METRIC_BYTES_MAX: usize = 64;
+
+/// What is known of a report besides what it says.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// When it came, milliseconds since 1970.
+    pub at: i64,
+    /// From which address, unless addresses must not be kept.
+    pub address: Option<&'a str>,
+    /// The id of the reporter's connection, where the address of the request tells it.
+    pub connection: Option<&'a str>,
+    /// The session, where the address of the request tells it.
+    pub session: Option<&'a str>,
+}
+
+/// Why a report is of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// It is none.
+    #[error("the body is no report of openvidu-browser: {0}")]
+    Odd(String),
+    /// It tells nothing.
+    #[error("the report has no figure that can be read")]
+    Empty,
+    /// It does not tell its session.
+    #[error("the report names no session")]
+    NoSession,
+}
+
+/// A report that was understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// `sessionId`.
+    pub session_id: String,
+    /// Whether the platform has a `uniqueSessionId`.
+    pub is_unique: bool,
+    /// When it was made, milliseconds since 1970.
+    pub at: i64,
+    /// Whether the stream is the reporter's own.
+    sends: bool,
+    sender: Sender,
+    platform: String,
+    /// By kind of media: figures by the names that documents have for them.
+    media: BTreeMap<&'static str, BTreeMap<&'static str, f64>>,
+    /// Whether figures are what there was in each second, and not counters.
+    is_growth: bool,
+}
+
+/// As it has been since 2.17.
+#[derive(Deserialize)]
+struct Modern<'a> {
+    #[serde(rename = "@timestamp", borrow)]
+    timestamp: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    participant_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    session_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    platform: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    platform_description: Option<Cow<'a, str>>,
+    webrtc_stats: Stats,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stats {
+    inbound: Option<Kinds>,
+    outbound: Option<Kinds>,
+    candidatepair: BTreeMap<String, Json>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Kinds {
+    audio: BTreeMap<String, Json>,
+    video: BTreeMap<String, Json>,
+}
+
+/// As it was up to 2.16: one of each stream of packets, whose figures stand under the name that `et_type` has.
+type Old<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Of what may be told of a kind of media: names there and here, and the most there can be.
+const FIGURES: &[(&str, &str, f64)] = &[
+    ("bytesReceived", "bytesReceived", COUNT_MAX),
+    ("bytesSent", "bytesSent", COUNT_MAX),
+    ("packetsReceived", "packetsReceived", COUNT_MAX),
+    ("packetsSent", "packetsSent", COUNT_MAX),
+    ("packetsLost", "packetsLost", COUNT_MAX),
+    ("jitter", "jitter", SECONDS_MAX),
+    ("nackCount", "nackCount", COUNT_MAX),
+    ("pliCount", "pliCount", COUNT_MAX),
+    ("firCount", "firCount", COUNT_MAX),
+    ("framesDecoded", "framesDecoded", COUNT_MAX),
+    ("framesReceived", "framesReceived", COUNT_MAX),
+    ("framesDropped", "framesDropped", COUNT_MAX),
+    ("framesEncoded", "framesEncoded", COUNT_MAX),
+    ("framesSent", "framesSent", COUNT_MAX),
+    ("frameWidth", "frameWidth", PIXELS_MAX),
+    ("frameHeight", "frameHeight", PIXELS_MAX),
+    ("qpSum", "qpSum", COUNT_MAX),
+    ("jitterBufferDelay", "jitterBufferDelay", COUNT_MAX),
+    ("freezeCount", "freezeCount", COUNT_MAX),
+    ("totalFreezesDuration", "totalFreezesDuration", COUNT_MAX),
+];
+/// The same of the pair of candidates in use.
+const PAIR: &[(&str, &str, f64)] = &[
+    ("currentRoundTripTime", "rtt", SECONDS_MAX),
+    ("availableOutgoingBitrate", "targetBitrate", RATE_MAX),
+];
+/// Of an old report these are what there was in each second.
+pub(crate) const GROWING: &[&str] = &[
+    "bytesReceived",
+    "bytesSent",
+    "packetsReceived",
+    "packetsSent",
+    "packetsLost",
+    "nackCount",
+    "framesDecoded",
+    "framesEncoded",
+];
+/// Figures that are no whole numbers.
+const FRACTIONS: &[&str] =
+    &["jitter", "rtt", "targetBitrate", "jitterBufferDelay", "totalFreezesDuration"];
+
+fn figures(
+    of: &BTreeMap<String, Json>,
+    known: &[(&str, &'static str, f64)],
+) -> BTreeMap<&'static str, f64> {
+    let read = |(theirs, ours, most): &(&str, &'static str, f64)| {
+        let number = of.get(*theirs)?.as_f64()?;
+        // Packets that came twice can make what was lost negative (RFC 3550).
+        let number = if *ours == "packetsLost" { number.max(0.0) } else { number };
+        (0.0..=*most).contains(&number).then_some((*ours, number))
+    };
+    known.iter().filter_map(read).collect()
+}
+
+/// Reads a report.
+///
+/// # Errors
+///
+/// If it is none, names no session or tells nothing.
+pub fn read(body: &[u8], arrival: Arrival<'_>) -> Result<Report, ReportError> {
+    let odd = |error: serde_json::Error| ReportError::Odd(error.to_string());
+    let members: Old<'_> = serde_json::from_slice(body).map_err(odd)?;
+    let report = if members.contains_key("et_type") {
+        old(&members, arrival)?
+    } else {
+        modern(&serde_json::from_slice(body).map_err(odd)?, arrival)?
+    };
+    if report.media.values().all(BTreeMap::is_empty) {
+        return Err(ReportError::Empty);
+    }
+    Ok(report)
+}
+
+fn modern(report: &Modern<'_>, arrival: Arrival<'_>) -> Result<Report, ReportError> {
+    let session = report.session_id.as_deref().or(arrival.session).filter(|id| !id.is_empty());
+    let session_id = session.ok_or(ReportError::NoSession)?.to_owned();
+    // Of its own stream a browser tells what it sends, of any other what it receives.
+    let sends = report.webrtc_stats.outbound.is_some();
+    let kinds = report.webrtc_stats.outbound.as_ref().or(report.webrtc_stats.inbound.as_ref());
+    let kinds = kinds.ok_or(ReportError::Empty)?;
+    let mut media = BTreeMap::from([
+        ("audio", figures(&kinds.audio, FIGURES)),
+        ("video", figures(&kinds.video, FIGURES)),
+    ]);
+    media.retain(|_, figures| !figures.is_empty());
+    // The way is that of all media together, so it is told once.
+    let pair = figures(&report.webrtc_stats.candidatepair, PAIR);
+    if let Some(last) = media.values_mut().next_back() {
+        last.extend(pair);
+    }
+    let platform = report.platform_description.as_deref().or(report.platform.as_deref());
+    Ok(Report {
+        session_id,
+        is_unique: true,
+        at: time(report.timestamp.as_deref(), arrival.at),
+        sends,
+        sender: Sender::Told(hash(report.participant_id.as_deref().unwrap_or_default())),
+        platform: platform.unwrap_or_default().to_owned(),
+        media,
+        is_growth: false,
+    })
+}
+
+fn old(members: &Old<'_>, arrival: Arrival<'_>) -> Result<Report, ReportError> {
+    let text = |name: &str| serde_json::from_str::<String>(members.get(name)?.get()).ok();
+    let session = arrival.session.map(str::to_owned).or_else(|| text("exec"));
+    let session_id = session.filter(|id| !id.is_empty()).ok_or(ReportError::NoSession)?;
+    let metric = text("et_type").unwrap_or_default();
+    let odd = || ReportError::Odd(format!("et_type is {:?}", prefix(&metric, METRIC_BYTES_MAX)));
+    if metric.len() > METRIC_BYTES_MAX {
+        return Err(odd());
+    }
+    let mut parts = metric.split('_');
+    let (Some("webrtc"), Some(way), Some(kind), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(odd());
+    };
+    let sends = match way {
+        "inbound" => false,
+        "outbound" => true,
+        _ => return Err(odd()),
+    };
+    let kind = match kind {
+        "audio" => "audio",
+        "video" => "video",
+        _ => return Err(odd()),
+    };
+    let told = members.get(&metric);
+    let told =
+        told.and_then(|json| serde_json::from_str::<BTreeMap<String, Json>>(json.get()).ok());
+    let mut told = told.ok_or(ReportError::Empty)?;
+    // Milliseconds there.
+    if let Some(jitter) = told.get("jitter").and_then(Json::as_f64) {
+        told.insert("jitter".to_owned(), (jitter / 1_000.0).into());
+    }
+    Ok(Report {
+        session_id,
+        is_unique: false,
+        at: time(text("@timestamp").as_deref(), arrival.at),
+        sends,
+        sender: Sender::Unknown(hash(&metric)),
+        platform: String::new(),
+        media: BTreeMap::from([(kind, figures(&told, FIGURES))]),
+        is_growth: true,
+    })
+}
+
+/// When a report was made: as it says, unless its clock is far off.
+fn time(told: Option<&str>, at: i64) -> i64 {
+    let told = told.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    let told = told.map(|time| time.timestamp_millis());
+    told.filter(|told| told.abs_diff(at) <= SKEW_MAX.unsigned_abs()).unwrap_or(at)
+}
+
+impl Report {
+    /// The records that it becomes, one of each kind of media; `start`: when its session began. What an old one tells of each second is
+    /// added up in `running`.
+    #[must_use]
+    pub fn records(mut self, start: i64, arrival: Arrival<'_>, running: &Running) -> Vec<String> {
+        let client = match arrival.connection {
+            Some(id) => Client::Connection(id),
+            None => Client::Machine(arrival.address.map(hash), hash(&self.platform)),
+        };
+        let reporter = Reporter { start, sends: self.sends, client, sender: self.sender };
+        let endpoint = reporter.name();
+        if self.is_growth {
+            for figures in self.media.values_mut() {
+                running.add(hash(&format!("{}/{endpoint}", self.session_id)), self.at, figures);
+            }
+        }
+        let record = |(media, figures): (&&str, &BTreeMap<&str, f64>)| {
+            let mut json = Object::with_capacity(640);
+            json.text("elastic_type", "webrtcStats");
+            json.text("side", "browser");
+            json.text("sessionId", &self.session_id);
+            if self.is_unique {
+                json.text("uniqueSessionId", &format!("{}_{start}", self.session_id));
+            }
+            json.text("endpoint", &endpoint);
+            json.text("mediaType", media);
+            let platform = prefix(&self.platform, PLATFORM_BYTES_MAX);
+            json.text_if("platform", Some(platform).filter(|text| !text.is_empty()));
+            for (name, number) in figures {
+                if FRACTIONS.contains(name) {
+                    json.number(name, *number);
+                } else {
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "no figure is above 10^15"
+                    )]
+                    json.integer(name, number.round() as i64);
+                }
+            }
+            json.integer("timestamp", self.at);
+            json.finish()
+        };
+        self.media.iter().filter(|(_, figures)| !figures.is_empty()).map(record).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

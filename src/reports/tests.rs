@@ -1,0 +1,161 @@
+//! Reports as openvidu-browser makes them, and as nobody should.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const AT: i64 = 1_700_000_000_000;
+const ARRIVAL: Arrival<'static> =
+    Arrival { at: AT, address: Some("203.0.113.7"), connection: None, session: None };
+
+fn records(body: &Json, arrival: Arrival<'_>) -> Vec<Json> {
+    let report = read(body.to_string().as_bytes(), arrival).unwrap();
+    let records = report.records(AT - 1_000, arrival, &Running::default());
+    records.iter().map(|record| serde_json::from_str(record).unwrap()).collect()
+}
+
+/// What Chrome sends of its own stream with OpenVidu 2.29.
+fn outbound() -> Json {
+    json!({
+        "@timestamp": "2023-11-14T22:13:19.500Z", "participant_id": "{\"clientData\":\"Ana\"}%/%teacher", "session_id": "daily",
+        "platform": "Chrome", "platform_description": "Chrome 129.0 on Linux 64-bit", "stream": "webRTC",
+        "webrtc_stats": {
+            "outbound": {
+                "audio": {"bytesSent": 9000, "packetsSent": 100},
+                "video": {"bytesSent": 90000, "packetsSent": 120, "framesEncoded": 60, "frameWidth": 640, "frameHeight": 480, "qpSum": 900},
+            },
+            "candidatepair": {"currentRoundTripTime": 0.05, "availableOutgoingBitrate": 900000},
+        },
+    })
+}
+
+#[test]
+fn a_report_on_its_own_stream_is_what_it_sends() {
+    let [audio, video] = <[Json; 2]>::try_from(records(&outbound(), ARRIVAL)).unwrap();
+    let machine = Client::Machine(Some(hash("203.0.113.7")), hash("Chrome 129.0 on Linux 64-bit"));
+    let sender = Sender::Told(hash("{\"clientData\":\"Ana\"}%/%teacher"));
+    let endpoint = Reporter { start: AT - 1_000, sends: true, client: machine, sender }.name();
+    assert_eq!(
+        audio,
+        json!({
+            "elastic_type": "webrtcStats", "side": "browser", "sessionId": "daily", "uniqueSessionId": "daily_1699999999000",
+            "endpoint": endpoint, "mediaType": "audio", "platform": "Chrome 129.0 on Linux 64-bit",
+            "bytesSent": 9000, "packetsSent": 100, "timestamp": 1_699_999_999_500_i64,
+        })
+    );
+    assert_eq!((&video["rtt"], &video["targetBitrate"]), (&json!(0.05), &json!(900_000)));
+    assert_eq!((&video["frameWidth"], &video["qpSum"]), (&json!(640), &json!(900)));
+}
+
+#[test]
+fn who_tells_its_connection_is_called_by_it() {
+    let arrival = Arrival { connection: Some("con_A"), ..ARRIVAL };
+    for record in records(&outbound(), arrival) {
+        let reporter = Reporter::read(record["endpoint"].as_str().unwrap()).unwrap();
+        assert_eq!(reporter.client, Client::Connection("con_A"));
+    }
+    let nowhere = Arrival { address: None, ..ARRIVAL };
+    let [record, _] = <[Json; 2]>::try_from(records(&outbound(), nowhere)).unwrap();
+    let reporter = Reporter::read(record["endpoint"].as_str().unwrap()).unwrap();
+    assert!(matches!(reporter.client, Client::Machine(None, _)));
+}
+
+#[test]
+fn absurd_figures_and_times_are_left_out() {
+    let mut report = outbound();
+    let video = json!({
+        "bytesSent": -1, "packetsSent": 1e300, "framesEncoded": "many", "frameWidth": 70_000, "frameHeight": null, "qpSum": 5,
+        "<script>": 1, "__proto__": 7,
+    });
+    report["webrtc_stats"]["outbound"]["video"] = video;
+    report["webrtc_stats"]["candidatepair"] = json!({"currentRoundTripTime": 9e9});
+    report["@timestamp"] = json!("1999-01-01T00:00:00Z");
+    let [_, video] = <[Json; 2]>::try_from(records(&report, ARRIVAL)).unwrap();
+    let names: Vec<&str> = video.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "elastic_type",
+            "endpoint",
+            "mediaType",
+            "platform",
+            "qpSum",
+            "sessionId",
+            "side",
+            "timestamp",
+            "uniqueSessionId"
+        ]
+    );
+    assert_eq!(video["timestamp"], AT, "its clock is off, so ours counts");
+}
+
+#[test]
+fn what_is_no_report_is_refused_with_the_reason() {
+    for (body, expected) in [
+        ("", "no report"),
+        ("[]", "no report"),
+        ("{}", "no report"),
+        ("\u{0}", "no report"),
+        (r#"{"webrtc_stats":{}}"#, "names no session"),
+        (r#"{"session_id":"s","webrtc_stats":{}}"#, "no figure"),
+        (r#"{"session_id":"s","webrtc_stats":{"inbound":{"video":{"jitter":"1"}}}}"#, "no figure"),
+        (r#"{"session_id":"","webrtc_stats":{"inbound":{}}}"#, "names no session"),
+        (r#"{"et_type":"webrtc_inbound_video_1"}"#, "names no session"),
+        (r#"{"exec":"s","et_type":"webrtc_inbound_video_1"}"#, "no figure"),
+        (r#"{"exec":"s","et_type":"webrtc_sideways_video_1"}"#, "webrtc_sideways_video_1"),
+        (r#"{"exec":"s","et_type":"webrtc_inbound_smell_1"}"#, "webrtc_inbound_smell_1"),
+        (r#"{"exec":"s","et_type":7}"#, "et_type"),
+    ] {
+        let error = read(body.as_bytes(), ARRIVAL).unwrap_err().to_string();
+        assert!(error.contains(expected), "{body}: {error}");
+    }
+    let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let error = read(format!("{{\"webrtc_stats\":{nested}}}").as_bytes(), ARRIVAL).unwrap_err();
+    assert!(matches!(error, ReportError::Odd(_)));
+}
+
+/// Up to 2.16 they tell what there was in each second.
+#[test]
+fn old_reports_add_up_to_counters() {
+    let running = Running::default();
+    let told = |second: i64, lost: f64| {
+        let body = json!({
+            "@timestamp": DateTime::from_timestamp_millis(AT + second * 1_000).unwrap().to_rfc3339(), "exec": "daily", "component": "web",
+            "stream": "webRtc", "et_type": "webrtc_inbound_video_7", "stream_type": "composed_metrics", "units": {},
+            "webrtc_inbound_video_7": {"bytesReceived": 1000, "jitter": 12, "packetsReceived": 50, "packetsLost": lost, "framesDecoded": 25},
+        });
+        let report =
+            read(body.to_string().as_bytes(), Arrival { at: AT + second * 1_000, ..ARRIVAL })
+                .unwrap();
+        let [record] = <[String; 1]>::try_from(report.records(AT, ARRIVAL, &running)).unwrap();
+        let record: Json = serde_json::from_str(&record).unwrap();
+        assert!(record.get("uniqueSessionId").is_none(), "that came with 2.17");
+        assert_eq!(record["jitter"], 0.012);
+        (record["packetsReceived"].as_i64().unwrap(), record["packetsLost"].as_i64().unwrap())
+    };
+    assert_eq!(told(10, 1.0), (50, 1));
+    assert_eq!(told(12, 0.0), (150, 1));
+    assert_eq!(told(12, 0.0), (150, 1), "told twice");
+    assert_eq!(told(15, 2.0), (300, 7));
+    // After a long silence it is about the last second.
+    assert_eq!(told(500, 0.0), (350, 7));
+}
+
+proptest! {
+    #[test]
+    fn nothing_makes_it_fail_and_all_it_takes_is_small(body in prop::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,80}") {
+        read(&body, ARRIVAL).ok();
+        let mut report = outbound();
+        for name in ["participant_id", "platform_description", "session_id", "@timestamp"] {
+            report[name] = json!(text.repeat(50));
+        }
+        if let Ok(report) = read(report.to_string().as_bytes(), ARRIVAL) {
+            for record in report.records(AT, ARRIVAL, &Running::default()) {
+                let record: Json = serde_json::from_str(&record).unwrap();
+                prop_assert!(record["endpoint"].as_str().unwrap().len() < 200);
+                prop_assert!(record.get("platform").is_none_or(|text| text.as_str().unwrap().len() <= PLATFORM_BYTES_MAX));
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Whose the reports of browsers are.
+//!
+//! openvidu-browser reports on each of its streams, and names neither the stream nor its own connection: it tells what the
+//! *sender* of the stream said about itself when it joined. So a report is kept under a name that holds all by which its stream can
+//! be found ([`Reporter`]), below a connection without id, and the stream is found when documents are written, among all that is
+//! known by then: the order in which reports and events come changes nothing.
+//!
+//! Where an application puts its connection's id into the address that reports go to, the reporter is known. Otherwise it is who has
+//! joined from the same address with the same browser. If that can be more than one, nobody is guessed.
+
+use serde::Deserialize;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::state::{Connection, Joined, Session, Stream};
+
+/// Connection id under which reports are kept: they name none.
+pub const NOBODY: &str = "";
+/// Begins the name of an endpoint that reports tell of.
+const PREFIX: &str = "browser/";
+/// Between what a client and what the server says of a connection, as OpenVidu puts them together (`getFullMetadata`).
+const BETWEEN: &str = "%/%";
+/// How long before its beginning and after its end somebody is looked for: clocks differ. Milliseconds.
+const SLACK: i64 = 60_000;
+
+/// Who has reported, and on what. The name of an endpoint holds all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reporter<'n> {
+    /// When the session began, milliseconds since 1970.
+    pub start: i64,
+    /// Whether the stream is its own.
+    pub sends: bool,
+    /// Whose browser it is.
+    pub client: Client<'n>,
+    /// Who sends the stream.
+    pub sender: Sender,
+}
+
+/// Who sends a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// [`hash`] of what it told of itself when it joined.
+    Told(u64),
+    /// That is not known; a number by which the stream is told from others.
+    Unknown(u64),
+}
+
+/// Whose browser reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client<'n> {
+    /// It has told its connection.
+    Connection(&'n str),
+    /// It has not: hashes of its address, unless that must not be kept, and of its platform.
+    Machine(Option<u64>, u64),
+}
+
+/// What a text is called in a name.
+#[must_use]
+pub fn hash(text: &str) -> u64 {
+    xxh3_64(text.as_bytes())
+}
+
+impl<'n> Reporter<'n> {
+    /// Whether an endpoint is one that a browser told of.
+    #[must_use]
+    pub fn has_named(endpoint: &str) -> bool {
+        endpoint.starts_with(PREFIX)
+    }
+
+    /// Reads the name of an endpoint; `None`: no browser told of it.
+    #[must_use]
+    pub fn read(endpoint: &'n str) -> Option<Self> {
+        let mut parts = endpoint.strip_prefix(PREFIX)?.split('/');
+        let mut next = || parts.next();
+        let (start, way, client, sender) = (next()?, next()?, next()?, next()?);
+        let number = |text: &str| u64::from_str_radix(text, 16).ok();
+        let client = match client.strip_prefix('~') {
+            None => Client::Connection(client),
+            Some(machine) => {
+                let (address, platform) = machine.split_once('~')?;
+                Client::Machine(number(address), number(platform)?)
+            }
+        };
+        let sender = match sender.strip_prefix('~') {
+            None => Sender::Told(number(sender)?),
+            Some(stream) => Sender::Unknown(number(stream)?),
+        };
+        let reporter = Self { start: start.parse().ok()?, sends: way == "out", client, sender };
+        next().is_none().then_some(reporter)
+    }
+
+    /// The name of its endpoint.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let client = match self.client {
+            Client::Connection(id) => id.to_owned(),
+            Client::Machine(Some(address), platform) => format!("~{address:x}~{platform:x}"),
+            Client::Machine(None, platform) => format!("~~{platform:x}"),
+        };
+        let way = if self.sends { "out" } else { "in" };
+        let sender = match self.sender {
+            Sender::Told(sender) => format!("{sender:x}"),
+            Sender::Unknown(stream) => format!("~{stream:x}"),
+        };
+        format!("{PREFIX}{}/{way}/{client}/{sender}", self.start)
+    }
+}
+
+/// What is known of a connection that a report may be of.
+#[derive(Debug, Clone, Copy)]
+struct Card<'s> {
+    id: &'s str,
+    connection: &'s Connection,
+    sender: Option<u64>,
+    address: Option<u64>,
+    platform: Option<u64>,
+}
+
+impl<'s> Card<'s> {
+    fn of(id: &'s str, connection: &'s Connection) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Told {
+            ip: Option<String>,
+            platform: Option<String>,
+            client_data: String,
+            server_data: String,
+        }
+        let read = |joined: &Joined| {
+            let between =
+                if joined.address.is_empty() || joined.data.is_empty() { "" } else { "," };
+            serde_json::from_str(&format!("{{{}{between}{}}}", joined.address, joined.data)).ok()
+        };
+        let told: Option<Told> = connection.joined.as_ref().and_then(read);
+        let Told { ip, platform, client_data, server_data } = told.unwrap_or_default();
+        let sender = match (client_data.is_empty(), server_data.is_empty()) {
+            (false, false) => format!("{client_data}{BETWEEN}{server_data}"),
+            _ => client_data + &server_data,
+        };
+        Self {
+            id,
+            connection,
+            sender: connection.joined.is_some().then(|| hash(&sender)),
+            address: ip.as_deref().map(hash),
+            platform: platform.as_deref().map(hash),
+        }
+    }
+
+    /// Streams that it sends.
+    fn sent(&self) -> impl Iterator<Item = &'s Stream> + use<'s> {
+        let streams = self.connection.streams.iter();
+        streams.filter(|stream| stream.outbound && stream.named().is_some())
+    }
+
+    fn is_there(&self, at: i64) -> bool {
+        let start = self.connection.start().unwrap_or(i64::MAX);
+        let end = self.connection.end.as_ref().map_or(i64::MAX, |end| end.time);
+        (start.saturating_sub(SLACK)..=end.saturating_add(SLACK)).contains(&at)
+    }
+
+    fn is_of(&self, client: Client<'_>) -> bool {
+        match client {
+            Client::Connection(id) => self.id == id,
+            Client::Machine(address, platform) => {
+                // Where addresses are not kept, none is compared.
+                let is_there =
+                    address.is_none() || self.address.is_none() || address == self.address;
+                is_there && self.platform == Some(platform)
+            }
+        }
+    }
+}
+
+/// Whose a report is.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'s> {
+    /// Id of the connection.
+    pub connection_id: &'s str,
+    /// What is known of it.
+    pub connection: &'s Connection,
+    /// The stream; absent where none of it is known yet.
+    pub stream: Option<&'s Stream>,
+}
+
+/// Everybody who may have reported.
+#[derive(Debug)]
+pub struct Directory<'s>(Vec<Card<'s>>);
+
+impl<'s> Directory<'s> {
+    /// Of these connections and their ids.
+    pub fn new(connections: impl Iterator<Item = (&'s str, &'s Connection)>) -> Self {
+        Self(connections.map(|(id, connection)| Card::of(id, connection)).collect())
+    }
+
+    /// Of all connections of a session.
+    #[must_use]
+    pub fn of(session: &'s Session) -> Self {
+        Self::new(session.connections.iter().map(|(id, connection)| (&**id, &**connection)))
+    }
+
+    /// Who has reported so at `at`, milliseconds since 1970; `None`: nobody, or more than one can have.
+    #[must_use]
+    pub fn owner(&self, reporter: &Reporter<'_>, at: i64) -> Option<Owner<'s>> {
+        let there = || self.0.iter().filter(|card| card.is_there(at));
+        let reporters = || there().filter(|card| card.is_of(reporter.client));
+        let own = |card: &Card<'s>, stream| Owner {
+            connection_id: card.id,
+            connection: card.connection,
+            stream,
+        };
+        let Sender::Told(sender) = reporter.sender else {
+            let card = only(reporters())?;
+            return Some(own(card, card.sent().filter(|_| reporter.sends).max_by_key(start)));
+        };
+        let is_sender = |card: &&Card<'s>| card.sender == Some(sender);
+        if reporter.sends {
+            let card = only(reporters().filter(is_sender))?;
+            return Some(own(card, card.sent().max_by_key(start)));
+        }
+        let sender = only(there().filter(is_sender))?;
+        let is_sent = |stream: &&Stream| sender.sent().any(|sent| sent.id == stream.id);
+        let received = |card: &Card<'s>| {
+            let streams = card.connection.streams.iter();
+            streams.filter(|stream| !stream.outbound && is_sent(stream)).max_by_key(start)
+        };
+        // Somebody who receives nothing of the sender did not report on it, unless nothing is known of streams at all.
+        let others = || reporters().filter(|card| card.id != sender.id);
+        let card =
+            only(others().filter(|card| received(card).is_some())).or_else(|| only(others()))?;
+        Some(own(card, received(card)))
+    }
+}
+
+fn start(stream: &&Stream) -> i64 {
+    stream.start
+}
+
+/// The one, if there is no other.
+fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
+    let first = all.next()?;
+    all.next().is_none().then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::state::{End, Teller};
+    use proptest::prelude::*;
+
+    fn connection(start: i64, (ip, data): (&str, &str), streams: &[(bool, &str)]) -> Connection {
+        let joined = Joined {
+            by: Teller::Join,
+            start,
+            time: start,
+            place: "".into(),
+            address: format!("\"ip\":\"{ip}\",\"platform\":\"Chrome 129\"").into(),
+            data: format!("\"clientData\":\"{data}\",\"serverData\":\"srv\"").into(),
+            user: None,
+            tenant: None,
+        };
+        let stream = |(outbound, id): &(bool, &str)| Stream {
+            outbound: *outbound,
+            id: (*id).into(),
+            start,
+            ..Stream::default()
+        };
+        Connection {
+            joined: Some(joined),
+            streams: streams.iter().map(stream).collect(),
+            ..Connection::default()
+        }
+    }
+
+    fn machine(ip: &str) -> Client<'static> {
+        Client::Machine(Some(hash(ip)), hash("Chrome 129"))
+    }
+
+    fn report<'n>(sends: bool, client: Client<'n>, sender: &str) -> Reporter<'n> {
+        Reporter { start: 7, sends, client, sender: Sender::Told(hash(&format!("{sender}%/%srv"))) }
+    }
+
+    #[test]
+    fn a_report_is_whose_it_can_only_be() {
+        let ana = connection(100, ("1.1.1.1", "ana"), &[(true, "str_A"), (false, "str_B")]);
+        let bo = connection(100, ("2.2.2.2", "bo"), &[(true, "str_B"), (false, "str_A")]);
+        // Two at one address with one browser: whose report it is cannot be told.
+        let cy = connection(100, ("3.3.3.3", "cy"), &[(false, "str_A")]);
+        let di = connection(100, ("3.3.3.3", "di"), &[(false, "str_A"), (true, "str_D")]);
+        let all = [("a", &ana), ("b", &bo), ("c", &cy), ("d", &di)];
+        let directory = Directory::new(all.into_iter());
+        let owner = |reporter: Reporter<'_>| {
+            let owner = directory.owner(&reporter, 200)?;
+            Some((owner.connection_id, owner.stream.map(|stream| &*stream.id)))
+        };
+        assert_eq!(owner(report(true, machine("1.1.1.1"), "ana")), Some(("a", Some("str_A"))));
+        assert_eq!(owner(report(false, machine("1.1.1.1"), "bo")), Some(("a", Some("str_B"))));
+        assert_eq!(owner(report(false, machine("2.2.2.2"), "ana")), Some(("b", Some("str_A"))));
+        assert_eq!(owner(report(false, machine("3.3.3.3"), "ana")), None);
+        assert_eq!(owner(report(true, machine("3.3.3.3"), "di")), Some(("d", Some("str_D"))));
+        assert_eq!(owner(report(true, machine("9.9.9.9"), "ana")), None);
+        assert_eq!(owner(report(false, machine("1.1.1.1"), "nobody")), None);
+        let named = Client::Connection("c");
+        assert_eq!(owner(report(false, named, "ana")), Some(("c", Some("str_A"))));
+        // Who tells another's connection is not believed to have sent what it did not.
+        assert_eq!(owner(report(true, named, "ana")), None);
+    }
+
+    #[test]
+    fn who_came_back_is_told_from_who_was_there_before() {
+        let mut before = connection(100_000, ("1.1.1.1", "ana"), &[(true, "str_1")]);
+        before.end = Some(End { time: 200_000, reason: None });
+        let after = connection(400_000, ("1.1.1.1", "ana"), &[(true, "str_2")]);
+        let directory = Directory::new([("a", &before), ("b", &after)].into_iter());
+        let owner = |at| {
+            let found = directory.owner(&report(true, machine("1.1.1.1"), "ana"), at);
+            found.map(|owner| owner.connection_id)
+        };
+        assert_eq!([150_000, 300_000, 450_000].map(owner), [Some("a"), None, Some("b")]);
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_read_back(
+            start in 0..i64::MAX, sends: bool, number: u64, is_told: bool, id in "[A-Za-z0-9_]{1,40}", address: Option<u64>, platform: u64, told: bool,
+        ) {
+            let client = if told { Client::Connection(&id) } else { Client::Machine(address, platform) };
+            let sender = if is_told { Sender::Told(number) } else { Sender::Unknown(number) };
+            let reporter = Reporter { start, sends, client, sender };
+            let name = reporter.name();
+            prop_assert_eq!(Reporter::read(&name), Some(reporter));
+        }
+
+        #[test]
+        fn no_name_makes_it_fail(name in "(browser/)?\\PC{0,40}") {
+            let read = Reporter::read(&name);
+            prop_assert!(read.is_none() || Reporter::has_named(&name));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What browsers report: whose it is, and what summaries make of it.
+
+use callscope::reports::{self, Arrival, Running};
+use callscope::simulate::rng::Rng;
+use serde_json::{Value, json};
+
+use crate::story::{START, Story};
+use crate::support::{Store, fold};
+
+/// Ana, who sends a camera, and Bo and Cy, who receive it from one address with one browser each of another kind.
+fn call() -> Story {
+    let person = |at: i64, connection: &str, name: &str, (ip, platform): (&str, &str)| {
+        (
+            at,
+            json!({ "connectionId": connection, "clientData": name, "serverData": "srv", "ip": ip, "platform": platform }),
+        )
+    };
+    let people = [
+        person(1, "con_A", "ana", ("198.51.100.1", "Chrome 129 on Linux 64-bit")),
+        person(2, "con_B", "bo", ("203.0.113.9", "Chrome 129 on Linux 64-bit")),
+        person(3, "con_C", "cy", ("203.0.113.9", "Firefox 131 on Linux 64-bit")),
+    ];
+    let mut story = Story::new("s").created();
+    for (at, fields) in &people {
+        story = story.tell("participantJoined", *at, fields.clone());
+    }
+    story = story
+        .stream(4, "con_A", "str_A", None)
+        .stream(5, "con_B", "str_A", Some("con_A"))
+        .stream(6, "con_C", "str_A", Some("con_A"))
+        .stream_end((4, 100), "con_A", "str_A", None, "disconnect")
+        .stream_end((5, 100), "con_B", "str_A", Some("con_A"), "disconnect")
+        .stream_end((6, 100), "con_C", "str_A", Some("con_A"), "disconnect");
+    for (at, fields) in people {
+        let mut fields = fields;
+        fields["startTime"] = json!(START + at * 1000);
+        fields["duration"] = json!(100 - at);
+        fields["reason"] = json!("disconnect");
+        story = story.tell("participantLeft", 100, fields);
+    }
+    story.destroyed(101, "lastParticipantLeft")
+}
+
+/// The records that a report at second `at` becomes.
+fn reported(
+    at: i64,
+    address: &str,
+    platform: &str,
+    connection: Option<&str>,
+    stats: Value,
+) -> Vec<String> {
+    let at = START + at * 1000;
+    let body = json!({
+        "@timestamp": chrono::DateTime::from_timestamp_millis(at).unwrap().to_rfc3339(), "participant_id": "ana%/%srv", "session_id": "s",
+        "platform": "x", "platform_description": platform, "stream": "webRTC", "webrtc_stats": stats,
+    });
+    let arrival = Arrival { at, address: Some(address), connection, session: None };
+    let report = reports::read(body.to_string().as_bytes(), arrival).unwrap();
+    report.records(START, arrival, &Running::default())
+}
+
+fn received(packets: i64, lost: i64, jitter: f64) -> Value {
+    json!({ "inbound": { "audio": {}, "video": { "bytesReceived": packets * 1000, "packetsReceived": packets, "packetsLost": lost, "jitter": jitter, "frameWidth": 640 } } })
+}
+
+/// Ana's browser tells the way to the server, Bo's loses a tenth, Cy's nothing.
+fn told() -> Vec<String> {
+    let mut lines = call().lines();
+    for at in [20, 30, 40, 50] {
+        let count = (at - 10) * 90;
+        let sent = json!({ "outbound": { "audio": {}, "video": { "bytesSent": count, "packetsSent": count } }, "candidatepair": { "currentRoundTripTime": 0.04 } });
+        lines.extend(reported(at, "198.51.100.1", "Chrome 129 on Linux 64-bit", None, sent));
+        lines.extend(reported(
+            at + 1,
+            "203.0.113.9",
+            "Chrome 129 on Linux 64-bit",
+            None,
+            received(count, count / 9, 0.020),
+        ));
+        lines.extend(reported(
+            at + 2,
+            "203.0.113.9",
+            "Firefox 131 on Linux 64-bit",
+            None,
+            received(count, 0, 0.010),
+        ));
+    }
+    lines
+}
+
+fn quality<'s>(store: &'s Store, kind: &str, connection: &str) -> &'s Value {
+    let found = store.of(kind).into_iter().find(|json| json["connectionId"] == connection);
+    &found.unwrap()["quality"]
+}
+
+#[test]
+fn streams_tell_what_browsers_measured() {
+    let store = fold(told().iter().map(String::as_str));
+    assert_eq!(
+        *quality(&store, "publisherSummary", "con_A"),
+        json!({ "rttMs": 40, "rttMsP95": 39.9 })
+    );
+    let lossy = quality(&store, "subscriberSummary", "con_B");
+    assert_eq!((&lossy["lossPercent"], &lossy["jitterMs"]), (&json!(10), &json!(20)), "{lossy}");
+    assert_eq!(quality(&store, "subscriberSummary", "con_C")["lossPercent"], 0);
+    let session = store.one("sessionSummary");
+    assert_eq!(
+        (&session["quality"]["lossPercent"], &session["quality"]["rttMs"]),
+        (&json!(5.26), &json!(40))
+    );
+    assert_eq!(session["problems"], json!(["highLoss"]));
+    let text = session["problemDetails"][0]["text"].as_str().unwrap();
+    assert!(text.starts_with("10 % of what bo saw of ana was lost"), "{text}");
+    assert_eq!(session["problemDetails"][0]["connectionId"], "con_B");
+    // Nobody is made of a report.
+    assert_eq!(store.of("connectionSummary").len(), 3);
+    assert_eq!(session["users"]["numberOfElements"], 3);
+}
+
+#[test]
+fn the_documents_of_reports_are_like_those_of_the_media_server() {
+    let mut lines = told();
+    lines.retain(|line| !line.contains("Destroyed") && !line.contains("participantLeft"));
+    let store = fold(lines.iter().map(String::as_str));
+    let of = |connection: &str| {
+        let own =
+            store.of("webrtcStats").into_iter().filter(|json| json["connectionId"] == connection);
+        let mut own: Vec<&Value> = own.collect();
+        own.sort_by_key(|json| json["timestamp"].as_i64());
+        own
+    };
+    let bo = of("con_B");
+    assert_eq!(bo.len(), 4);
+    for json in &bo {
+        assert_eq!((&json["side"], &json["mediaRole"]), (&json!("browser"), &json!("subscriber")));
+        assert_eq!((&json["endpoint"], &json["user"]), (&json!("con_B_str_A"), &json!("con_B")));
+        assert_eq!(
+            (&json["client"]["browser"], &json["frameWidth"]),
+            (&json!("Chrome"), &json!(640))
+        );
+    }
+    assert!(bo[0].get("packetsLostDelta").is_none());
+    assert_eq!(
+        (&bo[1]["packetsReceivedDelta"], &bo[1]["packetsLostDelta"]),
+        (&json!(900), &json!(100))
+    );
+    assert_eq!((of("con_A").len(), of("con_C").len()), (4, 4));
+    assert_eq!(of("con_A")[0]["mediaRole"], "publisher");
+}
+
+#[test]
+fn the_order_and_repetition_of_reports_play_no_part() {
+    let lines = told();
+    let plain = fold(lines.iter().map(String::as_str));
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed);
+        let twice: Vec<String> = lines.iter().filter(|_| rng.below(2) == 0).cloned().collect();
+        let mut all = [lines.clone(), twice].concat();
+        for index in (1..all.len()).rev() {
+            all.swap(index, usize::try_from(rng.below(index as u64 + 1)).unwrap());
+        }
+        let disturbed = fold(all.iter().map(String::as_str));
+        assert_eq!(disturbed.summaries(), plain.summaries(), "seed {seed}");
+    }
+}
+
+/// Two of one kind at one address: nobody can say whose report it was, so what was lost is nobody's.
+#[test]
+fn nobody_is_guessed() {
+    let mut lines = told();
+    for line in &mut lines {
+        *line = line.replace("Firefox 131", "Chrome 129");
+    }
+    let store = fold(lines.iter().map(String::as_str));
+    assert!(store.of("subscriberSummary").iter().all(|json| json.get("quality").is_none()));
+    let session = store.one("sessionSummary");
+    assert_eq!(session["problems"], json!([]));
+    assert!(session["quality"].get("lossPercent").is_none(), "{}", session["quality"]);
+    assert_eq!(session["quality"]["rttMs"], 40);
+    // Where the page tells the connection, everybody is known all the same.
+    let mut lines = call().lines();
+    for (connection, lost) in [("con_B", 100), ("con_C", 0)] {
+        let told = |at, packets, lost| {
+            let stats = received(packets, lost, 0.01);
+            reported(at, "203.0.113.9", "Chrome 129 on Linux 64-bit", Some(connection), stats)
+        };
+        lines.extend(told(20, 900, lost));
+        lines.extend(told(30, 1800, lost));
+    }
+    let store = fold(lines.iter().map(String::as_str));
+    let loss = |connection| quality(&store, "subscriberSummary", connection)["lossPercent"].clone();
+    assert_eq!((loss("con_B"), loss("con_C")), (json!(5.26), json!(0)));
+}
+
+/// Before 2.17 a session's name is used again: what was reported on one of them is not of another.
+#[test]
+fn reports_are_of_the_session_that_was_open() {
+    let of = |start: i64| {
+        let story = Story::old("s").at(start).created().joined(1, "con_A");
+        let story = story.stream(2, "con_A", "str_A", None);
+        let story = story.stream_end((2, 50), "con_A", "str_A", None, "disconnect");
+        story.left(1, 50, "con_A", "disconnect").destroyed(51, "lastParticipantLeft").lines()
+    };
+    let later = START + 3_600_000;
+    let body = json!({ "et_type": "webrtc_inbound_video_7", "webrtc_inbound_video_7": { "jitter": 30, "packetsReceived": 50, "packetsLost": 1 } });
+    let at = later + 20_000;
+    let arrival = Arrival { at, address: None, connection: Some("con_A"), session: Some("s") };
+    let report = reports::read(body.to_string().as_bytes(), arrival).unwrap();
+    let mut lines = [of(START), of(later)].concat();
+    lines.extend(report.records(later, arrival, &Running::default()));
+    let store = fold(lines.iter().map(String::as_str));
+    let with: Vec<bool> =
+        store.of("sessionSummary").iter().map(|json| json.get("quality").is_some()).collect();
+    let starts: Vec<i64> =
+        store.of("sessionSummary").iter().map(|json| json["createdAt"].as_i64().unwrap()).collect();
+    for (has, start) in with.iter().zip(starts) {
+        assert_eq!(*has, start == later, "{start}");
+    }
+}
