@@ -99,6 +99,7 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
         "processingMs",
         "notFlowingMs",
         "firstMedia",
+        "sampleMs",
         "packetsLostDelta",
         "packetsReceivedDelta",
         "packetsSentDelta",

@@ -314,6 +314,7 @@ fn a_session_leads_where_the_settings_say() {
     let page = Page::with(true, &environment);
     let mut browser = Browser::start();
     browser.open(&page.url(&format!("d/quality?{MONTH}")));
+    browser.until("document.querySelector('[data-panel=sessions-with-problems] td a')");
     browser.click("[data-panel=sessions-with-problems] td a");
     browser.until("document.querySelector('.further a')");
     let links = browser.value("[...document.querySelectorAll('.further a')].map((link) => [link.textContent, link.href, link.rel])");
@@ -339,6 +340,7 @@ fn a_session_with_problems_leads_to_what_happened_in_it() {
     let page = Page::over_the_month();
     let mut browser = Browser::start();
     browser.open(&page.url(&format!("d/quality?{MONTH}")));
+    browser.until("document.querySelector('[data-panel=sessions-with-problems] td a')");
     let id = browser
         .text("document.querySelector('[data-panel=sessions-with-problems] td a').textContent");
     browser.click("[data-panel=sessions-with-problems] td a");
@@ -372,10 +374,10 @@ fn a_link_shows_tables_as_they_were_sorted() {
     browser.open(&page.url(&format!("d/sessions?{MONTH}")));
     browser.click("[data-panel=locations] th:nth-child(3) button");
     browser.click("[data-panel=locations] th:nth-child(3) button");
-    browser.click("[data-panel=connections-open] .tools button");
+    browser.click("[data-panel=concurrency] .tools button");
     let hash = browser.text("location.hash");
     assert!(
-        hash.contains("sort=locations%3A2%3Aup") && hash.contains("table=connections-open"),
+        hash.contains("sort=locations%3A2%3Aup") && hash.contains("table=concurrency"),
         "{hash}"
     );
     let cells = "[...document.querySelectorAll('[data-panel=locations] td:nth-child(3)')].map((cell) => Number(cell.textContent))";
@@ -383,12 +385,11 @@ fn a_link_shows_tables_as_they_were_sorted() {
     browser.open(&page.url(hash.trim_start_matches("#/")));
     assert_eq!(browser.value(cells), shown);
     assert!(shown.as_array().unwrap().is_sorted_by_key(Value::as_i64), "{shown}");
-    browser
-        .until("document.querySelectorAll('[data-panel=connections-open] tbody tr').length > 20");
+    browser.until("document.querySelectorAll('[data-panel=concurrency] tbody tr').length > 20");
     // A filter more leaves it so.
     browser.click("[data-panel=reasons-of-leaving] .shares button");
     browser.until("document.querySelector('.chip')");
-    assert!(browser.text("location.hash").contains("table=connections-open"));
+    assert!(browser.text("location.hash").contains("table=concurrency"));
     nothing_is_wrong(&browser, &page);
 }
 
@@ -487,7 +488,7 @@ fn what_is_shown_is_saved_as_a_file() {
     browser.open(&page.url(&format!("d/sessions?{MONTH}")));
     for (panel, button, file) in [
         ("locations", 1, "locations.csv"),
-        ("connections-open", 3, "connections-open.json"),
+        ("concurrency", 3, "concurrency.json"),
         ("reasons-of-leaving", 2, "reasons-of-leaving.csv"),
     ] {
         browser.click(&format!("[data-panel={panel}] .tools button:nth-child({button})"));
@@ -501,10 +502,9 @@ fn what_is_shown_is_saved_as_a_file() {
     let mut lines = places.lines();
     assert_eq!(lines.next(), Some("\"Place\",\"Connections\",\"Users\",\"Ended badly\""));
     assert!(lines.any(|line| line.starts_with("\"Madrid, Spain\",")), "{places}");
-    let answer: Value = serde_json::from_str(
-        &std::fs::read_to_string(folder.join("connections-open.json")).unwrap(),
-    )
-    .unwrap();
+    let answer: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("concurrency.json")).unwrap())
+            .unwrap();
     assert!(!answer["parts"].as_array().unwrap().is_empty());
     assert!(
         std::fs::read_to_string(folder.join("reasons-of-leaving.csv"))
@@ -739,16 +739,15 @@ fn keys_reach_everything_and_charts_are_told_in_words() {
     browser.until("!document.getElementById('help').open");
     let unnamed = browser.value("[...document.querySelectorAll('main svg[role=img], main button, main [role=region]')].filter((node) => !(node.getAttribute('aria-label') || node.textContent.trim())).map((node) => node.outerHTML.slice(0, 100))");
     assert_eq!(unnamed, json!([]));
-    browser.value("document.querySelector('[data-panel=connections-open] .plot svg').focus()");
+    browser.value("document.querySelector('[data-panel=concurrency] .plot svg').focus()");
     browser.key("ArrowRight");
     browser.key("ArrowRight");
     let told =
-        browser.text("document.querySelector('[data-panel=connections-open] .legend').textContent");
-    assert!(told.contains("west") && told.contains(':'), "{told}");
+        browser.text("document.querySelector('[data-panel=concurrency] .legend').textContent");
+    assert!(told.contains("Sessions") && told.contains(':'), "{told}");
     // The twin of a chart has every value.
-    browser.click("[data-panel=connections-open] .tools button");
-    browser
-        .until("document.querySelectorAll('[data-panel=connections-open] tbody tr').length > 20");
+    browser.click("[data-panel=concurrency] .tools button");
+    browser.until("document.querySelectorAll('[data-panel=concurrency] tbody tr').length > 20");
     nothing_is_wrong(&browser, &page);
 }
 
@@ -760,6 +759,7 @@ fn pictures() {
     let page = Page::over_the_month();
     let mut browser = Browser::start();
     browser.open(&page.url(&format!("d/quality?{MONTH}")));
+    browser.until("document.querySelector('[data-panel=sessions-with-problems] td a')");
     let session = browser.text("document.querySelector('[data-panel=sessions-with-problems] td a').getAttribute('href').slice(2)");
     let mut views: Vec<(String, String)> = boards()
         .map(|board| (board.id.value.clone(), format!("d/{}?{MONTH}", board.id.value)))

@@ -116,7 +116,7 @@ async fn whoever_should_not_report_is_told_why_and_nothing_is_kept() {
     let server = door(|_| {}).await;
     let large = vec![b' '; 70_000];
     let nested =
-        [b"{\"session_id\":\"daily\",\"webrtc_stats\":".repeat(1), b"[".repeat(60_000)].concat();
+        [b"{\"session_id\":\"daily\",\"webrtc_stats\":".to_vec(), b"[".repeat(60_000)].concat();
     let daily = report("daily");
     for (path, headers, body, status, told) in [
         ("/stats/default", ORIGIN, &*daily, 401, "wrong or missing key"),

@@ -168,6 +168,7 @@ names! {
     RtspUri "rtspUri" Scalar;
     Rtt "rtt" Scalar;
     RttMs "rttMs" Added;
+    SampleMs "sampleMs" Added;
     ServerData "serverData" Scalar;
     Session "session" Scalar;
     Side "side" Scalar;

@@ -168,6 +168,7 @@ fn deltas(event: &Event<'_>, samples: &mut Samples, members: &mut Object) {
         counters: COUNTERS.map(|(counter, _)| event.field(counter).and_then(Field::integer)),
     };
     let Some(before) = samples.exchange(id.digest(), sample) else { return };
+    members.integer("sampleMs", sample.time - before.time);
     for ((_, delta), (then, now)) in
         COUNTERS.iter().zip(before.counters.iter().zip(sample.counters))
     {

@@ -1,6 +1,6 @@
 //! `platformStats`: how many sessions, connections, streams and recordings were open at regular ticks.
 //!
-//! Observations: one document per cluster and one per media node for every tick of event time at which something was open, and
+//! Observations: one document of all clusters together, one per cluster and one per media node for every tick of event time at which something was open, and
 //! for the first one at which nothing was any more, so that what was open last does not seem to be so for ever. Each is written
 //! once the clock has passed the tick by a minute, from what is known then, and never corrected. A late event does
 //! not change them.
@@ -24,15 +24,18 @@ const SETTLE: i64 = 60_000;
 /// passed are counted in it, before time takes away what was open then.
 const TICKS_MAX: i64 = 100_000;
 
-/// Sessions, connections, publishers, subscribers, recordings and broadcasts that were open.
-pub type Counts = [i64; 6];
-const NAMES: [&str; 6] = [
+/// Sessions, connections, publishers, subscribers, recordings and broadcasts that were open, and how many had joined and left since
+/// the tick before.
+pub type Counts = [i64; 8];
+const NAMES: [&str; 8] = [
     "num_sessions",
     "num_connections",
     "num_publishers",
     "num_subscribers",
     "num_recordings",
     "num_broadcasts",
+    "num_joined",
+    "num_left",
 ];
 
 /// The documents of all ticks that have settled since `last`, which moves on.
@@ -138,9 +141,10 @@ impl Sweep {
                 if on >= off || on > to {
                     return;
                 }
-                for media_node_id in [None].into_iter().chain(media_node.map(Some)) {
-                    let media_node_id = media_node_id.map(Box::from);
-                    let scope = Scope { cluster_id: key.cluster_id.clone(), media_node_id };
+                let cluster_id = || key.cluster_id.clone();
+                let node = media_node.map(|node| Scope::MediaNode(cluster_id(), node.into()));
+                for scope in [Scope::Platform, Scope::Cluster(cluster_id())].into_iter().chain(node)
+                {
                     let scope = self.changes.entry(scope).or_default();
                     for (tick, change) in [(on, 1), (off, -1)] {
                         if let Some(count) = scope.entry(tick).or_default().get_mut(what) {
@@ -155,6 +159,11 @@ impl Sweep {
             for person in &incarnation.connections {
                 let own = person.connection.end.as_ref().map(|own| own.time);
                 count(1, person.start, own);
+                // Of one tick each: the first that comes after it.
+                count(6, person.start, Some(person.start.saturating_add(self.every)));
+                if let Some(left) = own {
+                    count(7, left, Some(left.saturating_add(self.every)));
+                }
                 for stream in &person.streams {
                     let what = if stream.outbound { 2 } else { 3 };
                     count(what, stream.start, stream.end.as_ref().map(|own| own.time).or(own));
@@ -206,12 +215,39 @@ impl Sweep {
     }
 }
 
-/// A cluster, or one media node of it.
+/// What is counted together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Scope {
-    cluster_id: Box<str>,
-    /// `None`: the whole cluster.
-    media_node_id: Option<Box<str>>,
+pub enum Scope {
+    /// All clusters.
+    Platform,
+    /// A cluster.
+    Cluster(Box<str>),
+    /// A media node of a cluster.
+    MediaNode(Box<str>, Box<str>),
+}
+
+impl Scope {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Platform => "platform",
+            Self::Cluster(_) => "cluster",
+            Self::MediaNode(..) => "media_node",
+        }
+    }
+
+    fn cluster_id(&self) -> Option<&str> {
+        match self {
+            Self::Platform => None,
+            Self::Cluster(id) | Self::MediaNode(id, _) => Some(id),
+        }
+    }
+
+    fn media_node_id(&self) -> Option<&str> {
+        match self {
+            Self::Platform | Self::Cluster(_) => None,
+            Self::MediaNode(_, id) => Some(id),
+        }
+    }
 }
 
 /// The first tick at or after `time`.
@@ -222,7 +258,7 @@ fn tick_at(time: i64, every: i64) -> i64 {
 fn document(scope: &Scope, tick: i64, open: &Counts) -> Document {
     let mut json = Object::with_capacity(384);
     json.text("elastic_type", "platformStats");
-    json.text("scope", if scope.media_node_id.is_some() { "media_node" } else { "cluster" });
+    json.text("scope", scope.name());
     for (name, count) in NAMES.iter().zip(open) {
         json.integer(name, *count);
     }
@@ -232,11 +268,11 @@ fn document(scope: &Scope, tick: i64, open: &Counts) -> Document {
     json.integer("dayOfWeek", i64::from(time.weekday().number_from_monday()));
     json.integer("hourOfDay", i64::from(time.hour()));
     json.integer("timestamp", tick);
-    json.text_if("cluster_id", Some(&*scope.cluster_id).filter(|id| !id.is_empty()));
-    json.text_if("media_node_id", scope.media_node_id.as_deref());
+    json.text_if("cluster_id", scope.cluster_id().filter(|id| !id.is_empty()));
+    json.text_if("media_node_id", scope.media_node_id());
     let mut id = Hasher::new("platformStats");
-    id.text(&scope.cluster_id);
-    id.optional(scope.media_node_id.as_deref());
+    id.optional(scope.cluster_id());
+    id.optional(scope.media_node_id());
     Document {
         id: timed_id(tick, &id),
         index_time: tick,

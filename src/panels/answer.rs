@@ -201,8 +201,18 @@ pub fn finish(panel: &Panel, view: &View, documents: u64, found: Vec<Found>) -> 
             };
             Some((metric, value?))
         };
+        // At either end of what is looked at there may be a part of a step.
+        let begun = part.keys.iter().find_map(|key| match key {
+            Key::Time(time) => Some(*time),
+            _ => None,
+        });
+        let span = step.map(|step| match begun {
+            Some(begun) => (begun + step).min(view.to) - begun.max(view.from),
+            None => step,
+        });
+        let span = span.filter(|span| *span > 0);
         // Formulas reckon with rates, where values are given so; a running sum adds up what there was.
-        let rated = |id: &str| known(id).map(|(metric, value)| rate(metric, value, step));
+        let rated = |id: &str| known(id).map(|(metric, value)| rate(metric, value, span));
         let raw = |id: &str| known(id).map(|(_, value)| value);
         let mut values = Vec::new();
         for (place, metric) in panel.show.iter().enumerate() {
@@ -220,7 +230,7 @@ pub fn finish(panel: &Panel, view: &View, documents: u64, found: Vec<Found>) -> 
                 _ => part.values.get(place).cloned().unwrap_or_default(),
             };
             if !metric.hidden {
-                let rate = |number| Datum::Number(rate(metric, number, step));
+                let rate = |number| Datum::Number(rate(metric, number, span));
                 values.push(value.number().map_or(value, rate));
             }
         }
@@ -230,14 +240,14 @@ pub fn finish(panel: &Panel, view: &View, documents: u64, found: Vec<Found>) -> 
     Answer { documents, step, parts }
 }
 
-/// A value as it is given: for a step of time, where it is a rate.
-fn rate(metric: &Metric, value: f64, step: Option<i64>) -> f64 {
-    let Some((per, step)) = metric.per.zip(step) else { return value };
+/// A value as it is given: where it is a rate, of `span` milliseconds.
+fn rate(metric: &Metric, value: f64, span: Option<i64>) -> f64 {
+    let Some((per, span)) = metric.per.zip(span) else { return value };
     let of = match per {
         Per::Second => 1_000.0,
         Per::Minute => 60_000.0,
     };
     #[expect(clippy::cast_precision_loss, reason = "a step is far below 2^52 ms")]
-    let step = step as f64;
-    value * of / step
+    let span = span as f64;
+    value * of / span
 }

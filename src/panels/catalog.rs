@@ -1,9 +1,11 @@
 //! The dashboards as the page gets them: all that it needs to lay panels out and to write what they show, and nothing of how
 //! that is computed.
 
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
-use super::model::{ByValues, Control, Dashboard, Every, Metric, Panel, Row, Split, Value};
+use super::model::{
+    ByValues, Case, Condition, Control, Dashboard, Every, Metric, Panel, Row, Split, Value,
+};
 use crate::document::fields::{self, Holds};
 
 /// All dashboards, in the order in which they are listed.
@@ -66,7 +68,7 @@ fn split(split: &Split) -> Json {
         Split::Time(by) => json!({ "kind": "time", "isDay": by.every == Some(Every::Day) }),
         Split::Values(by) => json!({
             "kind": "values", "label": by.label, "field": field(&by.field.value),
-            "missing": by.missing, "opens": opens(by),
+            "missing": by.missing, "size": by.size, "opens": opens(by),
         }),
         Split::Classes(by) => json!({
             "kind": "classes", "label": by.label, "field": field(&by.field.value), "at": by.at,
@@ -74,10 +76,30 @@ fn split(split: &Split) -> Json {
         Split::Steps(by) => json!({
             "kind": "steps", "label": by.label, "field": field(&by.field.value), "every": by.every,
         }),
-        Split::Cases(by) => json!({ "kind": "cases", "label": by.label }),
+        Split::Cases(by) => {
+            let chosen = |case: &Case| (case.label.clone(), chosen(case));
+            let filters: Map<String, Json> = by.cases.iter().map(chosen).collect();
+            json!({ "kind": "cases", "label": by.label, "filters": filters })
+        }
         Split::Tiles(by) => {
             json!({ "kind": "tiles", "field": field(&by.field.value), "zoom": by.zoom })
         }
+    }
+}
+
+/// The filters that leave what a case is about; null: they cannot say it.
+fn chosen(case: &Case) -> Json {
+    let filters = case.when.iter().map(|condition| match condition {
+        Condition::Is(one) => Some(
+            one.value
+                .iter()
+                .map(move |value| json!({ "field": one.field.value, "value": value.to_string() })),
+        ),
+        _ => None,
+    });
+    match filters.collect::<Option<Vec<_>>>() {
+        Some(filters) => Json::Array(filters.into_iter().flatten().collect()),
+        None => Json::Null,
     }
 }
 

@@ -253,6 +253,17 @@ pub enum Scalar {
     Text(String),
 }
 
+/// As documents hold it.
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => flag.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
 /// How documents are divided.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -80,8 +80,14 @@ fn platform_stats_fit_their_schema_and_count_what_was_open() {
     };
     assert_eq!(at(20), Some([1, 2, 2, 2]));
     assert_eq!(at(65), Some([1, 1, 1, 0]));
-    assert_eq!(at(80), Some([0, 0, 0, 0]), "nothing is open any more, and that is told once");
-    assert_eq!(at(90), None);
+    assert_eq!(at(80), Some([0, 0, 0, 0]), "who has left since is counted");
+    assert_eq!(at(90), Some([0, 0, 0, 0]), "nothing is there any more, and that is told once");
+    assert_eq!(at(100), None);
+    let sum = |name: &str| -> i64 {
+        let told = store.of("platformStats").into_iter().filter(|json| json["scope"] == "platform");
+        told.map(|json| json[name].as_i64().unwrap()).sum()
+    };
+    assert_eq!((sum("num_joined"), sum("num_left")), (2, 2));
 }
 
 /// What the decoder makes of a record: an event, a summary that is made anew, or nothing.

@@ -105,6 +105,7 @@ async function showSession(current, isForced, isNew) {
 async function showBoard(current, isNew) {
   const dashboard = catalog.find((one) => one.id === current.path[1]);
   if (!dashboard) throw new Error("there is no such dashboard");
+  if (dashboard.ofOne) throw new Error("choose a session: its charts stand beside its people and streams");
   if (isNew) {
     board = explore(dashboard, current, { go, note });
     view.replaceChildren(...board.nodes);

@@ -27,9 +27,11 @@ const observer = new ResizeObserver((entries) => {
   }
 });
 
-/** Charts that show a moment together. */
+/** Charts that show a moment together, and which moment that is. */
 const crossed = new Set();
+let pointed = null;
 function cross(at) {
+  pointed = at;
   for (const chart of crossed) {
     if (chart.svg.isConnected) chart.show(at);
     else crossed.delete(chart);
@@ -49,14 +51,15 @@ export function chart(panel, answer, scene) {
   const legend = el("div", { class: "legend" });
   const values = shown.map((one) => el("span", { class: "value" }));
   shown.forEach((one, i) => {
-    const name = one.filter && scene.choose ? el("button", { type: "button", title: `Only ${one.label}`, onclick: () => scene.choose(one.filter) }, one.label) : one.label;
-    legend.append(el("span", { class: "entry" }, el("i", { class: `swatch ${one.color}` }), name, values[i]));
+    const name = one.filter && scene.choose ? el("button", { type: "button", title: `Only ${one.label}`, onclick: () => scene.choose(...one.filter) }, one.label) : one.label;
+    legend.append(el("span", { class: "entry", title: one.label }, el("i", { class: `swatch ${one.color}` }), name, values[i]));
   });
-  // How high it was at most, until somebody points at a moment.
+  // How high it was at most, until somebody points at a moment. Of a rate it would be that of the busiest step, and of what was greatest in
+  // a step a sum over series would be one of different moments.
   const write = (one, value) => amount(value, one.metric.unit, one.metric.per);
-  const most = (one, what) => (one.points.length ? `max ${write(one, Math.max(...one.points.map((point) => point[what])))}` : "");
+  const most = (one, what) => (one.points.length && !one.metric.per ? `max ${write(one, Math.max(...one.points.map((point) => point[what])))}` : "");
   const isStacked = panel.form === "area" || panel.form === "bar";
-  const together = isStacked && shown.length > 1 ? `together ${most({ ...shown[0], points: shown.flatMap((one) => one.points) }, "high")}` : "";
+  const together = isStacked && shown.length > 1 && shown[0].metric.isZero && !shown[0].metric.per ? `together ${most({ ...shown[0], points: shown.flatMap((one) => one.points) }, "high")}` : "";
   const box = room("", scene.height);
   const isAlone = panel.by.length === 1 && shown.length === 1;
   sized(box, (width, height) => {
@@ -69,8 +72,8 @@ export function chart(panel, answer, scene) {
     legend.querySelector(".moment")?.remove();
     legend.append(time);
     const tell = (at) => { read(at); time.textContent = at === null ? together : isTime ? when(at) : keyText(panel.by.at(-1), at); };
-    tell(null);
-    watch(drawn, scene, isTime, tell);
+    // Drawn anew, it shows what was pointed at before.
+    watch(drawn, scene, isTime, tell)(isTime ? pointed : null);
     box.replaceChildren(drawn.svg);
   });
   legend.classList.toggle("alone", isAlone);
@@ -247,7 +250,7 @@ function summary(panel, shown) {
   return `${panel.title}. ${told.join("; ")}${shown.length > 8 ? `; and ${thousands(shown.length - 8)} more` : ""}. The table has all values.`;
 }
 
-/** Cross-hair, and choosing a time by dragging. */
+/** Cross-hair, and choosing a time by dragging. Gives what shows a moment, or with null none. */
 function watch(drawn, scene, isTime, read) {
   const root = drawn.svg;
   const hair = svg("line", { class: "hair", y1: drawn.top, y2: drawn.bottom });
@@ -298,4 +301,5 @@ function watch(drawn, scene, isTime, read) {
     tell(current);
   });
   root.addEventListener("blur", () => tell(null));
+  return show;
 }

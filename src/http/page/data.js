@@ -42,7 +42,7 @@ export function colorOf(split, key, place) {
   if (split.kind === "values" && split.field.field === "newValue") return `level${Math.max(0, Math.min(5, key))}`;
   if (split.field?.field === "health" && !GOOD.has(key) && !BAD.has(key)) return "c7";
   const isJudged = split.kind === "cases" || ["health", "status", "finalStatus", "newStatus"].includes(split.field?.field);
-  return isJudged && GOOD.has(key) ? "good" : isJudged && BAD.has(key) ? "bad" : `c${place % 8}`;
+  return isJudged && GOOD.has(key) ? "good" : isJudged && BAD.has(key) ? "bad" : paint(place);
 }
 
 /** Where the name of a part leads: a session is opened, those of a name are looked for, all else is chosen. */
@@ -51,15 +51,19 @@ function lead(split, key) {
   return { filter: filterOf(split, key) };
 }
 
-/** By what a part can be chosen, as the API takes it; null: it cannot. */
+/** One of eight colours, and of those beyond once more, broken. */
+const paint = (place) => `c${place % 8}${place >= 8 ? " again" : ""}`;
+
+/** By what a part can be chosen, as the API takes it: filters; null: it cannot. */
 export function filterOf(split, key) {
+  if (split.kind === "cases") return split.filters[key] ?? null;
   const value = {
     values: () => (key === split.missing ? null : String(key)),
     steps: () => `${key}..${key + split.every}`,
     classes: () => `${key ?? ""}..${split.at[split.at.indexOf(key) + 1] ?? ""}`,
     tiles: () => key.join("/"),
   }[split.kind]?.() ?? null;
-  return value === null ? null : { field: split.field.field, value };
+  return value === null ? null : [{ field: split.field.field, value }];
 }
 
 /** What a filter is called; `splits`: of all panels, one of which it is from. */
@@ -90,7 +94,7 @@ export function table(panel, answer) {
       // Many things happen within a minute.
       const text = column.kind === "time" && Number.isFinite(value) ? moment(value) : valueText(column, value);
       const isPlain = column.kind === "text" && typeof value === "string" && value !== "";
-      return { text: value === null ? "" : text, raw: column.kind === "time" ? iso(value) : value, sort: value, session: column.field === "uniqueSessionId" ? value : null, filter: isPlain && column.field !== "uniqueSessionId" ? { field: column.field, value } : null };
+      return { text: value === null ? "" : text, raw: column.kind === "time" ? iso(value) : value, sort: value, session: column.field === "uniqueSessionId" ? value : null, filter: isPlain && column.field !== "uniqueSessionId" ? [{ field: column.field, value }] : null };
     };
     return { heads, rows: answer.parts.map((part) => part.values.map((value, i) => cell(panel.columns[i], value))) };
   }
@@ -103,10 +107,13 @@ export function table(panel, answer) {
       text: keyText(panel.by[i], key), raw: panel.by[i].kind === "time" ? iso(key) : Array.isArray(key) ? tile(key).join(" ") : key, sort: key,
       ...lead(panel.by[i], key),
     })),
-    ...part.values.map((value, i) => ({ text: valueText(panel.show[i], value), raw: panel.show[i].kind === "time" ? iso(value) : Array.isArray(value) ? value.join(" ") : value, sort: value })),
+    ...part.values.map((value, i) => ({ text: valueText(panel.show[i], value), raw: panel.show[i].kind === "time" ? iso(value) : Array.isArray(value) ? value.join(" ") : value, sort: value, filter: said(panel.show[i], value) })),
   ]);
   return { heads, rows };
 }
+
+/** By what a value can be chosen that documents say; null: it is reckoned, or nothing to choose by. */
+const said = (metric, value) => (metric.kind === "text" && metric.field && typeof value === "string" && value ? [{ field: metric.field, value }] : null);
 
 const iso = (ms) => (typeof ms === "number" ? new Date(ms).toISOString() : "");
 
@@ -124,7 +131,7 @@ export function series(panel, answer) {
   }
   const shown = [...all.values()].filter((one) => one.points.length);
   if (panel.by.length > 1 && panel.by[0].field?.kind === "number") shown.sort((a, b) => a.outer - b.outer);
-  return shown.map((one, i) => ({ ...one, color: one.outer === null ? `c${i % 8}` : colorOf(panel.by[0], one.outer, i) }));
+  return shown.map((one, i) => ({ ...one, color: one.outer === null ? paint(i) : colorOf(panel.by[0], one.outer, i) }));
 }
 
 function labelOf(panel, outer, i) {

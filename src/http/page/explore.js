@@ -30,14 +30,14 @@ export function show(dashboard, view, { go, note }) {
   };
   const nodes = [
     el("header", { class: "title" }, el("h1", {}, dashboard.title), el("p", { class: "lead" }, dashboard.question)),
-    el("div", { class: "looked" }, range(view, go), dashboard.controls.map((control) => choice(control, view, go, scene))),
+    el("div", { class: "looked" }, range(view, go), dashboard.controls.map((control) => choice(control, view, scene))),
     chips(dashboard, view, go), el("div", { class: "panels" }, panels.map((one) => one.section)),
   ].filter(Boolean);
   return { nodes, load, end: () => aborted.abort() };
 }
 
 /** What is chosen, each to be taken away. */
-function chips(dashboard, view, go) {
+export function chips(dashboard, view, go) {
   if (!view.filters.length) return null;
   const splits = dashboard.rows.flatMap((row) => row.panels).flatMap((panel) => panel.by);
   return el("div", { class: "chips", role: "group", "aria-label": "Filters" },
@@ -62,7 +62,8 @@ addEventListener("pointerdown", (event) => {
   for (const open of document.querySelectorAll("details.choice[open]")) if (!open.contains(event.target)) open.open = false;
 });
 
-function choice(control, view, go, scene) {
+/** A menu of the values of a field. `scene`: `choose(filter)`, filters besides those of the view, and `span()`, where the time is not the view's. */
+export function choice(control, view, scene) {
   const chosen = view.filters.filter((filter) => filter.field === control.field);
   const label = chosen.length ? `${control.label}: ${chosen.length === 1 ? chosen[0].value : thousands(chosen.length)}` : control.label;
   return menu(label, { class: `choice${chosen.length ? " chosen" : ""}`, "data-key": control.field }, async (inside, close) => {
@@ -70,7 +71,7 @@ function choice(control, view, go, scene) {
     try {
       // What is chosen of this field narrows all but what there is to choose of it.
       const others = { ...view, filters: view.filters.filter((filter) => filter.field !== control.field) };
-      const { body } = await ask(`/api/values/${encodeURIComponent(control.field)}?${query(others, times(view))}`);
+      const { body } = await ask(`/api/values/${encodeURIComponent(control.field)}?${query(others, scene.span?.() || times(view), scene.more)}`);
       if (!body.parts.length) { inside.replaceChildren(el("p", { class: "quiet" }, `No ${control.label.toLowerCase()} is known in this time.`)); return; }
       const list = el("ul", {}, body.parts.map((part) => {
         const value = String(part.keys[0]);

@@ -29,8 +29,8 @@ export function show(state, q, { more, sort }) {
       `${count(open.length, "open session", "open sessions")}, ${count(body.total, "ended one", "ended ones")} · `, el("a", { href: "#/", class: "link" }, "× show everything"))));
   } else {
     parts.push(el("section", { class: "numbers", "aria-label": "At this moment" },
-      number(live.totals.sessions, "sessions open", spark(state.sessions)), number(people, "people connected", spark(state.connections)),
-      number(live.totals.publishers, "streams sent", spark(state.streams)), number(live.totals.recordings, "recordings running"), lost(state.left)));
+      number(live.totals.sessions, "sessions open", spark(state.past, 0)), number(people, "people connected", spark(state.past, 1)),
+      number(live.totals.publishers, "streams sent", spark(state.past, 2)), number(live.totals.recordings, "recordings running"), lost(state.left)));
     parts.push(strip(state.moves, live.at));
   }
   if (open.length) {
@@ -44,7 +44,7 @@ export function show(state, q, { more, sort }) {
     }
   }
   if (body.ended.length) {
-    parts.push(el("h2", {}, "Ended", el("small", {}, body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total)), files(body.ended)), ended(body.ended, body.now, state.sorted, sort));
+    parts.push(el("h2", {}, "Ended", el("small", {}, `${body.ended.length < body.total ? `the last ${thousands(body.ended.length)} of ` : ""}${body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total)}`), files(body.ended)), ended(body.ended, body.now, state.sorted, sort));
     if (body.partial) parts.push(el("p", { class: "quiet" }, "There may be more: many people are called like that, and not all were looked through. A longer word finds fewer."));
     if (body.total > body.ended.length && state.limit < 1000) parts.push(el("button", { class: "more", "data-key": "more", onclick: () => more({ limit: Math.min(1000, state.limit * 3) }) }, "Show more"));
   }
@@ -54,14 +54,12 @@ export function show(state, q, { more, sort }) {
 
 const number = (n, label, below) => el("div", { class: "number" }, el("b", {}, thousands(n)), el("span", {}, label), below);
 
-/** The last day as a line, and faintly the same hours of the day before: all clusters together, and nothing where nothing was counted. */
-function spark(past) {
+/** The last day as a line, and faintly the same hours of the day before; nothing where nothing was counted. */
+function spark(past, place) {
   if (!past?.parts.length) return null;
-  const sums = new Map();
-  for (const { keys: [, at], values: [value] } of past.parts) sums.set(at, (sums.get(at) || 0) + (value || 0));
-  const begin = Math.min(...sums.keys());
+  const values = new Map(past.parts.map((part) => [part.keys[0], part.values[place] || 0]));
   const points = [];
-  for (let at = begin; at < past.to - COUNTED_LATE; at += past.step) points.push([at, sums.get(at) || 0]);
+  for (let at = past.parts[0].keys[0]; at < past.to - COUNTED_LATE; at += past.step) points.push([at, values.get(at) || 0]);
   const most = Math.max(...points.map(([, value]) => value), 1);
   const line = (from) => points.filter(([at]) => at >= from && at < from + DAY).map(([at, value]) => `${(((at - from) / DAY) * 100).toFixed(1)} ${(23 - (value / most) * 22).toFixed(1)}`).join("L");
   const [before, last] = [line(past.to - 2 * DAY), line(past.to - DAY)];
@@ -98,7 +96,7 @@ export function applied(live, change) {
 }
 
 /** What is asked for of the past, besides what has ended: the last two days, and the last hour. */
-export const PAST = { sessions: ["sessions-open", 2 * DAY], connections: ["connections-open", 2 * DAY], streams: ["streams-open", 2 * DAY], left: ["reasons-of-leaving", HOUR] };
+export const PAST = { past: ["concurrency", 2 * DAY], left: ["reasons-of-leaving", HOUR] };
 
 /** One clear line: what is wrong, since when, what still works, what to do. The technical reason is one click away. */
 function trouble(body) {
@@ -120,7 +118,7 @@ function card(s, at) {
   const isBad = s.problems.length > 0;
   const facts = [count(s.users, "person", "people"), count(s.publishers, "stream", "streams"), s.createdAt ? span((Math.max(at, s.lastEventAt) - s.createdAt) / 1000) : ""].filter(Boolean).join(" · ");
   return el("a", { class: isBad ? "card bad" : "card", href: `#/s/${encodeURIComponent(s.uniqueSessionId)}` },
-    el("span", { class: "head" }, el("b", { title: s.sessionId }, s.sessionId), s.recordings ? el("span", { class: "rec", title: "being recorded" }, "● rec") : null),
+    el("span", { class: "head" }, el("b", { title: s.sessionId }, s.sessionId.trim() || "(no name)"), s.recordings ? el("span", { class: "rec", title: "being recorded" }, "● rec") : null),
     el("span", { class: "facts" }, facts),
     isBad ? el("span", { class: "wrong" }, `⚠ ${s.problems.map(problem).join(", ")}`) : null,
     el("span", { class: "dots", "aria-hidden": "true" }, Array.from({ length: Math.min(s.users, 20) }, () => el("i"))));
@@ -150,7 +148,7 @@ function ended(sessions, at, sorted, sort) {
     const people = s.users.numberOfElements;
     const recordings = s.recordings.numberOfElements;
     return el("tr", {},
-      el("td", { class: "name" }, el("a", { href: `#/s/${encodeURIComponent(s.uniqueSessionId)}`, title: s.sessionId }, s.sessionId)),
+      el("td", { class: "name" }, el("a", { href: `#/s/${encodeURIComponent(s.uniqueSessionId)}`, title: s.sessionId }, s.sessionId.trim() || "(no name)")),
       el("td", { class: "health" }, health(s)),
       el("td", { class: "at" }, when(s.destroyedAt, at)),
       el("td", { class: "n" }, span(s.duration)),

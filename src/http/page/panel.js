@@ -80,6 +80,21 @@ export function panel(description, rows, scene) {
 
 const focusable = (node) => [...node.querySelectorAll("button, a, [tabindex]")];
 
+/** A note on a table that holds only the largest parts. */
+function cutAt(description, answer) {
+  const place = description.by.findIndex((split, i) => {
+    const parts = new Map();
+    for (const { keys } of answer.parts) {
+      const outer = JSON.stringify(keys.slice(0, i));
+      parts.set(outer, (parts.get(outer) || new Set()).add(JSON.stringify(keys[i])));
+    }
+    return split.size > 1 && [...parts.values()].some((known) => known.size >= split.size);
+  });
+  if (place < 0) return null;
+  const { label, size } = description.by[place];
+  return el("p", { class: "under" }, `The first ${thousands(size)} by ${label.toLowerCase()}${place > 0 ? ` of each ${description.by[0].label.toLowerCase()}` : ""}; there may be more.`);
+}
+
 /** What is inside of the frame. */
 function content(description, answer, scene) {
   if (isEmpty(description, answer)) {
@@ -93,7 +108,8 @@ function content(description, answer, scene) {
     case "numbers": return numbers(description, answer, scene);
     case "table": case "list": {
       const cut = description.form === "list" && answer.documents > answer.parts.length ? el("p", { class: "under" }, `The newest ${thousands(answer.parts.length)} of ${thousands(answer.documents)}.`) : null;
-      return [cut, grid(table(description, answer), { ...scene, title: description.title })].filter(Boolean);
+      const most = cutAt(description, answer);
+      return [cut, most, grid(table(description, answer), { ...scene, title: description.title })].filter(Boolean);
     }
     case "donut": return donut(description, answer, scene);
     case "treemap": return treemap(description, answer, scene);

@@ -2,7 +2,8 @@
 
 import { amount, bytes, clock, count, csv, day, download, el, isBad, minute, span, when, where, why } from "./text.js";
 import { QUALITY_LOW, read } from "./story.js";
-import { ask, look, zone } from "./view.js";
+import { chips, choice } from "./explore.js";
+import { ask, look, toggled, zone } from "./view.js";
 import { panel } from "./panel.js";
 import { grid } from "./table.js";
 
@@ -186,24 +187,31 @@ function eventLine(e) {
 }
 
 /** The panels of the session that is shown: they stay while it goes on, and ask for news now and then. */
-let drawn = { id: "", view: null, panels: [], asked: 0 };
+let drawn = { id: "", view: null, scene: null, go: null, panels: [], asked: 0 };
 const CHARTS_MS = 30000;
 
-/** The panels of one session, over its time. */
+/** The panels of one session, over its time, and what narrows them. */
 function charts(dashboard, model, { view, note }) {
   const id = view.path[1];
+  // What was stored of an end may bear a time a little after it.
+  const span = () => [model.start - 1000, model.end + 60000];
+  const load = () => { drawn.asked = Date.now(); for (const one of drawn.panels) one.load(drawn.view, span()); };
+  const head = el("div");
+  const go = (next) => { drawn.view = next; note(next); narrow(); load(); };
+  const narrow = () => head.replaceChildren(...[
+    el("div", { class: "looked" }, dashboard.controls.filter((control) => control.field !== dashboard.ofOne).map((control) => choice(control, drawn.view, { more: drawn.scene.more, span, choose: drawn.scene.choose }))),
+    chips(dashboard, drawn.view, go)].filter(Boolean));
   if (drawn.id !== id) {
-    const scene = { marks: [], more: [{ field: dashboard.ofOne, value: id }], choose: null, zoom: null, looks: view.looks, note: () => note(drawn.view) };
-    drawn = { id, view, asked: 0, panels: dashboard.rows.flatMap((row) => row.panels.map((description) => panel(description, row.height, scene))) };
+    const scene = { marks: [], more: [{ field: dashboard.ofOne, value: id }], choose: (...filters) => drawn.go(toggled(drawn.view, filters)), clear: () => drawn.go({ ...drawn.view, filters: [] }), zoom: null, looks: view.looks, note: () => note(drawn.view) };
+    drawn = { id, view, scene, asked: 0, panels: dashboard.rows.flatMap((row) => row.panels.map((description) => panel(description, row.height, scene))) };
   }
   // The session is drawn anew now and then, and its panels are not.
   drawn.view = view;
+  drawn.go = go;
   for (const one of drawn.panels) view.looks[one.id] = one.kept;
-  const isDue = !model.open || Date.now() - drawn.asked > CHARTS_MS;
-  if (isDue) drawn.asked = Date.now();
-  // What was stored of an end may bear a time a little after it.
-  if (isDue) for (const one of drawn.panels) one.load({ filters: [] }, [model.start - 1000, model.end + 60000]);
-  return el("div", { class: "panels" }, drawn.panels.map((one) => one.section));
+  if (!model.open || Date.now() - drawn.asked > CHARTS_MS) load();
+  narrow();
+  return el("div", {}, head, el("div", { class: "panels" }, drawn.panels.map((one) => one.section)));
 }
 
 const TABS = ["people", "streams", "recordings", "charts", "events", "raw"];

@@ -7,7 +7,7 @@ import { room, sized, timeTicks } from "./chart.js";
 /** A part that can be chosen is a button, any other is text. */
 function chosen(filter, scene, attributes, ...children) {
   if (!filter || !scene.choose) return el("span", attributes, ...children);
-  return el("button", { type: "button", ...attributes, onclick: () => scene.choose(filter) }, ...children);
+  return el("button", { type: "button", ...attributes, onclick: () => scene.choose(...filter) }, ...children);
 }
 
 /** The same inside of a drawing, for several filters at once. */
@@ -19,7 +19,7 @@ function chosenShape(filters, scene, label, ...children) {
 
 /** Of very many shapes each can be pointed at, and none is a stop for keys: these go to the table of the panel. */
 function choosing(filters, scene) {
-  const known = filters.filter(Boolean);
+  const known = filters.flat().filter(Boolean);
   return known.length && scene.choose ? () => scene.choose(...known) : null;
 }
 
@@ -154,7 +154,7 @@ export function heatmap(panel, answer, scene) {
   const values = new Map(answer.parts.map((part) => [JSON.stringify(part.keys), part.values[0]]));
   const most = Math.max(...answer.parts.map((part) => part.values[0] || 0)) || 1;
   const { unit, per } = panel.show[0];
-  const box = room("", scene.height);
+  const box = room("", scene.height - 20);
   sized(box, (width, height) => {
     const left = Math.min(140, 16 + 7 * Math.max(...rows.map((key) => keyText(outer, key).length)));
     const step = isTime ? answer.step : 1;
@@ -177,7 +177,8 @@ export function heatmap(panel, answer, scene) {
     for (const [at, text] of ticks) if (at >= left) root.append(svg("text", { class: "tick", x: at, y: height - 4, "text-anchor": "middle" }, text));
     box.replaceChildren(root);
   });
-  return [box];
+  const told = [outer, inner].filter((split) => split.kind === "steps").map((split) => split.label).join(" · ");
+  return [box, told ? el("p", { class: "under" }, told) : null].filter(Boolean);
 }
 
 /** Web Mercator, as the shapes of the land are: 2000 units around the world. */

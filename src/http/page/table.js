@@ -42,7 +42,7 @@ export function grid(data, options) {
   };
   arrange();
   fill();
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": options.title || "Table" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body), more);
+  return el("div", { class: data.heads.length > 7 ? "scroll wide" : "scroll", tabindex: "0", role: "region", "aria-label": options.title || "Table" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body), more);
 }
 
 function compare(a, b) {
@@ -54,7 +54,7 @@ function compare(a, b) {
 
 function content(cell, options) {
   if (cell.session) return el("a", { href: address({ path: ["s", cell.session], filters: [], last: "24h" }) }, cell.text);
-  if (cell.filter && options.choose) return el("button", { type: "button", class: "pickable", onclick: () => options.choose(cell.filter) }, cell.text);
+  if (cell.filter && options.choose) return el("button", { type: "button", class: "pickable", onclick: () => options.choose(...cell.filter) }, cell.text);
   if (cell.search) return el("a", { href: `#/?q=${encodeURIComponent(cell.search)}` }, cell.text);
   return cell.text;
 }

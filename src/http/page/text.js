@@ -15,9 +15,12 @@ function filled(node, attributes, children) {
     else if (key === "style") Object.assign(node.style, value);
     else if (value !== undefined && value !== null && value !== false) node.setAttribute(key, value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== "").map(plainly));
   return node;
 }
+
+/** Text with what turns the direction of others around shown as what it is: odd. */
+const plainly = (child) => (typeof child === "string" ? child.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd") : child);
 
 /** Keeps a number and its unit on one line. */
 const NB = "\u00a0";
@@ -35,14 +38,15 @@ export function when(ms, now = Date.now(), at = minute) {
 }
 /** The same to the second. */
 export const moment = (ms) => when(ms, Date.now(), clock);
-/** Seconds as people say them: 41 s, 12 min, 2 h 05. */
+/** Seconds as people say them: 41 s, 12 min, 2 h 05, 4 d 07 h. */
 export function span(seconds) {
   if (!Number.isFinite(seconds) || seconds < 0) return "–";
   if (seconds < 60) return `${Math.round(seconds)}${NB}s`;
   const minutes = Math.round(seconds / 60);
   if (minutes < 60) return `${minutes}${NB}min`;
   if (minutes < 48 * 60) return `${Math.floor(minutes / 60)}${NB}h${NB}${two(minutes % 60)}`;
-  return `${Math.round(minutes / 1440)}${NB}days`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 100 * 24 ? `${Math.floor(hours / 24)}${NB}d${NB}${two(hours % 24)}${NB}h` : `${Math.round(hours / 24)}${NB}days`;
 }
 /** At most three significant figures, and whole numbers whole. */
 export function figure(n) {

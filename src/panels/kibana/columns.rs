@@ -267,7 +267,9 @@ fn time(panel: &Panel, by: &ByTime) -> Json {
         "label": "Time", "customLabel": true, "dataType": "date", "operationType": "date_histogram",
         "isBucketed": true, "scale": "interval", "sourceField": by.field.value,
         "params": {
-            "interval": interval, "includeEmptyRows": panel.form != Form::Table, "dropPartials": false,
+            "interval": interval, "includeEmptyRows": panel.form != Form::Table,
+            // A rate of a part of a step would be taken for one of the whole.
+            "dropPartials": panel.show.iter().any(|metric| metric.per.is_some()),
         },
     })
 }

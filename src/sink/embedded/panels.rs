@@ -69,7 +69,7 @@ impl EmbeddedIndex {
         clauses.push((Occur::Must, Box::new(self.any_of("elastic_type", &panel.of))));
         for condition in &panel.when {
             if let Condition::Is(one) = condition {
-                let values: Vec<String> = one.value.iter().map(word).collect();
+                let values: Vec<String> = one.value.iter().map(Scalar::to_string).collect();
                 clauses.push((Occur::Must, Box::new(self.any_of(&one.field.value, &values))));
             }
         }
@@ -197,14 +197,6 @@ fn unasked(panel: &Panel, view: &View, reader: &SegmentReader) -> tantivy::Resul
         unasked.push(Test::chosen(field, choices, reader)?);
     }
     Ok(unasked)
-}
-
-fn word(scalar: &Scalar) -> String {
-    match scalar {
-        Scalar::Flag(flag) => flag.to_string(),
-        Scalar::Number(number) => number.to_string(),
-        Scalar::Text(text) => text.clone(),
-    }
 }
 
 struct Plan {
