@@ -37,9 +37,11 @@ lint: ## Format, clippy and rustdoc, warnings denied
 dashboards: ## Write kibana/ anew from the panels in src/panels
 	$(CARGO) run --locked --quiet --example dashboards
 
-screenshots: ## Pictures of the page, light and dark, wide and narrow, in target/screenshots
+screenshots: ## Pictures of the page, light and dark, wide and narrow, in target/screenshots; those of README.md in docs/
 	tests/servers/chromium.sh ready
 	CALLSCOPE_SCREENSHOTS=$(CURDIR)/target/screenshots $(CARGO) test --locked --test browser pictures
+	cp target/screenshots/readme-sessions.png docs/sessions.png
+	cp target/screenshots/readme-session-view.png docs/session.png
 
 crash: ## kill -9 under load, over and over, until it fails or is stopped
 	while $(CARGO) test --locked --test crash; do :; done

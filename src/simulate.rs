@@ -15,6 +15,7 @@ use std::fmt::Write;
 
 use crate::json::Object;
 
+pub mod community;
 pub mod rng;
 pub mod send;
 mod telemetry;

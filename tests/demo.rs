@@ -82,6 +82,29 @@ async fn a_cluster_sends_to_a_callscope_elsewhere_and_goes_on_where_it_stood() {
     instance.stop();
 }
 
+/// Live sessions tell of their media as those of a community installation do: by REST API and browsers, and not by webhook.
+#[tokio::test]
+async fn the_demo_goes_through_both_doors() {
+    let folder = tempfile::tempdir().unwrap();
+    let instance = Instance::of(callscope(folder.path()).args(["demo", "--history", "0s"]));
+    let total = async |of: &str| {
+        let answer = instance.get(&format!("/api/search?{of}")).await;
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str::<serde_json::Value>(body).unwrap()["total"].as_u64().unwrap_or(0)
+    };
+    until(async || {
+        assert!(!instance.is_over(), "{}", instance.told());
+        total("type=kms").await > 0
+            && total("type=webrtcDebug").await > 0
+            && total("type=webrtcStats&mediaRole=publisher").await > 0
+            && total("type=webrtcStats&mediaRole=subscriber").await > 0
+    })
+    .await;
+    assert_eq!(total("type=webrtcStats").await, total("type=webrtcStats&side=browser").await);
+    assert_eq!(total("type=networkQualityStats").await, 0);
+    instance.stop();
+}
+
 #[tokio::test]
 async fn a_cluster_that_is_refused_ends_and_says_so() {
     let [service, sender] = [(); 2].map(|()| tempfile::tempdir().unwrap());

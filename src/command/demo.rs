@@ -1,13 +1,21 @@
 //! `demo`: serve, beside a simulated cluster that sends real events to the webhook, first a month of history and then time
 //! lapse for as long as it runs. How far it got is kept beside the data, so that a later start goes on there. With `--to` the
 //! cluster stands alone, and sends to a callscope that runs elsewhere.
+//!
+//! How good media is the history tells by webhook, as nobody can be asked for the past. Live sessions tell it as a community
+//! installation does: the cluster has a REST API that callscope polls, and the browsers of its people report.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use axum::Json;
+use axum::extract::State;
+use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +23,9 @@ use super::{serve, stop_on_signal, tell, wall};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{Config, Secret};
 use crate::journal::lock::DataDirLock;
+use crate::simulate::community::{Played, Report};
 use crate::simulate::rng::Rng;
-use crate::simulate::send::{Sender, Webhook};
+use crate::simulate::send::{SendError, Sender, Webhook};
 use crate::simulate::{Emitted, PLACES_DATABASE, arrivals, session, telemetry};
 
 /// How many times faster than in life sessions pass once the history is told.
@@ -33,6 +42,12 @@ const SENT_EVERY: Duration = Duration::from_secs(2);
 const TOLD_EVERY: Duration = Duration::from_secs(2);
 /// Span between two samples of an endpoint, milliseconds: in the history, and live as OpenVidu does.
 const STATS_EVERY: (i64, i64) = (300_000, 30_000);
+/// Between two reports of a browser on a live stream, milliseconds.
+const REPORTED_EVERY: i64 = 5_000;
+/// How often the cluster's REST API is asked.
+const POLLED_EVERY: Duration = Duration::from_secs(5);
+/// What the cluster's pages and its REST API are opened with, where the settings say nothing else.
+const KEY: &str = "key-of-the-demo";
 /// Connections over which events are sent. A session keeps to one of them.
 const SENDERS: usize = 16;
 /// How much of the past is told at once. Within it, sessions do not wait for each other.
@@ -45,6 +60,10 @@ pub(super) fn prepare(config: &mut Config) -> Result<(), Failure> {
     }
     if let Some(source) = config.sources.get_mut("default") {
         source.cluster_id.get_or_insert_with(|| "demo".to_owned());
+    }
+    if config.users.id_path.is_empty() {
+        // As its people call themselves.
+        config.users.id_path = "clientData.clientData".to_owned();
     }
     Ok(())
 }
@@ -69,13 +88,17 @@ pub(super) async fn run(
     know_places(&mut config).map_err(Failure::with(ExitCode::Misconfigured))?;
     let progress = Progress::load(&config.data_dir, history, seed);
     let secret = secret(&config).cloned();
+    let platform = Platform::open(&mut config).await.map_err(Failure::with(ExitCode::Internal))?;
     serve::run(
         config,
         Some(Box::new(move |address, stop| {
             tokio::spawn(async move {
                 tell(&format!("\n  open http://{address}/ in a browser; Ctrl-C ends the demo\n"));
-                let cluster = Cluster::new(&Webhook::at(address), secret.as_ref());
-                if let Err(error) = drive(cluster, progress, &stop).await
+                let mut cluster = Cluster::new(&Webhook::at(address), secret.as_ref());
+                cluster.doors = Some(Doors::new(address, &platform));
+                let (driven, served) =
+                    tokio::join!(drive(cluster, progress, &stop), platform.serve(&stop));
+                if let Err(error) = driven.and(served)
                     && !stop.is_cancelled()
                 {
                     tracing::error!(error = %error, "the simulated cluster has stopped");
@@ -84,6 +107,88 @@ pub(super) async fn run(
         })),
     )
     .await
+}
+
+/// The REST API of the simulated cluster.
+struct Platform {
+    listener: tokio::net::TcpListener,
+    playing: Arc<Mutex<Vec<Played>>>,
+}
+
+impl Platform {
+    /// Takes an address, and has callscope ask there and take reports, unless the settings name a platform or keys.
+    async fn open(config: &mut Config) -> anyhow::Result<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        if let Some(source) = config.sources.get_mut("default") {
+            if source.rest.url.is_empty() {
+                source.rest.url = format!("http://{}/", listener.local_addr()?);
+                source.rest.secret = Secret::new(KEY);
+                source.rest.every = POLLED_EVERY;
+            }
+            if source.browsers.keys.is_empty() {
+                source.browsers.keys = vec![Secret::new(KEY)];
+            }
+        }
+        Ok(Self { listener, playing: Arc::default() })
+    }
+
+    /// Answers until it is told to stop.
+    async fn serve(self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let router = axum::Router::new()
+            .route("/openvidu/api/config/openvidu-version", get(async || "2.29.0"))
+            .route("/openvidu/api/sessions", get(shown))
+            .with_state(self.playing);
+        let ended = stop.clone().cancelled_owned();
+        Ok(axum::serve(self.listener, router).with_graceful_shutdown(ended).await?)
+    }
+}
+
+/// The sessions that are going on.
+async fn shown(State(playing): State<Arc<Mutex<Vec<Played>>>>) -> Json<serde_json::Value> {
+    let at = wall();
+    let playing = playing.lock().unwrap_or_else(PoisonError::into_inner);
+    let shown: Vec<_> = playing.iter().filter_map(|played| played.shown(at)).collect();
+    Json(serde_json::json!({ "numberOfElements": shown.len(), "content": shown }))
+}
+
+/// What live sessions tell besides their events.
+struct Doors {
+    playing: Arc<Mutex<Vec<Played>>>,
+    sender: Sender,
+    /// Connection and body of each report.
+    waiting: Waiting,
+}
+
+impl Doors {
+    fn new(address: SocketAddr, platform: &Platform) -> Self {
+        let sender = Sender::new(Webhook::at(address));
+        Self { playing: Arc::clone(&platform.playing), sender, waiting: Waiting::default() }
+    }
+
+    fn plan(&mut self, session: &[Emitted], telemetry: &[Emitted]) {
+        let Some(played) = Played::of(session, telemetry) else { return };
+        let reports = played.reports().into_iter();
+        let reports = reports.map(|Report { at, connection_id, json }| Emitted {
+            at,
+            json: format!("{connection_id} {json}"),
+        });
+        self.waiting.push(reports.collect());
+        let mut playing = self.playing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = wall();
+        playing.retain(|played| played.end() > now);
+        playing.push(played);
+    }
+
+    /// Reports what lies before `time`. One that is refused is gone, as in life.
+    async fn report_before(&mut self, time: i64) -> Result<(), SendError> {
+        while let Some(report) = self.waiting.pop_before(time) {
+            let Some((connection, body)) = report.split_once(' ') else { continue };
+            let path = format!("/stats/default?key={KEY}&connection={connection}");
+            let status = self.sender.post(&path, body).await?;
+            tracing::debug!(status = status.as_u16(), "a browser has reported");
+        }
+        Ok(())
+    }
 }
 
 /// Sends to `webhook` until it is told to stop. Whoever is there no more, or refuses, ends it: a later start goes on there.
@@ -158,7 +263,7 @@ async fn drive(
 ) -> anyhow::Result<()> {
     cluster.plan_history(&progress);
     for (seed, start) in progress.live.clone() {
-        cluster.plan(seed, start, PACE, STATS_EVERY.1);
+        cluster.plan_live(seed, start);
     }
     cluster.forget_before(progress.told);
     progress.save();
@@ -191,7 +296,7 @@ async fn tell_story(
     let mut next = wall();
     let begin = |cluster: &mut Cluster, progress: &mut Progress, rng: &mut Rng| {
         let (seed, start) = (rng.number(), wall());
-        cluster.plan(seed, start, PACE, STATS_EVERY.1);
+        cluster.plan_live(seed, start);
         progress.live.push((seed, start));
     };
     if progress.live.is_empty() {
@@ -205,6 +310,9 @@ async fn tell_story(
         }
         // What of the history lay in the future comes at its own time, too.
         cluster.send_before(now + 1).await?;
+        if let Some(doors) = &mut cluster.doors {
+            doors.report_before(now + 1).await?;
+        }
         progress.told = now;
         if told.elapsed() >= TOLD_EVERY {
             told = Instant::now();
@@ -243,6 +351,8 @@ impl Waiting {
 struct Cluster {
     lanes: Vec<(Sender, Waiting)>,
     planned: usize,
+    /// Absent where the cluster stands alone.
+    doors: Option<Doors>,
 }
 
 impl Cluster {
@@ -255,22 +365,32 @@ impl Cluster {
             }
         };
         let lanes = (0..SENDERS).map(|_| (sender(), Waiting::default())).collect();
-        Self { lanes, planned: 0 }
+        Self { lanes, planned: 0, doors: None }
     }
 
     fn plan_history(&mut self, progress: &Progress) {
         let mut rng = Rng::new(progress.seed);
         for start in arrivals(progress.seed, progress.from, progress.to) {
-            self.plan(rng.number(), start, 1, STATS_EVERY.0);
+            let seed = rng.number();
+            self.plan(session(seed, start, 1).0, telemetry(seed, start, 1, STATS_EVERY.0));
         }
     }
 
-    fn plan(&mut self, seed: u64, start: i64, pace: i64, stats_every: i64) {
+    fn plan_live(&mut self, seed: u64, start: i64) {
+        let events = session(seed, start, PACE).0;
+        let Some(doors) = &mut self.doors else {
+            return self.plan(events, telemetry(seed, start, PACE, STATS_EVERY.1));
+        };
+        doors.plan(&events, &telemetry(seed, start, PACE, REPORTED_EVERY));
+        self.plan(events, Vec::new());
+    }
+
+    fn plan(&mut self, events: Vec<Emitted>, telemetry: Vec<Emitted>) {
         let lane = self.planned % SENDERS;
         self.planned += 1;
         if let Some((_, waiting)) = self.lanes.get_mut(lane) {
-            waiting.push(session(seed, start, pace).0);
-            waiting.push(telemetry(seed, start, pace, stats_every));
+            waiting.push(events);
+            waiting.push(telemetry);
         }
     }
 

@@ -98,11 +98,23 @@ impl Sender {
     ///
     /// If it was not answered 200.
     pub async fn send(&mut self, body: &str) -> Result<(), SendError> {
+        let path = self.webhook.path.clone();
+        match self.post(&path, body).await? {
+            StatusCode::OK => Ok(()),
+            status => Err(SendError::Refused(status)),
+        }
+    }
+
+    /// Posts to another path of the same host, and gives the answer.
+    ///
+    /// # Errors
+    ///
+    /// If the connection broke every time.
+    pub async fn post(&mut self, path: &str, body: &str) -> Result<StatusCode, SendError> {
         let mut broken = anyhow::anyhow!("not tried");
         for _ in 0..TRIES {
-            match self.attempt(body).await {
-                Ok(StatusCode::OK) => return Ok(()),
-                Ok(status) => return Err(SendError::Refused(status)),
+            match self.attempt(path, body).await {
+                Ok(status) => return Ok(status),
                 Err(error) => {
                     self.connection = None;
                     broken = error;
@@ -112,7 +124,7 @@ impl Sender {
         Err(SendError::Broken(broken))
     }
 
-    async fn attempt(&mut self, body: &str) -> anyhow::Result<StatusCode> {
+    async fn attempt(&mut self, path: &str, body: &str) -> anyhow::Result<StatusCode> {
         while self.tasks.try_join_next().is_some() {}
         let connection = match &mut self.connection {
             Some(connection) if !connection.is_closed() => connection,
@@ -128,7 +140,7 @@ impl Sender {
             }
         };
         connection.ready().await?;
-        let mut request = Request::post(&self.webhook.path)
+        let mut request = Request::post(path)
             .header(header::HOST, &self.webhook.host)
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(secret) = &self.secret {

@@ -20,7 +20,12 @@ pub struct Instance {
 impl Instance {
     /// Has callscope serve with the settings of `command`, and waits until it listens.
     pub fn start(command: &mut Command) -> Self {
-        let mut process = command.arg("serve").stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(command.arg("serve"))
+    }
+
+    /// The same of a command that serves by another name.
+    pub fn of(command: &mut Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let told = Arc::new(Mutex::new(String::new()));
         let address = loop {
