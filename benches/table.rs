@@ -1,7 +1,7 @@
 //! Measures what the design sets goals for, and prints one table. CPU time is user and system of the process that works.
 //!
 //! `cargo bench --bench table [-- NAME…]` measures the rows whose group is named: `fold`, `import`, `webhook`, `embedded`,
-//! `dashboards`, `memory`, `restart`, `search`, `kafka`, `replay`; all of them without a name. The last three need a JDK and Maven,
+//! `dashboards`, `memory`, `restart`, `rest`, `search`, `kafka`, `replay`; all of them without a name. The last three need a JDK and Maven,
 //! and the last one some minutes.
 #![allow(
     clippy::unwrap_used,
@@ -504,6 +504,114 @@ async fn restart(bodies: &[String]) {
 }
 
 /// From sending an event until a real Elasticsearch finds it, at 1000 events a second; `kafka`: through it.
+/// What a platform shows of so many sessions with ten endpoints each: some 10 kB for each, most of it SDP.
+fn shown(sessions: i64) -> String {
+    let sdp = "a=candidate:1 1 UDP 2013266431 192.0.2.7 40000 typ host\\r\\n".repeat(70);
+    let session = |number: i64| {
+        let start = NOW - 3_600_000 + number;
+        let endpoint = |connection: &str, name: &str| {
+            let event = |kind: &str, after: i64, rest: &str| {
+                format!(
+                    r#"{{"type":"{kind}","timestamp":{},"msSinceEndpointCreation":{after},"uniqueSessionId":"s{number}_{start}",{rest}}}"#,
+                    start + 3_000 + after
+                )
+            };
+            let events = [
+                event(
+                    "IceComponentStateChanged",
+                    20,
+                    r#""streamId":1,"componentId":1,"state":"CONNECTED""#,
+                ),
+                event("IceGatheringDone", 60, r#""x":1"#),
+                event(
+                    "NewCandidatePairSelected",
+                    90,
+                    r#""candidatePair":{"localCandidate":"candidate:1 1 UDP 2013266431 172.17.0.3 40000 typ host","remoteCandidate":"candidate:2 1 UDP 1677729535 198.51.100.7 50000 typ srflx"}"#,
+                ),
+                event(
+                    "MediaFlowOutStateChanged",
+                    400,
+                    r#""state":"FLOWING","padName":"default","mediaType":"VIDEO""#,
+                ),
+                event(
+                    "MediaFlowOutStateChanged",
+                    420,
+                    r#""state":"FLOWING","padName":"default","mediaType":"AUDIO""#,
+                ),
+            ];
+            format!(
+                r#"{{"createdAt":{},"webrtcEndpointName":"{name}","streamId":"str_{connection}","localSdp":"v=0\r\na=setup:active\r\n{sdp}","remoteSdp":"v=0\r\na=setup:actpass\r\n{sdp}","events":[{}]}}"#,
+                start + 3_000,
+                events.join(",")
+            )
+        };
+        let connections: Vec<String> = (0..5)
+            .map(|person| {
+                let id = format!("con_{number}_{person}");
+                let publisher = endpoint(&id, &format!("str_{id}"));
+                let subscriber = endpoint(&id, &format!("{id}_str_con_{number}_{}", (person + 1) % 5));
+                format!(r#"{{"connectionId":"{id}","createdAt":{start},"activeAt":{start},"status":"active","platform":"Chrome 129.0 on Linux 64-bit","ip":"198.51.100.7","token":"t","clientData":"x","serverData":"","publishers":[{publisher}],"subscribers":[{subscriber}]}}"#)
+            })
+            .collect();
+        format!(
+            r#"{{"sessionId":"s{number}","createdAt":{start},"mediaMode":"ROUTED","recordingMode":"MANUAL","customSessionId":"s{number}","connections":{{"numberOfElements":5,"content":[{}]}}}}"#,
+            connections.join(",")
+        )
+    };
+    let sessions: Vec<String> = (0..sessions).map(session).collect();
+    format!(r#"{{"numberOfElements":{},"content":[{}]}}"#, sessions.len(), sessions.join(","))
+}
+
+async fn rest() {
+    const SESSIONS: i64 = 1_000;
+    const POLLS: f64 = 10.0;
+    let body = Bytes::from(shown(SESSIONS));
+    let size = body.len() as f64 / 1e6;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let sessions = axum::routing::get(move || std::future::ready(body.clone()));
+    let version = axum::routing::get(|| std::future::ready("2.29.0"));
+    let router = axum::Router::new()
+        .route("/openvidu/api/sessions", sessions)
+        .route("/openvidu/api/config/openvidu-version", version);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    tokio::task::spawn_blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = [
+            ("CALLSCOPE__SINK__KIND", "stdout"),
+            ("CALLSCOPE__SOURCES__DEFAULT__REST__URL", &*url),
+            ("CALLSCOPE__SOURCES__DEFAULT__REST__SECRET", "secret"),
+            ("CALLSCOPE__SOURCES__DEFAULT__REST__EVERY", "1s"),
+        ];
+        let serve = Serve::start(folder.path(), &settings);
+        let polls = "callscope_rest_polls_total";
+        serve.until(polls, 1.0);
+        while serve.metric("callscope_queue_depth") > 0.0 {
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        let first = serve.spent();
+        let figure = format!("{:.1} s of CPU, answer {size:.0} MB", first.as_secs_f64());
+        row(
+            "REST: 1 000 sessions with 10 000 endpoints for the first time, documents included",
+            &figure,
+            "",
+        );
+        let before = serve.metric(polls);
+        serve.until(polls, before + POLLS);
+        let polled = serve.metric(polls) - before;
+        let each = (serve.spent() - first).as_secs_f64() / polled;
+        let figure = format!(
+            "{:.2} s of CPU a poll, {:.1} % of a core at 30 s, {:.0} MB",
+            each,
+            each / 0.3,
+            serve.resident() / 1e6
+        );
+        row("the same again, nothing new", &figure, "< 5 % of a core");
+    })
+    .await
+    .unwrap();
+}
+
 async fn search(what: &str, kafka: &[(&str, &str)]) {
     const RATE: i64 = 1000;
     // The server has just started: what it compiles and creates at the first request is not the rate's.
@@ -751,6 +859,9 @@ fn main() {
     }
     if wants("restart") {
         runtime.block_on(restart(&bodies));
+    }
+    if wants("rest") {
+        runtime.block_on(rest());
     }
     let ready = Command::new(SERVERS).arg("ready").stderr(Stdio::null()).status();
     let has_servers = ready.is_ok_and(|status| status.success());

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::search::words;
+use crate::sessions::facts::Hasher;
 
 /// Sessions listed in one picture, those with the newest events; the totals count all.
 pub const SESSIONS_MAX: usize = 500;
@@ -47,17 +48,20 @@ pub struct Live {
 /// An open session by which nothing can be told but that it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpenSession {
-    /// [`hash`](Self::hash) of its `sessionId`.
+    /// [`hash`](Self::hash) of its cluster and `sessionId`.
     pub id: u64,
     /// When it began, milliseconds since 1970; 0 if the start was missed.
     pub start: i64,
 }
 
 impl OpenSession {
-    /// What a `sessionId` is called here.
+    /// What a session is called here: clusters may have sessions of one name at once.
     #[must_use]
-    pub fn hash(session_id: &str) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(session_id.as_bytes())
+    pub fn hash(cluster_id: &str, session_id: &str) -> u64 {
+        let mut hasher = Hasher::new("open");
+        hasher.text(cluster_id);
+        hasher.text(session_id);
+        hasher.digest()
     }
 }
 

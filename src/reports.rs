@@ -159,6 +159,28 @@ pub(crate) const GROWING: &[&str] = &[
 const FRACTIONS: &[&str] =
     &["jitter", "rtt", "targetBitrate", "jitterBufferDelay", "totalFreezesDuration"];
 
+/// What is told of media that comes alone, and of media that goes.
+const COMING: &[&str] = &[
+    "bytesReceived",
+    "packetsReceived",
+    "packetsLost",
+    "jitter",
+    "framesDecoded",
+    "framesReceived",
+    "framesDropped",
+    "jitterBufferDelay",
+    "freezeCount",
+    "totalFreezesDuration",
+];
+const GOING: &[&str] = &["bytesSent", "packetsSent", "framesEncoded", "framesSent", "qpSum"];
+
+/// Figures of media that goes or comes.
+fn media(of: &BTreeMap<String, Json>, sends: bool) -> BTreeMap<&'static str, f64> {
+    let mut media = figures(of, FIGURES);
+    media.retain(|name, _| !(if sends { COMING } else { GOING }).contains(name));
+    media
+}
+
 fn figures(
     of: &BTreeMap<String, Json>,
     known: &[(&str, &'static str, f64)],
@@ -199,8 +221,8 @@ fn modern(report: &Modern<'_>, arrival: Arrival<'_>) -> Result<Report, ReportErr
     let kinds = report.webrtc_stats.outbound.as_ref().or(report.webrtc_stats.inbound.as_ref());
     let kinds = kinds.ok_or(ReportError::Empty)?;
     let mut media = BTreeMap::from([
-        ("audio", figures(&kinds.audio, FIGURES)),
-        ("video", figures(&kinds.video, FIGURES)),
+        ("audio", self::media(&kinds.audio, sends)),
+        ("video", self::media(&kinds.video, sends)),
     ]);
     media.retain(|_, figures| !figures.is_empty());
     // The way is that of all media together, so it is told once.
@@ -261,7 +283,7 @@ fn old(members: &Old<'_>, arrival: Arrival<'_>) -> Result<Report, ReportError> {
         sends,
         sender: Sender::Unknown(hash(&metric)),
         platform: String::new(),
-        media: BTreeMap::from([(kind, figures(&told, FIGURES))]),
+        media: BTreeMap::from([(kind, media(&told, sends))]),
         is_growth: true,
     })
 }
@@ -278,9 +300,10 @@ impl Report {
     /// added up in `running`.
     #[must_use]
     pub fn records(mut self, start: i64, arrival: Arrival<'_>, running: &Running) -> Vec<String> {
-        let client = match arrival.connection {
-            Some(id) => Client::Connection(id),
-            None => Client::Machine(arrival.address.map(hash), hash(&self.platform)),
+        let client = Client {
+            connection: arrival.connection,
+            address: arrival.address.map(hash),
+            platform: Some(&*self.platform).filter(|text| !text.is_empty()).map(hash),
         };
         let reporter = Reporter { start, sends: self.sends, client, sender: self.sender };
         let endpoint = reporter.name();

@@ -51,6 +51,7 @@ const UNKNOWN_MAX: usize = 10_000;
 /// Asks one platform, again and again.
 pub struct Poller {
     source: String,
+    cluster_id: String,
     config: RestConfig,
     platform: Platform,
     journal: Journal,
@@ -109,18 +110,26 @@ impl Poller {
     pub fn all(config: &Config, around: &Around) -> anyhow::Result<(Vec<Self>, Vec<Trouble>)> {
         let (mut pollers, mut troubles) = (Vec::new(), Vec::new());
         for (source, own) in config.sources.iter().filter(|(_, own)| !own.rest.url.is_empty()) {
-            let poller = Self::new(source, &own.rest, &config.data_dir, around.clone())
-                .with_context(|| format!("sources.{source}.rest"))?;
+            let cluster_id = own.cluster_id.as_deref().unwrap_or_default();
+            let poller =
+                Self::new((source, cluster_id), &own.rest, &config.data_dir, around.clone())
+                    .with_context(|| format!("sources.{source}.rest"))?;
             troubles.push((source.clone(), poller.trouble.subscribe()));
             pollers.push(poller);
         }
         Ok((pollers, troubles))
     }
 
-    fn new(source: &str, rest: &RestConfig, data: &Path, around: Around) -> anyhow::Result<Self> {
+    fn new(
+        (source, cluster_id): (&str, &str),
+        rest: &RestConfig,
+        data: &Path,
+        around: Around,
+    ) -> anyhow::Result<Self> {
         let Around { journal, live, standing, metrics, stop } = around;
         Ok(Self {
             source: source.to_owned(),
+            cluster_id: cluster_id.to_owned(),
             config: rest.clone(),
             platform: Platform::new(rest)?,
             journal,
@@ -265,7 +274,7 @@ impl Poller {
         let live = Arc::clone(&self.live.borrow());
         let open: HashSet<OpenSession> = live.open.iter().copied().collect();
         let is_open = |(id, start): &Id| {
-            let id = OpenSession::hash(id);
+            let id = OpenSession::hash(&self.cluster_id, id);
             [*start, 0].iter().any(|start| open.contains(&OpenSession { id, start: *start }))
         };
         let changes = self.memory.shown(shown, is_open, at);

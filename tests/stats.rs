@@ -33,9 +33,9 @@ async fn door(change: impl FnOnce(&mut Config)) -> Server {
     })
     .await;
     let open = vec![
-        OpenSession { id: OpenSession::hash("daily"), start: START - 5 },
-        OpenSession { id: OpenSession::hash("daily"), start: START },
-        OpenSession { id: OpenSession::hash("missed"), start: 0 },
+        OpenSession { id: OpenSession::hash("", "daily"), start: START - 5 },
+        OpenSession { id: OpenSession::hash("", "daily"), start: START },
+        OpenSession { id: OpenSession::hash("", "missed"), start: 0 },
     ];
     server.live.send_replace(Arc::new(Live { open, ..Live::default() }));
     server
@@ -69,7 +69,7 @@ async fn a_report_on_an_open_session_is_journalled_and_the_page_may_read_the_ans
         (&json!("browser"), &json!(format!("daily_{START}")))
     );
     assert!(
-        record["endpoint"].as_str().unwrap().starts_with(&format!("browser/{START}/in/con_A/")),
+        record["endpoint"].as_str().unwrap().starts_with(&format!("browser/{START}/in/con_A~")),
         "{record}"
     );
     assert!(!record.to_string().contains("script"), "{record}");

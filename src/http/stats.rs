@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -50,6 +50,7 @@ pub struct Door {
 
 #[derive(Debug)]
 struct Own {
+    cluster_id: String,
     keys: Vec<Secret>,
     origins: Vec<String>,
 }
@@ -62,7 +63,8 @@ impl Door {
     pub fn new(config: &Config) -> Self {
         let own = config.sources.iter().map(|(name, source)| {
             let (keys, origins) = (source.browsers.keys.clone(), source.browsers.origins.clone());
-            (name.clone(), Own { keys, origins })
+            let cluster_id = source.cluster_id.clone().unwrap_or_default();
+            (name.clone(), Own { cluster_id, keys, origins })
         });
         Self {
             sources: own.filter(|(_, own)| !own.keys.is_empty()).collect(),
@@ -79,8 +81,11 @@ impl Door {
         let name = &self.config.address_header;
         let told = headers.get_all(name.as_str()).iter().next_back();
         // Each proxy adds whom it has seen; only the last one is ours.
-        let told =
-            told.and_then(|told| told.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+        let told = told.and_then(|told| {
+            let told = told.to_str().ok()?.rsplit(',').next()?.trim();
+            let with_port = || Some(told.parse::<SocketAddr>().ok()?.ip());
+            told.parse().ok().or_else(with_port)
+        });
         told.filter(|_| !name.is_empty()).unwrap_or(peer).to_canonical()
     }
 }
@@ -147,7 +152,7 @@ pub(super) async fn report(
     let query = query.as_deref().unwrap_or_default();
     let address = app.browsers.address(&headers, peer);
     let taken = match admit(&app.browsers, own, address, query, &headers) {
-        Ok(()) => take(&app, &source, address, query, body).await,
+        Ok(()) => take(&app, (&source, own), address, query, body).await,
         Err(refused) => Err(refused),
     };
     let answer = match taken {
@@ -193,7 +198,7 @@ fn admit(
 /// Reads a report, and puts what it tells into the journal.
 async fn take(
     app: &App,
-    source: &str,
+    (source, own): (&str, &Own),
     address: IpAddr,
     query: &str,
     body: Body,
@@ -231,11 +236,12 @@ async fn take(
         };
         Refused(StatusCode::BAD_REQUEST, error.to_string().into(), hint)
     })?;
-    let start = start_of(&app.live.borrow(), &report.session_id).ok_or_else(|| {
+    let session = OpenSession::hash(&own.cluster_id, &report.session_id);
+    let start = start_of(&app.live.borrow(), session).ok_or_else(|| {
         let hint = "a session is known from its first event on";
         Refused::new(StatusCode::NOT_FOUND, "no such session is open", hint)
     })?;
-    if is_too_fast(&door.sessions, &OpenSession::hash(&report.session_id)) {
+    if is_too_fast(&door.sessions, &session) {
         return Err(Refused::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too many reports on one session",
@@ -267,8 +273,7 @@ fn is_id(text: Vec<u8>) -> Result<String, ()> {
 }
 
 /// When the session of this name began that is open now, the latest if there are several.
-fn start_of(live: &Live, session_id: &str) -> Option<i64> {
-    let id = OpenSession::hash(session_id);
+fn start_of(live: &Live, id: u64) -> Option<i64> {
     live.open.iter().filter(|open| open.id == id && open.start > 0).map(|open| open.start).max()
 }
 

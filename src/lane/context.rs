@@ -65,7 +65,7 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
     let reporter = reporter(event);
     let owner = session
         .zip(reporter.as_deref().and_then(Reporter::read))
-        .and_then(|(session, reporter)| Directory::of(session).owner(&reporter, event.time));
+        .and_then(|(session, reporter)| Directory::of(session).owner(&reporter, Some(event.time)));
     context.owner = owner.map(|owner| {
         let endpoint = |stream: &Stream| {
             endpoint_name(owner.connection_id, stream.outbound, &stream.id).into_owned()

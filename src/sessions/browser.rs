@@ -5,8 +5,9 @@
 //! be found ([`Reporter`]), below a connection without id, and the stream is found when documents are written, among all that is
 //! known by then: the order in which reports and events come changes nothing.
 //!
-//! Where an application puts its connection's id into the address that reports go to, the reporter is known. Otherwise it is who has
-//! joined from the same address with the same browser. If that can be more than one, nobody is guessed.
+//! Where an application puts its connection's id into the address that reports go to, the reporter is known, if it reports from the
+//! address it has joined from. Otherwise it is who has joined from there with the same browser. If that can be more than one, nobody is
+//! guessed: also where somebody came back, as one name stands for both visits then, and where two senders told the same of themselves.
 
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
@@ -45,12 +46,14 @@ pub enum Sender {
 }
 
 /// Whose browser reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Client<'n> {
-    /// It has told its connection.
-    Connection(&'n str),
-    /// It has not: hashes of its address, unless that must not be kept, and of its platform.
-    Machine(Option<u64>, u64),
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Client<'n> {
+    /// Its connection, where it has told that.
+    pub connection: Option<&'n str>,
+    /// Hash of its address, unless that must not be kept.
+    pub address: Option<u64>,
+    /// Hash of its platform, where that is told.
+    pub platform: Option<u64>,
 }
 
 /// What a text is called in a name.
@@ -66,6 +69,12 @@ impl<'n> Reporter<'n> {
         endpoint.starts_with(PREFIX)
     }
 
+    /// The part of a name that all endpoints of one reporter and one way share.
+    #[must_use]
+    pub fn client_of(endpoint: &str) -> &str {
+        endpoint.rsplit_once('/').map_or(endpoint, |(client, _)| client)
+    }
+
     /// Reads the name of an endpoint; `None`: no browser told of it.
     #[must_use]
     pub fn read(endpoint: &'n str) -> Option<Self> {
@@ -73,13 +82,10 @@ impl<'n> Reporter<'n> {
         let mut next = || parts.next();
         let (start, way, client, sender) = (next()?, next()?, next()?, next()?);
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
-        let client = match client.strip_prefix('~') {
-            None => Client::Connection(client),
-            Some(machine) => {
-                let (address, platform) = machine.split_once('~')?;
-                Client::Machine(number(address), number(platform)?)
-            }
-        };
+        let mut client = client.split('~');
+        let connection = client.next().filter(|id| !id.is_empty());
+        let (address, platform) = (number(client.next()?), number(client.next()?));
+        let client = Client { connection, address, platform };
         let sender = match sender.strip_prefix('~') {
             None => Sender::Told(number(sender)?),
             Some(stream) => Sender::Unknown(number(stream)?),
@@ -91,11 +97,10 @@ impl<'n> Reporter<'n> {
     /// The name of its endpoint.
     #[must_use]
     pub fn name(&self) -> String {
-        let client = match self.client {
-            Client::Connection(id) => id.to_owned(),
-            Client::Machine(Some(address), platform) => format!("~{address:x}~{platform:x}"),
-            Client::Machine(None, platform) => format!("~~{platform:x}"),
-        };
+        let hash = |hash: Option<u64>| hash.map_or_else(String::new, |hash| format!("{hash:x}"));
+        let Client { connection, address, platform } = self.client;
+        let client =
+            format!("{}~{}~{}", connection.unwrap_or_default(), hash(address), hash(platform));
         let way = if self.sends { "out" } else { "in" };
         let sender = match self.sender {
             Sender::Told(sender) => format!("{sender:x}"),
@@ -157,16 +162,16 @@ impl<'s> Card<'s> {
         (start.saturating_sub(SLACK)..=end.saturating_add(SLACK)).contains(&at)
     }
 
+    /// Whether it can be this one. What is not known or must not be kept is not compared; who names a connection is believed only
+    /// from its address.
     fn is_of(&self, client: Client<'_>) -> bool {
-        match client {
-            Client::Connection(id) => self.id == id,
-            Client::Machine(address, platform) => {
-                // Where addresses are not kept, none is compared.
-                let is_there =
-                    address.is_none() || self.address.is_none() || address == self.address;
-                is_there && self.platform == Some(platform)
-            }
-        }
+        let fits =
+            |told: Option<u64>, own: Option<u64>| told.is_none() || own.is_none() || told == own;
+        let is_named = match client.connection {
+            Some(id) => self.id == id,
+            None => client.platform.is_some() && client.platform == self.platform,
+        };
+        is_named && fits(client.address, self.address)
     }
 }
 
@@ -197,24 +202,28 @@ impl<'s> Directory<'s> {
         Self::new(session.connections.iter().map(|(id, connection)| (&**id, &**connection)))
     }
 
-    /// Who has reported so at `at`, milliseconds since 1970; `None`: nobody, or more than one can have.
+    /// Who has reported so; `None`: nobody, or more than one can have. `at`: who was there then, milliseconds since 1970; `None`: at
+    /// any time.
     #[must_use]
-    pub fn owner(&self, reporter: &Reporter<'_>, at: i64) -> Option<Owner<'s>> {
-        let there = || self.0.iter().filter(|card| card.is_there(at));
+    pub fn owner(&self, reporter: &Reporter<'_>, at: Option<i64>) -> Option<Owner<'s>> {
+        let there = || self.0.iter().filter(|card| at.is_none_or(|at| card.is_there(at)));
         let reporters = || there().filter(|card| card.is_of(reporter.client));
         let own = |card: &Card<'s>, stream| Owner {
             connection_id: card.id,
             connection: card.connection,
             stream,
         };
-        let Sender::Told(sender) = reporter.sender else {
-            let card = only(reporters())?;
-            return Some(own(card, card.sent().filter(|_| reporter.sends).max_by_key(start)));
-        };
-        let is_sender = |card: &&Card<'s>| card.sender == Some(sender);
+        let is_sender =
+            |card: &&Card<'s>| reporter.sender == Sender::Told(card.sender.unwrap_or(0));
         if reporter.sends {
-            let card = only(reporters().filter(is_sender))?;
+            // Who names its connection need not be known by what it told of itself, which may not be kept.
+            let is_known = reporter.client.connection.is_some()
+                || matches!(reporter.sender, Sender::Unknown(_));
+            let card = only(reporters().filter(|card| is_known || is_sender(card)))?;
             return Some(own(card, card.sent().max_by_key(start)));
+        }
+        if matches!(reporter.sender, Sender::Unknown(_)) {
+            return Some(own(only(reporters())?, None));
         }
         let sender = only(there().filter(is_sender))?;
         let is_sent = |stream: &&Stream| sender.sent().any(|sent| sent.id == stream.id);
@@ -222,10 +231,12 @@ impl<'s> Directory<'s> {
             let streams = card.connection.streams.iter();
             streams.filter(|stream| !stream.outbound && is_sent(stream)).max_by_key(start)
         };
-        // Somebody who receives nothing of the sender did not report on it, unless nothing is known of streams at all.
+        // Somebody who receives nothing of the sender did not report on it, unless nothing is known of what it receives.
         let others = || reporters().filter(|card| card.id != sender.id);
-        let card =
-            only(others().filter(|card| received(card).is_some())).or_else(|| only(others()))?;
+        let is_blank =
+            |card: &&Card<'s>| card.connection.streams.iter().all(|stream| stream.outbound);
+        let card = only(others().filter(|card| received(card).is_some()))
+            .or_else(|| only(others()).filter(is_blank))?;
         Some(own(card, received(card)))
     }
 }
@@ -271,7 +282,7 @@ mod tests {
     }
 
     fn machine(ip: &str) -> Client<'static> {
-        Client::Machine(Some(hash(ip)), hash("Chrome 129"))
+        Client { connection: None, address: Some(hash(ip)), platform: Some(hash("Chrome 129")) }
     }
 
     fn report<'n>(sends: bool, client: Client<'n>, sender: &str) -> Reporter<'n> {
@@ -288,7 +299,7 @@ mod tests {
         let all = [("a", &ana), ("b", &bo), ("c", &cy), ("d", &di)];
         let directory = Directory::new(all.into_iter());
         let owner = |reporter: Reporter<'_>| {
-            let owner = directory.owner(&reporter, 200)?;
+            let owner = directory.owner(&reporter, Some(200))?;
             Some((owner.connection_id, owner.stream.map(|stream| &*stream.id)))
         };
         assert_eq!(owner(report(true, machine("1.1.1.1"), "ana")), Some(("a", Some("str_A"))));
@@ -298,10 +309,12 @@ mod tests {
         assert_eq!(owner(report(true, machine("3.3.3.3"), "di")), Some(("d", Some("str_D"))));
         assert_eq!(owner(report(true, machine("9.9.9.9"), "ana")), None);
         assert_eq!(owner(report(false, machine("1.1.1.1"), "nobody")), None);
-        let named = Client::Connection("c");
-        assert_eq!(owner(report(false, named, "ana")), Some(("c", Some("str_A"))));
-        // Who tells another's connection is not believed to have sent what it did not.
-        assert_eq!(owner(report(true, named, "ana")), None);
+        let named = |connection, ip| Client { connection: Some(connection), ..machine(ip) };
+        assert_eq!(owner(report(false, named("c", "3.3.3.3"), "ana")), Some(("c", Some("str_A"))));
+        assert_eq!(owner(report(true, named("d", "3.3.3.3"), "?")), Some(("d", Some("str_D"))));
+        // Who tells another's connection is not believed.
+        assert_eq!(owner(report(true, named("a", "3.3.3.3"), "ana")), None);
+        assert_eq!(owner(report(false, named("b", "3.3.3.3"), "ana")), None);
     }
 
     #[test]
@@ -314,15 +327,17 @@ mod tests {
             let found = directory.owner(&report(true, machine("1.1.1.1"), "ana"), at);
             found.map(|owner| owner.connection_id)
         };
-        assert_eq!([150_000, 300_000, 450_000].map(owner), [Some("a"), None, Some("b")]);
+        let known = [Some(150_000), Some(300_000), Some(450_000), None].map(owner);
+        assert_eq!(known, [Some("a"), None, Some("b"), None]);
     }
 
     proptest! {
         #[test]
         fn names_are_read_back(
-            start in 0..i64::MAX, sends: bool, number: u64, is_told: bool, id in "[A-Za-z0-9_]{1,40}", address: Option<u64>, platform: u64, told: bool,
+            start in 0..i64::MAX, sends: bool, number: u64, is_told: bool, id in prop::option::of("[A-Za-z0-9_]{1,40}"),
+            address: Option<u64>, platform: Option<u64>,
         ) {
-            let client = if told { Client::Connection(&id) } else { Client::Machine(address, platform) };
+            let client = Client { connection: id.as_deref(), address, platform };
             let sender = if is_told { Sender::Told(number) } else { Sender::Unknown(number) };
             let reporter = Reporter { start, sends, client, sender };
             let name = reporter.name();

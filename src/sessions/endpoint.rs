@@ -177,12 +177,6 @@ impl Total {
         self.lose(measured.packets.loss());
     }
 
-    /// The same without what counters came to, which say nothing where several have counted under one name.
-    #[must_use]
-    pub fn without_loss(self) -> Self {
-        Self { loss: None, ..self }
-    }
-
     /// All of `other` as well.
     pub fn merge(&mut self, other: &Self) {
         self.jitter.merge(&other.jitter);

@@ -34,8 +34,6 @@ pub struct Incarnation<'a> {
     pub seen: Option<&'a SeenSession>,
     /// When the REST API began to show it, or to show it no more.
     pub presence: Option<(i64, bool)>,
-    /// Endpoints that browsers told of, and of which nobody knows whose they are.
-    pub reported: Vec<&'a Endpoint>,
 }
 
 /// A connection with its streams.
@@ -162,19 +160,8 @@ fn begin<'a>(
 ) -> Incarnation<'a> {
     let newest = end.map(|end| end.time).max(start).unwrap_or(i64::MIN);
     let (connections, recordings) = (Vec::new(), Vec::new());
-    let (seen, presence, reported) = (None, None, Vec::new());
-    Incarnation {
-        start,
-        end,
-        phase,
-        connections,
-        recordings,
-        newest,
-        told_by,
-        seen,
-        presence,
-        reported,
-    }
+    let (seen, presence) = (None, None);
+    Incarnation { start, end, phase, connections, recordings, newest, told_by, seen, presence }
 }
 
 /// Start of a state with a `uniqueSessionId`: as the id says, else the earliest that is known.
@@ -228,7 +215,7 @@ impl<'a> Incarnation<'a> {
         self.recordings.push((key, recording));
     }
 
-    /// Finds out whose the reports of browsers are, which are kept with `nobody`.
+    /// Finds out whose the reports of browsers are, which are kept with `nobody`. Those of which it cannot be told count for nothing.
     fn add_reports(&mut self, nobody: &'a Connection, unique: bool) {
         self.phase.truncated |= nobody.truncated;
         let people = self.connections.iter().map(|person| (person.id, person.connection));
@@ -238,14 +225,10 @@ impl<'a> Incarnation<'a> {
             if !unique && self.start != Some(reporter.start) {
                 continue;
             }
-            let owner = directory.owner(&reporter, endpoint.newest);
-            let person = owner.and_then(|owner| {
-                let mut people = self.connections.iter_mut();
-                Some((people.find(|person| person.id == owner.connection_id)?, owner.stream))
-            });
-            match person {
-                Some((person, stream)) => person.reported.push((stream, endpoint)),
-                None => self.reported.push(endpoint),
+            let Some(owner) = directory.owner(&reporter, None) else { continue };
+            let mut people = self.connections.iter_mut();
+            if let Some(person) = people.find(|person| person.id == owner.connection_id) {
+                person.reported.push((owner.stream, endpoint));
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::decode::ID_BYTES_MAX;
 use crate::enrich::Enriched;
 use crate::event::{self, Body, Event, FieldName, Seen};
 
-use super::browser::NOBODY;
+use super::browser::{NOBODY, Reporter};
 use super::facts;
 use super::state::{
     Alone, Connection, End, EntityKey, Facts, Final, Head, Joined, NAMELESS, Recording,
@@ -16,8 +16,9 @@ use super::state::{
 
 /// Endpoints kept of one connection: one for each stream that it sends or receives.
 const ENDPOINTS_MAX: usize = 1_000;
-/// The same of all browsers of a session together.
+/// The same of all browsers of a session together, and of one of them: what one makes up leaves room for the others.
 const REPORTED_MAX: usize = 5_000;
+const OF_REPORTER_MAX: usize = 250;
 
 /// Broadcasts kept of one session.
 const BROADCASTS_MAX: usize = 100;
@@ -365,8 +366,13 @@ fn into_endpoint(
     let Some(fact) = told.fact else { return false };
     let is_known = connection.endpoint(&endpoint.name).is_some();
     let is_reported = told.event.connection_id.is_none();
-    let most = if is_reported { REPORTED_MAX } else { ENDPOINTS_MAX };
-    if !is_known && connection.endpoints.len() >= most {
+    let is_full = if is_reported {
+        connection.endpoints.len() >= REPORTED_MAX
+            || connection.endpoints_below(Reporter::client_of(&endpoint.name)) >= OF_REPORTER_MAX
+    } else {
+        connection.endpoints.len() >= ENDPOINTS_MAX
+    };
+    if !is_known && is_full {
         let (is_new, is_told) = add(&mut connection.facts, &mut connection.told_by, told, fact);
         connection.truncated |= is_new;
         connection.unsaved |= is_new || is_told;

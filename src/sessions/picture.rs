@@ -25,7 +25,7 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
         let source = told.map(|(_, (name, _))| name.as_ref()).min().unwrap_or_default();
         live.count(source, &key.cluster_id, count(&current));
         live.open.push(OpenSession {
-            id: OpenSession::hash(&session.head.session_id),
+            id: OpenSession::hash(&key.cluster_id, &session.head.session_id),
             start: current.start.unwrap_or(0),
         });
         open.push((current.newest, key, session));

@@ -439,6 +439,14 @@ impl Connection {
         self.endpoints.get(self.find_endpoint(name).ok()?)
     }
 
+    /// How many endpoints have a name that begins so.
+    #[must_use]
+    pub fn endpoints_below(&self, prefix: &str) -> usize {
+        let from = self.endpoints.partition_point(|known| known.name.as_ref() < prefix);
+        let rest = self.endpoints.get(from..).unwrap_or_default();
+        rest.partition_point(|known| known.name.starts_with(prefix))
+    }
+
     /// The same, begun if there is none.
     pub fn endpoint_mut(&mut self, name: &str) -> &mut Endpoint {
         let at = self.find_endpoint(name).unwrap_or_else(|at| {

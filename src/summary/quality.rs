@@ -79,9 +79,6 @@ pub(super) fn of_session(incarnation: &Incarnation<'_>, end: i64) -> Option<Stri
     let (mut total, mut first_media) = (Total::default(), Spread::default());
     let (mut endpoints, mut failed, mut paired, mut relayed) = (0, 0, 0, 0);
     let (mut without, mut whole) = (0, 0);
-    for reported in &incarnation.reported {
-        total.merge(&reported.total().without_loss());
-    }
     for person in &incarnation.connections {
         person.reported.iter().for_each(|(_, reported)| total.merge(&reported.total()));
         for endpoint in &person.connection.endpoints {

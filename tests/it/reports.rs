@@ -195,18 +195,18 @@ fn nobody_is_guessed() {
 /// Before 2.17 a session's name is used again: what was reported on one of them is not of another.
 #[test]
 fn reports_are_of_the_session_that_was_open() {
-    let of = |start: i64| {
-        let story = Story::old("s").at(start).created().joined(1, "con_A");
-        let story = story.stream(2, "con_A", "str_A", None);
-        let story = story.stream_end((2, 50), "con_A", "str_A", None, "disconnect");
-        story.left(1, 50, "con_A", "disconnect").destroyed(51, "lastParticipantLeft").lines()
+    let of = |start: i64, connection: &str| {
+        let story = Story::old("s").at(start).created().joined(1, connection);
+        let story = story.stream(2, connection, "str_A", None);
+        let story = story.stream_end((2, 50), connection, "str_A", None, "disconnect");
+        story.left(1, 50, connection, "disconnect").destroyed(51, "lastParticipantLeft").lines()
     };
     let later = START + 3_600_000;
     let body = json!({ "et_type": "webrtc_inbound_video_7", "webrtc_inbound_video_7": { "jitter": 30, "packetsReceived": 50, "packetsLost": 1 } });
     let at = later + 20_000;
-    let arrival = Arrival { at, address: None, connection: Some("con_A"), session: Some("s") };
+    let arrival = Arrival { at, address: None, connection: Some("con_B"), session: Some("s") };
     let report = reports::read(body.to_string().as_bytes(), arrival).unwrap();
-    let mut lines = [of(START), of(later)].concat();
+    let mut lines = [of(START, "con_A"), of(later, "con_B")].concat();
     lines.extend(report.records(later, arrival, &Running::default()));
     let store = fold(lines.iter().map(String::as_str));
     let with: Vec<bool> =

@@ -60,6 +60,7 @@ export function chart(panel, answer, scene) {
   const most = (one, what) => (one.points.length && !one.metric.per ? `max ${write(one, Math.max(...one.points.map((point) => point[what])))}` : "");
   const isStacked = panel.form === "area" || panel.form === "bar";
   const together = isStacked && shown.length > 1 && shown[0].metric.isZero && !shown[0].metric.per ? `together ${most({ ...shown[0], points: shown.flatMap((one) => one.points) }, "high")}` : "";
+  if (together) legend.append(el("span", { class: "entry" }, together));
   const box = room("", scene.height);
   const isAlone = panel.by.length === 1 && shown.length === 1;
   sized(box, (width, height) => {
@@ -71,7 +72,7 @@ export function chart(panel, answer, scene) {
     const time = el("span", { class: "moment" });
     legend.querySelector(".moment")?.remove();
     legend.append(time);
-    const tell = (at) => { read(at); time.textContent = at === null ? together : isTime ? when(at) : keyText(panel.by.at(-1), at); };
+    const tell = (at) => { read(at); time.textContent = at === null ? "" : isTime ? when(at) : keyText(panel.by.at(-1), at); };
     // Drawn anew, it shows what was pointed at before.
     watch(drawn, scene, isTime, tell)(isTime ? pointed : null);
     box.replaceChildren(drawn.svg);
