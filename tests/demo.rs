@@ -100,6 +100,16 @@ async fn the_demo_goes_through_both_doors() {
             && total("type=webrtcStats&mediaRole=subscriber").await > 0
     })
     .await;
+    // Nearly all that is reported is known to be somebody's: but for two connections of one person.
+    until(async || {
+        let answer = instance.get("/api/search?type=webrtcStats&limit=1000").await;
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let found: serde_json::Value = serde_json::from_str(body).unwrap();
+        let documents = found["documents"].as_array().unwrap();
+        let known = documents.iter().filter(|one| one["_source"]["user"].is_string()).count();
+        documents.len() > 100 && known * 10 > documents.len() * 6
+    })
+    .await;
     assert_eq!(total("type=webrtcStats").await, total("type=webrtcStats&side=browser").await);
     assert_eq!(total("type=networkQualityStats").await, 0);
     instance.stop();

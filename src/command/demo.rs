@@ -25,7 +25,7 @@ use crate::config::{Config, Secret};
 use crate::journal::lock::DataDirLock;
 use crate::simulate::community::{Played, Report};
 use crate::simulate::rng::Rng;
-use crate::simulate::send::{SendError, Sender, Webhook};
+use crate::simulate::send::{FORWARDED, SendError, Sender, Webhook};
 use crate::simulate::{Emitted, PLACES_DATABASE, arrivals, session, telemetry};
 
 /// How many times faster than in life sessions pass once the history is told.
@@ -127,6 +127,7 @@ impl Platform {
             }
             if source.browsers.keys.is_empty() {
                 source.browsers.keys = vec![Secret::new(KEY)];
+                FORWARDED.clone_into(&mut config.browsers.address_header);
             }
         }
         Ok(Self { listener, playing: Arc::default() })
@@ -155,7 +156,7 @@ async fn shown(State(playing): State<Arc<Mutex<Vec<Played>>>>) -> Json<serde_jso
 struct Doors {
     playing: Arc<Mutex<Vec<Played>>>,
     sender: Sender,
-    /// Connection and body of each report.
+    /// Connection, address and body of each report.
     waiting: Waiting,
 }
 
@@ -168,9 +169,9 @@ impl Doors {
     fn plan(&mut self, session: &[Emitted], telemetry: &[Emitted]) {
         let Some(played) = Played::of(session, telemetry) else { return };
         let reports = played.reports().into_iter();
-        let reports = reports.map(|Report { at, connection_id, json }| Emitted {
+        let reports = reports.map(|Report { at, connection_id, address, json }| Emitted {
             at,
-            json: format!("{connection_id} {json}"),
+            json: format!("{connection_id} {address} {json}"),
         });
         self.waiting.push(reports.collect());
         let mut playing = self.playing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -182,9 +183,11 @@ impl Doors {
     /// Reports what lies before `time`. One that is refused is gone, as in life.
     async fn report_before(&mut self, time: i64) -> Result<(), SendError> {
         while let Some(report) = self.waiting.pop_before(time) {
-            let Some((connection, body)) = report.split_once(' ') else { continue };
+            let mut parts = report.splitn(3, ' ');
+            let mut next = || parts.next().unwrap_or_default();
+            let (connection, address, body) = (next(), next(), next());
             let path = format!("/stats/default?key={KEY}&connection={connection}");
-            let status = self.sender.post(&path, body).await?;
+            let status = self.sender.post(&path, Some(address), body).await?;
             tracing::debug!(status = status.as_u16(), "a browser has reported");
         }
         Ok(())

@@ -33,6 +33,8 @@ pub struct Report {
     pub at: i64,
     /// Of whose browser.
     pub connection_id: String,
+    /// From where.
+    pub address: String,
     /// The body.
     pub json: String,
 }
@@ -174,7 +176,8 @@ impl Played {
                 "@timestamp": time.to_rfc3339(), "participant_id": data.join("%/%"), "session_id": self.id,
                 "platform": "browser", "platform_description": text(own, "platform"), "stream": "webRTC", "webrtc_stats": stats,
             });
-            reports.push(Report { at, connection_id: id.to_owned(), json: body.to_string() });
+            let (connection_id, address) = (id.to_owned(), text(own, "ip").to_owned());
+            reports.push(Report { at, connection_id, address, json: body.to_string() });
         }
         reports.sort_by_key(|report| report.at);
         reports

@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 
 use crate::config::Secret;
 
+/// In which header a proxy tells for whom it asks.
+pub const FORWARDED: &str = "x-forwarded-for";
 /// Tries of one event.
 const TRIES: usize = 5;
 
@@ -99,21 +101,26 @@ impl Sender {
     /// If it was not answered 200.
     pub async fn send(&mut self, body: &str) -> Result<(), SendError> {
         let path = self.webhook.path.clone();
-        match self.post(&path, body).await? {
+        match self.post(&path, None, body).await? {
             StatusCode::OK => Ok(()),
             status => Err(SendError::Refused(status)),
         }
     }
 
-    /// Posts to another path of the same host, and gives the answer.
+    /// Posts to another path of the same host, as the proxy of somebody at `address` if there is one, and gives the answer.
     ///
     /// # Errors
     ///
     /// If the connection broke every time.
-    pub async fn post(&mut self, path: &str, body: &str) -> Result<StatusCode, SendError> {
+    pub async fn post(
+        &mut self,
+        path: &str,
+        address: Option<&str>,
+        body: &str,
+    ) -> Result<StatusCode, SendError> {
         let mut broken = anyhow::anyhow!("not tried");
         for _ in 0..TRIES {
-            match self.attempt(path, body).await {
+            match self.attempt(path, address, body).await {
                 Ok(status) => return Ok(status),
                 Err(error) => {
                     self.connection = None;
@@ -124,7 +131,12 @@ impl Sender {
         Err(SendError::Broken(broken))
     }
 
-    async fn attempt(&mut self, path: &str, body: &str) -> anyhow::Result<StatusCode> {
+    async fn attempt(
+        &mut self,
+        path: &str,
+        address: Option<&str>,
+        body: &str,
+    ) -> anyhow::Result<StatusCode> {
         while self.tasks.try_join_next().is_some() {}
         let connection = match &mut self.connection {
             Some(connection) if !connection.is_closed() => connection,
@@ -145,6 +157,9 @@ impl Sender {
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(secret) = &self.secret {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", secret.expose()));
+        }
+        if let Some(address) = address {
+            request = request.header(FORWARDED, address);
         }
         let request = request.body(Body::from(body.to_owned()))?;
         let response = connection.send_request(request).await?;
