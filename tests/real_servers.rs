@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use callscope::config::{Config, Period};
 use callscope::document::Document;
-use callscope::panels::answer::{Answer, Choice, Datum, Key, View};
+use callscope::panels::answer::{Answer, Choice, Datum, View};
 use callscope::panels::model::{Condition, Expect, Form, Metric, Percentile, Value as Measured};
 use callscope::panels::zone::Zone;
 use callscope::panels::{self, Panel, made};
@@ -158,7 +158,6 @@ async fn scenario(kind: &'static str) {
     full_queue(&server).await;
     two_indices_compared(&server).await;
     panels_are_answered_as_by_the_embedded_index(&server).await;
-    doors_of_a_community_installation_fill_the_panels_of_quality(&server).await;
     killed_under_load(&mut server).await;
 }
 
@@ -169,112 +168,6 @@ static EMBEDDED: LazyLock<(EmbeddedIndex, tempfile::TempDir)> = LazyLock::new(||
     month::import(&MONTH, "embedded", folder.path(), &[]);
     (month::index(folder.path()), folder)
 });
-
-/// Panels of media that are filled by what a REST API shows and browsers report, and nothing else.
-const OF_DOORS: &[&str] = &[
-    "ice-outcome",
-    "ice-failed",
-    "gathering-time",
-    "set-up-times",
-    "strip-loss",
-    "strip-jitter",
-    "strip-rtt",
-    "strip-bitrate",
-    "health-totals",
-    "health",
-    "worst-endpoints",
-    "packet-loss",
-    "jitter",
-    "round-trip",
-    "target-bitrate",
-    "repairs",
-    "media-traffic",
-    "media-packets",
-    "ice-by-browser",
-    "ice-by-place",
-    "ice-by-node",
-    "candidate-pairs",
-    "candidate-transports",
-    "first-media",
-];
-/// The same of one session.
-const OF_ONE: &[&str] = &[
-    "session-verdict",
-    "session-totals",
-    "session-people",
-    "session-lanes",
-    "session-headcount",
-    "session-streams",
-    "session-loss",
-    "session-jitter",
-    "session-round-trip",
-    "session-sent",
-    "session-received",
-    "session-set-up",
-    "session-ice",
-    "session-events",
-    "session-negotiation",
-];
-
-/// The demo's live sessions tell of their media by both doors alone.
-async fn doors_of_a_community_installation_fill_the_panels_of_quality(server: &Server) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_callscope"))
-        .args(["demo", "--history", "0s"])
-        .env("CALLSCOPE__DATA_DIR", folder.path())
-        .env("CALLSCOPE__HTTP__LISTEN", "127.0.0.1:0")
-        .env("CALLSCOPE__SINK__KIND", "elasticsearch")
-        .env("CALLSCOPE__ELASTICSEARCH__URLS", &server.url)
-        .env("CALLSCOPE__ELASTICSEARCH__INDEX", "doors")
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let (sink, _) = server.sink(|config| "doors".clone_into(&mut config.elasticsearch.index));
-    let begun = now();
-    let view =
-        |filters| View { from: begun - 60_000, to: now() + 60_000, zone: Zone::default(), filters };
-    let described = |id: &&&str| {
-        let mut all = panels::all().iter().flat_map(panels::Dashboard::panels);
-        all.find(|panel| panel.id.value == **id).unwrap()
-    };
-    let is_filled = |answer: &Answer| {
-        let values = || answer.parts.iter().flat_map(|part| &part.values);
-        answer.documents > 0 && values().any(|value| *value != Datum::Nothing)
-    };
-    let mut missing: Vec<&Panel> = OF_DOORS.iter().map(|id| described(&id)).collect();
-    let mut of_one: Vec<&Panel> = OF_ONE.iter().map(|id| described(&id)).collect();
-    let ended = described(&&"sessions-by-day");
-    while !(missing.is_empty() && of_one.is_empty()) {
-        assert!(demo.try_wait().unwrap().is_none(), "the demo has ended");
-        let mut left = Vec::new();
-        for panel in missing {
-            let answer = sink.panel(panel, &view(Vec::new())).await;
-            if !answer.is_ok_and(|answer| is_filled(&answer)) {
-                left.push(panel);
-            }
-        }
-        missing = left;
-        // One that has ended and had somebody to talk to tells all there is.
-        let by_session =
-            Panel { by: described(&&"sessions-with-problems").by.clone(), ..ended.clone() };
-        let sessions = sink.panel(&by_session, &view(Vec::new())).await;
-        for part in sessions.into_iter().flat_map(|answer| answer.parts) {
-            let Some(Key::Text(id)) = part.keys.first() else { continue };
-            let one = vec![("uniqueSessionId".to_owned(), vec![Choice::Value(id.clone())])];
-            let mut left = Vec::new();
-            for panel in &of_one {
-                let answer = sink.panel(panel, &view(one.clone())).await;
-                if !answer.is_ok_and(|answer| is_filled(&answer)) {
-                    left.push(*panel);
-                }
-            }
-            of_one = left;
-        }
-    }
-    assert!(Command::new("kill").arg(demo.id().to_string()).status().unwrap().success());
-    assert!(demo.wait().unwrap().success());
-    server.call("DELETE", "/doors-events-*", None).await;
-}
 
 /// Every panel is a request that the server answers, and it says what the embedded index says of the same documents.
 async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
