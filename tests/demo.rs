@@ -110,7 +110,9 @@ async fn the_demo_goes_through_both_doors() {
         documents.len() > 100 && known * 10 > documents.len() * 6
     })
     .await;
-    assert_eq!(total("type=webrtcStats").await, total("type=webrtcStats&side=browser").await);
+    // More come between the two questions.
+    let all = total("type=webrtcStats").await;
+    assert!(all <= total("type=webrtcStats&side=browser").await);
     assert_eq!(total("type=networkQualityStats").await, 0);
     instance.stop();
 }
