@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::story::as_cdr;
-use crate::support::{Bench, Store};
+use crate::support::{Bench, Store, shuffle};
 
 const START: i64 = 1_700_000_000_000;
 
@@ -143,12 +143,6 @@ fn copied(line: &str, rng: &mut Rng) -> String {
             event.to_string()
         }
         _ => line.to_owned(),
-    }
-}
-
-fn shuffle<T>(items: &mut [T], rng: &mut Rng) {
-    for index in (1..items.len()).rev() {
-        items.swap(index, usize::try_from(rng.below(index as u64 + 1)).unwrap());
     }
 }
 

@@ -1,10 +1,9 @@
 //! How good media was: what summaries say of it, and in which words.
 
-use callscope::simulate::rng::Rng;
 use serde_json::{Value, json};
 
 use crate::story::{START, Story};
-use crate::support::fold;
+use crate::support::{disturbed, fold};
 
 /// One person who sends a camera from second 2 to 100, and another who receives it from 3 to 100.
 fn call() -> Story {
@@ -157,13 +156,8 @@ fn the_order_and_repetition_of_measurements_play_no_part() {
     let mut lines = troubled();
     let plain = fold(lines.iter().map(String::as_str));
     for seed in 0..20 {
-        let mut rng = Rng::new(seed);
-        let twice: Vec<String> = lines.iter().filter(|_| rng.below(2) == 0).cloned().collect();
-        let mut told = [lines.clone(), twice].concat();
-        for index in (1..told.len()).rev() {
-            told.swap(index, usize::try_from(rng.below(index as u64 + 1)).unwrap());
-        }
-        let disturbed = fold(told.iter().map(String::as_str));
+        let disturbed = disturbed(&lines, seed);
+        let disturbed = fold(disturbed.iter().map(String::as_str));
         assert_eq!(disturbed.summaries(), plain.summaries(), "seed {seed}");
     }
     lines.retain(|line| !line.contains("endpoint"));

@@ -1,11 +1,10 @@
 //! What browsers report: whose it is, and what summaries make of it.
 
 use callscope::reports::{self, Arrival, Running};
-use callscope::simulate::rng::Rng;
 use serde_json::{Value, json};
 
 use crate::story::{START, Story};
-use crate::support::{Store, fold};
+use crate::support::{Store, disturbed, fold};
 
 /// Ana, who sends a camera, and Bo and Cy, who receive it from one address with one browser each of another kind.
 fn call() -> Story {
@@ -153,13 +152,8 @@ fn the_order_and_repetition_of_reports_play_no_part() {
     let lines = told();
     let plain = fold(lines.iter().map(String::as_str));
     for seed in 0..20 {
-        let mut rng = Rng::new(seed);
-        let twice: Vec<String> = lines.iter().filter(|_| rng.below(2) == 0).cloned().collect();
-        let mut all = [lines.clone(), twice].concat();
-        for index in (1..all.len()).rev() {
-            all.swap(index, usize::try_from(rng.below(index as u64 + 1)).unwrap());
-        }
-        let disturbed = fold(all.iter().map(String::as_str));
+        let disturbed = disturbed(&lines, seed);
+        let disturbed = fold(disturbed.iter().map(String::as_str));
         assert_eq!(disturbed.summaries(), plain.summaries(), "seed {seed}");
     }
 }

@@ -20,6 +20,22 @@ pub fn config() -> Config {
     Config::load(None, std::iter::empty()).unwrap().config
 }
 
+/// Any order is as likely as any other.
+pub fn shuffle<T>(items: &mut [T], rng: &mut Rng) {
+    for index in (1..items.len()).rev() {
+        items.swap(index, usize::try_from(rng.below(index as u64 + 1)).unwrap());
+    }
+}
+
+/// The lines, some of them twice, in any order.
+pub fn disturbed(lines: &[String], seed: u64) -> Vec<String> {
+    let mut rng = Rng::new(seed);
+    let twice: Vec<String> = lines.iter().filter(|_| rng.below(2) == 0).cloned().collect();
+    let mut all = [lines, &twice].concat();
+    shuffle(&mut all, &mut rng);
+    all
+}
+
 /// A store that follows the rules for ids and versions.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Store(pub BTreeMap<String, Stored>);
