@@ -503,7 +503,6 @@ async fn restart(bodies: &[String]) {
     );
 }
 
-/// From sending an event until a real Elasticsearch finds it, at 1000 events a second; `kafka`: through it.
 /// What a platform shows of so many sessions with ten endpoints each: some 10 kB for each, most of it SDP.
 fn shown(sessions: i64) -> String {
     let sdp = "a=candidate:1 1 UDP 2013266431 192.0.2.7 40000 typ host\\r\\n".repeat(70);
@@ -612,6 +611,7 @@ async fn rest() {
     .unwrap();
 }
 
+/// From sending an event until a real Elasticsearch finds it, at 1000 events a second; `kafka`: through it.
 async fn search(what: &str, kafka: &[(&str, &str)]) {
     const RATE: i64 = 1000;
     // The server has just started: what it compiles and creates at the first request is not the rate's.
