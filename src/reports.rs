@@ -27,7 +27,7 @@ const SECONDS_MAX: f64 = 60.0;
 const COUNT_MAX: f64 = 1e15;
 /// Bits a second that no browser reaches.
 const RATE_MAX: f64 = 1e11;
-/// Kinds of what a picture has no more of.
+/// Wider and higher is no picture.
 const PIXELS_MAX: f64 = 32_768.0;
 /// As long as a browser's description of itself may be, in bytes.
 const PLATFORM_BYTES_MAX: usize = 200;
@@ -68,8 +68,6 @@ pub enum ReportError {
 pub struct Report {
     /// `sessionId`.
     pub session_id: String,
-    /// Whether the platform has a `uniqueSessionId`.
-    pub is_unique: bool,
     /// When it was made, milliseconds since 1970.
     pub at: i64,
     /// Whether the stream is the reporter's own.
@@ -78,8 +76,9 @@ pub struct Report {
     platform: String,
     /// By kind of media: figures by the names that documents have for them.
     media: BTreeMap<&'static str, BTreeMap<&'static str, f64>>,
-    /// Whether figures are what there was in each second, and not counters.
-    is_growth: bool,
+    /// Whether it is of a platform up to 2.16: figures are what there was in each second, not counters, and sessions have no
+    /// `uniqueSessionId`.
+    is_old: bool,
 }
 
 /// As it has been since 2.17.
@@ -233,13 +232,12 @@ fn modern(report: &Modern<'_>, arrival: Arrival<'_>) -> Result<Report, ReportErr
     let platform = report.platform_description.as_deref().or(report.platform.as_deref());
     Ok(Report {
         session_id,
-        is_unique: true,
         at: time(report.timestamp.as_deref(), arrival.at),
         sends,
         sender: Sender::Told(hash(report.participant_id.as_deref().unwrap_or_default())),
         platform: platform.unwrap_or_default().to_owned(),
         media,
-        is_growth: false,
+        is_old: false,
     })
 }
 
@@ -278,13 +276,12 @@ fn old(members: &Old<'_>, arrival: Arrival<'_>) -> Result<Report, ReportError> {
     }
     Ok(Report {
         session_id,
-        is_unique: false,
         at: time(text("@timestamp").as_deref(), arrival.at),
         sends,
         sender: Sender::Unknown(hash(&metric)),
         platform: String::new(),
         media: BTreeMap::from([(kind, media(&told, sends))]),
-        is_growth: true,
+        is_old: true,
     })
 }
 
@@ -307,7 +304,7 @@ impl Report {
         };
         let reporter = Reporter { start, sends: self.sends, client, sender: self.sender };
         let endpoint = reporter.name();
-        if self.is_growth {
+        if self.is_old {
             for figures in self.media.values_mut() {
                 running.add(hash(&format!("{}/{endpoint}", self.session_id)), self.at, figures);
             }
@@ -317,7 +314,7 @@ impl Report {
             json.text("elastic_type", "webrtcStats");
             json.text("side", "browser");
             json.text("sessionId", &self.session_id);
-            if self.is_unique {
+            if !self.is_old {
                 json.text("uniqueSessionId", &format!("{}_{start}", self.session_id));
             }
             json.text("endpoint", &endpoint);
