@@ -56,6 +56,7 @@ pub mod record;
 pub mod journal;
 pub mod files;
 pub mod json;
+mod recent;
 pub mod event;
 pub mod decode;
 pub mod enrich;

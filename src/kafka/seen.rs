@@ -5,12 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use foldhash::{HashMap, HashMapExt};
 use prometheus_client::metrics::counter::Counter;
 
+use crate::recent::Recent;
 use crate::sessions::Name;
 
-/// Names kept in each of two generations: the older one is dropped when the newer is full.
+/// So many names are remembered after a session was seen.
 const NAMES_MAX: usize = 100_000;
 /// For how long a session that was seen in two lanes is told of.
 const TOLD_FOR: Duration = Duration::from_secs(600);
@@ -30,8 +30,7 @@ struct Place {
 /// What was seen.
 #[derive(Debug)]
 pub(super) struct Seen {
-    recent: HashMap<u64, Place>,
-    older: HashMap<u64, Place>,
+    places: Recent<Place, NAMES_MAX>,
     /// A session that was seen in two lanes, for people, and when it was noticed.
     split: Option<(String, Instant)>,
     /// How many were.
@@ -41,7 +40,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Nothing yet; `count` counts sessions that are in two lanes.
     pub(super) fn new(count: Counter) -> Self {
-        Self { recent: HashMap::new(), older: HashMap::new(), split: None, count }
+        Self { places: Recent::default(), split: None, count }
     }
 
     /// Notes that a session is in a lane whose clock shows `at`. A name that is used again may have been in one lane and be in
@@ -49,8 +48,8 @@ impl Seen {
     pub(super) fn note(&mut self, name: &Name, lane: i32, at: i64) {
         let (from, to) = name.since.map_or((i64::MIN, i64::MAX), |since| (since, at.max(since)));
         let own = || Place { lane, from, to, session_id: name.session_id.clone(), is_split: false };
-        let Some(known) = self.known(name.hash) else {
-            self.keep(name.hash, own());
+        let Some(known) = self.places.get_mut(name.hash) else {
+            self.places.insert(name.hash, own());
             return;
         };
         let is_together = known.from <= to && from <= known.to;
@@ -90,20 +89,6 @@ impl Seen {
     pub(super) fn split(&self) -> Option<&str> {
         let (told, at) = self.split.as_ref()?;
         (at.elapsed() < TOLD_FOR).then_some(told)
-    }
-
-    fn known(&mut self, hash: u64) -> Option<&mut Place> {
-        if let Some(place) = self.older.remove(&hash) {
-            self.keep(hash, place);
-        }
-        self.recent.get_mut(&hash)
-    }
-
-    fn keep(&mut self, hash: u64, place: Place) {
-        if self.recent.len() >= NAMES_MAX {
-            self.older = std::mem::replace(&mut self.recent, HashMap::new());
-        }
-        self.recent.insert(hash, place);
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 
-use foldhash::{HashMap, HashMapExt};
-
 use crate::document::{Context, ReportedBy};
 use crate::event::{
     self, Aspect, Body, Event, Field, FieldName, Kind, MediaState, RecordingStatus, SessionRef,
     Told, is_internal,
 };
 use crate::json::Object;
+use crate::recent::Recent;
 use crate::sessions::browser::{Directory, Reporter};
 use crate::sessions::endpoint::{Endpoint, endpoint_name};
 use crate::sessions::facts::Hasher;
@@ -27,15 +26,9 @@ const COUNTERS: [(FieldName, FieldName); 8] = [
     (FieldName::FirCount, FieldName::FirDelta),
 ];
 
-/// Samples kept in each of two generations: the older one is dropped when the newer is full.
-const SAMPLES_MAX: usize = 100_000;
-
 /// Last counters of every endpoint and media type.
 #[derive(Debug, Default)]
-pub struct Samples {
-    recent: HashMap<u64, Sample>,
-    older: HashMap<u64, Sample>,
-}
+pub struct Samples(Recent<Sample, 100_000>);
 
 #[derive(Debug, Clone, Copy)]
 struct Sample {
@@ -46,14 +39,11 @@ struct Sample {
 impl Samples {
     /// The sample before this one, if any; keeps the newer of both.
     fn exchange(&mut self, id: u64, sample: Sample) -> Option<Sample> {
-        let known = self.recent.get(&id).or_else(|| self.older.get(&id)).copied();
-        if known.is_none_or(|known| known.time < sample.time) {
-            if self.recent.len() >= SAMPLES_MAX && !self.recent.contains_key(&id) {
-                self.older = std::mem::replace(&mut self.recent, HashMap::new());
-            }
-            self.recent.insert(id, sample);
-        }
-        known.filter(|known| known.time < sample.time)
+        let Some(known) = self.0.get_mut(id) else {
+            self.0.insert(id, sample);
+            return None;
+        };
+        (known.time < sample.time).then(|| std::mem::replace(known, sample))
     }
 }
 
