@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value as Json, json};
 
 use super::{FROM, OWN, encoded, lens, map, object, view};
@@ -104,22 +105,11 @@ fn logs(one: &Dashboard) -> String {
     let link = |logs: &Logs| {
         let query = format!("FROM {} | SORT @timestamp DESC | LIMIT {LINES}", logs.index.value);
         let state = format!("(dataSource:(type:esql),query:(esql:'{query}'))");
-        format!("[{}](discover#/?_a={})", logs.label, escaped(&state))
+        let state = utf8_percent_encode(&state, NON_ALPHANUMERIC);
+        format!("[{}](discover#/?_a={state})", logs.label)
     };
     let links: Vec<String> = one.logs.iter().map(link).collect();
     if links.is_empty() { String::new() } else { format!("\n\nLogs: {}", links.join(" · ")) }
-}
-
-/// As a part of an address.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for byte in text.bytes() {
-        let _written = match char::from(byte) {
-            plain if plain.is_ascii_alphanumeric() => write!(escaped, "{plain}"),
-            _ => write!(escaped, "%{byte:02X}"),
-        };
-    }
-    escaped
 }
 
 fn navigation(all: &[Dashboard], one: &Dashboard) -> Json {
