@@ -213,8 +213,7 @@ impl<'s> Directory<'s> {
             connection: card.connection,
             stream,
         };
-        let is_sender =
-            |card: &&Card<'s>| reporter.sender == Sender::Told(card.sender.unwrap_or(0));
+        let is_sender = |card: &&Card<'s>| card.sender.map(Sender::Told) == Some(reporter.sender);
         if reporter.sends {
             // Who names its connection need not be known by what it told of itself, which may not be kept.
             let is_known = reporter.client.connection.is_some()
