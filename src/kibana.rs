@@ -18,6 +18,7 @@ use crate::panels::kibana::Flavour;
 use crate::panels::{self, kibana};
 use crate::sink::elasticsearch::SetupError;
 use crate::transport::Server;
+use crate::transport::escaped;
 
 mod answer;
 mod who;
@@ -183,7 +184,7 @@ impl Kibana {
     fn path(&self, who: &Who, api: &str) -> String {
         match (who.flavour, self.config.space.as_str()) {
             (Flavour::Kibana, space) if !space.is_empty() && space != "default" => {
-                format!("/s/{space}/api/{api}")
+                format!("/s/{}/api/{api}", escaped(space))
             }
             _ => format!("/api/{api}"),
         }

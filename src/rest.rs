@@ -15,14 +15,12 @@
 //! `MediaEndpoint.withStatsToJson` at v2.12.0, v2.16.0, v2.17.0 and v2.29.0.
 
 use std::collections::HashSet;
-use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures_util::StreamExt;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::StatusCode;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +31,7 @@ use crate::kafka::standing::Standing;
 use crate::lane::LaneError;
 use crate::live::{AwaitedRecording, Live, OpenSession};
 use crate::metrics::{Metrics, RestMetrics};
+use crate::transport::escaped;
 
 mod answer;
 mod memory;
@@ -45,8 +44,6 @@ use split::Splitter;
 
 /// Records that wait for the disk together.
 const APPENDS: usize = 256;
-/// All but what a path may hold as it is (RFC 3986, unreserved).
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Recordings asked for at one poll.
 const RECORDINGS_MAX: usize = 20;
 /// Recordings that the platform does not know, remembered.
@@ -333,21 +330,5 @@ impl Poller {
             self.metrics.records.inc();
         }
         Ok(())
-    }
-}
-
-/// An id as part of a path.
-fn escaped(id: &str) -> impl Display {
-    utf8_percent_encode(id, ESCAPED)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_stand_in_paths_as_they_are() {
-        assert_eq!(escaped("ses_A~1-x.y").to_string(), "ses_A~1-x.y");
-        assert_eq!(escaped("a b/é?").to_string(), "a%20b%2F%C3%A9%3F");
     }
 }

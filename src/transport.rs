@@ -1,13 +1,23 @@
 //! HTTP to the servers that settings name: who asks, and whose certificates are believed.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::Context;
 use elasticsearch::auth::Credentials;
 use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::Secret;
+
+/// All but what a path may hold as it is (RFC 3986, unreserved).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// A name as part of a path.
+pub(crate) fn escaped(name: &str) -> impl Display {
+    utf8_percent_encode(name, ESCAPED)
+}
 
 /// A server, and what its section of the settings says of it.
 #[derive(Debug)]
@@ -48,5 +58,16 @@ impl Server<'_> {
             builder = builder.cert_validation(CertificateValidation::Full(certificate));
         }
         builder.build().with_context(|| format!("cannot use {section}.{setting} {url:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_in_paths_as_they_are() {
+        assert_eq!(escaped("ses_A~1-x.y").to_string(), "ses_A~1-x.y");
+        assert_eq!(escaped("a b/é?").to_string(), "a%20b%2F%C3%A9%3F");
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use super::{Answer, Kibana, text};
 use crate::panels::kibana::Flavour;
 use crate::sink::elasticsearch::SetupError;
+use crate::transport::escaped;
 
 /// Oldest versions for which the files are made.
 const KIBANA_OLDEST: (u32, u32) = (8, 17);
@@ -88,7 +89,7 @@ impl Kibana {
             return Ok(());
         }
         let path = match who.flavour {
-            Flavour::Kibana => format!("/api/spaces/space/{space}"),
+            Flavour::Kibana => format!("/api/spaces/space/{}", escaped(space)),
             Flavour::OpenSearch => "/api/v1/configuration/account".to_owned(),
         };
         let answer = self.send(who, Method::Get, &path, "application/json", None).await?;
