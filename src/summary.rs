@@ -480,26 +480,31 @@ impl<'a> Writer<'a> {
             json.json("quality", &quality);
         }
         json.text_if("tenant", self.tenant);
-        if let Some(client) = clients(incarnation) {
-            json.json("client", &client);
-        }
+        clients_and_places(incarnation, &mut json);
         let json = self.end(json, start, self.destroyed_at, is_abnormal(reason), self.destroyed_at);
         self.push(&id, start, "sessionSummary", &json);
     }
 }
 
-/// The object `client` of a session: with which browsers, systems and devices somebody was in it.
-fn clients(incarnation: &Incarnation<'_>) -> Option<String> {
+/// The members `client` and `location` of a session: with which browsers, systems and devices, and from where somebody was in it.
+fn clients_and_places(incarnation: &Incarnation<'_>, to: &mut Object) {
     #[derive(serde::Deserialize)]
     struct Place<'a> {
         #[serde(borrow, default)]
         client: BTreeMap<&'a str, Cow<'a, str>>,
+        #[serde(borrow, default)]
+        location: Cow<'a, str>,
     }
+    let mut locations: BTreeSet<Cow<'_, str>> = BTreeSet::new();
     let mut known: BTreeMap<&str, BTreeSet<Cow<'_, str>>> = BTreeMap::new();
     let joined = incarnation.connections.iter().filter_map(|one| one.connection.joined.as_ref());
     let places: Vec<String> = joined.map(|joined| format!("{{{}}}", joined.place)).collect();
     for place in &places {
-        let Ok(Place { client }) = serde_json::from_str(place) else { continue };
+        let Ok(Place { client, location }) = serde_json::from_str(place) else { continue };
+        // What OpenVidu says without a database of places.
+        if !location.is_empty() && location != "unknown" {
+            locations.insert(location);
+        }
         // Versions are too many to tell anything of a session.
         for (name, value) in client.into_iter().filter(|(name, _)| *name != "version") {
             known.entry(name).or_default().insert(value);
@@ -509,7 +514,12 @@ fn clients(incarnation: &Incarnation<'_>) -> Option<String> {
     for (name, values) in &known {
         json.texts(name, values.iter().map(|value| &**value));
     }
-    (!known.is_empty()).then(|| json.finish())
+    if !known.is_empty() {
+        to.json("client", &json.finish());
+    }
+    if !locations.is_empty() {
+        to.texts("location", locations.iter().map(|location| &**location));
+    }
 }
 
 /// Whole seconds, as OpenVidu cuts them.

@@ -15,6 +15,8 @@ use crate::sessions::state::{End, Stream};
 
 /// Media that stopped at least this long before its stream's end is lost; a shorter stop belongs to the end. Milliseconds.
 const MEDIA_LOST: i64 = 3_000;
+/// Media that stopped for less only stutters. Milliseconds.
+const MEDIA_GAP: i64 = 1_000;
 /// Network quality up to here is bad, of 0 to 5.
 const QUALITY_LOW: i64 = 2;
 /// Percent of packets. Sound and picture break up beyond, whatever the codec conceals.
@@ -267,7 +269,7 @@ impl<'a> Teller<'_, 'a> {
                 "VIDEO" => Some(Media::Video),
                 _ => None,
             };
-            let mut gaps = state.gaps();
+            let mut gaps = state.gaps().filter(|(from, to)| to - from >= MEDIA_GAP);
             if let Some((from, to)) = gaps.next() {
                 let span = to - from + gaps.map(|(from, to)| to - from).sum::<i64>();
                 let found = about.problem("mediaGap").at(from).worth(number(span));

@@ -1186,14 +1186,19 @@ fn what_the_start_told_counts_in_any_order() {
 }
 
 #[test]
-fn a_session_tells_with_which_clients_somebody_was_in_it() {
+fn a_session_tells_with_which_clients_and_from_where_somebody_was_in_it() {
     let mut story =
         Story::new("s").created().joined(1, "con_A").joined(2, "con_B").joined(3, "con_C");
     story.events[2]["platform"] = json!("Firefox 131.0 on Windows 10 64-bit");
+    for (event, place) in [(1, "Lyon, France"), (2, "Berlin, Germany"), (3, "unknown")] {
+        story.events[event]["location"] = json!(place);
+    }
     let store = fold(&story.destroyed(9, "x"));
     let client = &store.one("sessionSummary")["client"];
     assert_eq!(client["browser"], json!(["Chrome", "Firefox"]));
     assert_eq!(client["os"], json!(["Linux", "Windows"]));
+    assert_eq!(store.one("sessionSummary")["location"], json!(["Berlin, Germany", "Lyon, France"]));
     let nobody = fold(&Story::new("t").created().destroyed(9, "x"));
     assert_eq!(nobody.one("sessionSummary").get("client"), None);
+    assert_eq!(nobody.one("sessionSummary").get("location"), None);
 }

@@ -24,6 +24,8 @@ const ADDED: &[&str] = &[
 const ADDED_TO_CONNECTIONS: &[&str] = &["location", "ip", "platform"];
 /// OpenVidu has these on connections only.
 const ADDED_TO_USERS: &[&str] = &["geoPoints"];
+/// OpenVidu has these on users and connections only.
+const ADDED_TO_SESSIONS: &[&str] = &["location"];
 
 /// Removes at any depth what `is_of_sample` does not take, given the `elastic_type` and the name; all numbers become
 /// floats.
@@ -46,6 +48,7 @@ fn is_added(kind: &str, name: &str) -> bool {
     ADDED.contains(&name)
         || (kind == "connectionSummary" && ADDED_TO_CONNECTIONS.contains(&name))
         || (kind == "userSummary" && ADDED_TO_USERS.contains(&name))
+        || (kind == "sessionSummary" && ADDED_TO_SESSIONS.contains(&name))
 }
 
 fn sample(name: &str, is_of_sample: &dyn Fn(&str, &str) -> bool) -> Value {
