@@ -463,7 +463,10 @@ fn images_are_pinned_and_volumes_declared() {
             let is_pinned = tag.split('.').count() == 3
                 && tag.split('.').all(|part| part.parse::<u16>().is_ok());
             assert!(is_pinned, "{name}: {tag}");
-            assert_eq!(is_ours(service), service["build"] == ".", "{name}");
+            // Made by one service for all: made by several at once, one of them fails, and nobody else has it.
+            let is_made = service["build"] == ".";
+            assert_eq!(is_made, name == "callscope", "{name}");
+            assert_eq!(is_ours(service) && !is_made, service["pull_policy"] == "never", "{name}");
             for volume in texts(&service["volumes"]) {
                 let (source, inside) = volume.split_once(':').unwrap();
                 assert!(inside.starts_with('/'), "{name}: {volume}");
