@@ -2,6 +2,7 @@
 //! after a cycle, but at most twice a second, and every 10 s while nothing is read. Nobody else looks into the fold.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,8 @@ pub const OTHER_CLUSTER: &str = "other";
 pub struct Live {
     /// Clock of the lane, milliseconds since 1970.
     pub at: i64,
+    /// When the picture was made, milliseconds since 1970; 0: there is none yet.
+    pub made_at: i64,
     /// Of all open sessions.
     pub totals: Totals,
     /// Newest event first.
@@ -209,6 +212,13 @@ impl Totals {
 }
 
 impl LiveSession {
+    /// The user of each open connection.
+    #[must_use]
+    pub fn users_of_connections(&self) -> BTreeMap<&str, &str> {
+        let users = self.people.iter().map(|who| who.split(' ').next().unwrap_or_default());
+        self.connections.iter().map(String::as_str).zip(users).collect()
+    }
+
     /// Whether every word of `text` is the beginning of one by which the session or somebody in it is found. A text without words
     /// finds nothing, unless it is empty.
     #[must_use]

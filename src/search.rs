@@ -1,7 +1,12 @@
 //! Reading what was stored: one small query, answered by the embedded index and by Elasticsearch. Only words and documents
 //! of one time are where the two differ.
 
+use std::borrow::Cow;
+use std::str::FromStr;
+
 use serde_json::value::RawValue;
+
+use crate::document::fields::{self, Holds};
 
 /// What to look for. Conditions are all to be met.
 #[derive(Debug, Clone, Default)]
@@ -17,8 +22,8 @@ pub struct Search {
     /// [`words`] does and finds them by their beginnings; Elasticsearch keeps those fields whole, so there words end at blanks
     /// and are found anywhere in a field. Empty: everything.
     pub text: String,
-    /// Order by `timestamp`; documents of one time stand in no promised order.
-    pub order: Order,
+    /// What comes first; of equals the newest, and documents of one time stand in no promised order.
+    pub sort: Sort,
     /// Documents wanted, at most [`LIMIT_MAX`].
     pub limit: usize,
     /// Documents to leave out first, at most 10 000 together with `limit`.
@@ -64,14 +69,48 @@ pub fn words(text: &str) -> Vec<String> {
     words.filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
 }
 
-/// By `timestamp`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Newest first.
-    #[default]
-    Newest,
-    /// Oldest first.
-    Oldest,
+/// What documents are ordered by; those without a value come last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sort {
+    /// A text, a date, a number or a flag.
+    pub field: Cow<'static, str>,
+    /// Whether the smallest, earliest or first in the alphabet comes first.
+    pub is_rising: bool,
+}
+
+impl Sort {
+    /// By time, the earliest first.
+    #[must_use]
+    pub fn oldest() -> Self {
+        Self { is_rising: true, ..Self::default() }
+    }
+}
+
+/// By time, the latest first.
+impl Default for Sort {
+    fn default() -> Self {
+        Self { field: Cow::Borrowed("timestamp"), is_rising: false }
+    }
+}
+
+/// As addresses write it: `duration:down`, `timestamp:up`.
+impl FromStr for Sort {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (field, way) = text.rsplit_once(':').ok_or(())?;
+        let is_rising = match way {
+            "up" => true,
+            "down" => false,
+            _ => return Err(()),
+        };
+        match fields::find(field).ok_or(())? {
+            Holds::Text | Holds::Date | Holds::Number(_) | Holds::Whole(_) | Holds::Flag => {
+                Ok(Self { field: field.to_owned().into(), is_rising })
+            }
+            Holds::Point | Holds::Span | Holds::Unsearched => Err(()),
+        }
+    }
 }
 
 /// The answer.

@@ -16,7 +16,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use callscope::config::EmbeddedConfig;
-use callscope::search::{Order, Search};
+use callscope::search::{Search, Sort};
 use callscope::simulate::rng::Rng;
 use callscope::simulate::send::{Sender, Webhook};
 use callscope::simulate::session;
@@ -79,7 +79,7 @@ fn documents(data_dir: &Path) -> BTreeMap<String, Value> {
     let mut documents = BTreeMap::new();
     let mut offset = 0;
     loop {
-        let search = Search { limit: 1000, offset, order: Order::Oldest, ..Search::default() };
+        let search = Search { limit: 1000, offset, sort: Sort::oldest(), ..Search::default() };
         let page = index.search(&search).unwrap();
         offset += page.documents.len();
         if page.documents.is_empty() {

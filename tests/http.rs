@@ -455,7 +455,9 @@ async fn parameters_that_cannot_be_taken_are_named_with_what_would_be_right() {
     for (path, told) in [
         ("/api/sessions?limit=-1", "whole number"),
         ("/api/search?offset=99999", "0 to 10000"),
-        ("/api/search?order=odd", "newest or oldest"),
+        ("/api/search?sort=odd", "timestamp:up"),
+        ("/api/search?sort=geoPoints:up", "timestamp:up"),
+        ("/api/sessions?sort=duration", "duration:down"),
         ("/api/sessions?from=monday", "milliseconds"),
         ("/api/sessions?user=Ana", "no parameter user"),
     ] {
@@ -522,7 +524,7 @@ async fn an_answer_is_cut_by_bytes_and_goes_on_where_it_was_cut() {
     let server = Server::over(index, 1 << 30, |_| {}).await;
     let (mut seen, mut offset, mut answers) = (Vec::new(), 0, 0);
     loop {
-        let path = format!("/api/search?order=oldest&limit=1000&offset={offset}");
+        let path = format!("/api/search?sort=timestamp:up&limit=1000&offset={offset}");
         let body = server.json(&path).await;
         assert!(body.to_string().len() <= 9 << 20, "{}", body.to_string().len());
         let documents = body["documents"].as_array().unwrap();

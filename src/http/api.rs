@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use super::{App, troubles};
 use crate::command::AnyIndex;
 use crate::config::Link;
-use crate::document::fields;
+use crate::document::fields::{self, Holds};
 use crate::live::{Live, LiveSession};
-use crate::search::{Found, LIMIT_MAX, Order, REACH_MAX, Search, SearchError, words};
+use crate::search::{Found, LIMIT_MAX, REACH_MAX, Search, SearchError, Sort, words};
 use crate::sink::SinkStatus;
 
 /// Query parameters, as they come.
@@ -264,17 +264,17 @@ struct Sessions {
     events: u64,
 }
 
-/// `GET /api/sessions?q=&from=&to=&limit=&offset=`: the open sessions, and those that ended, newest first. `q` finds sessions
-/// by their own names and by who was in them. `from` and `to` ask for ended ones only.
+/// `GET /api/sessions?q=&from=&to=&sort=&limit=&offset=`: the open sessions, and those that ended, newest first or by a field
+/// of their summaries. `q` finds sessions by their own names and by who was in them. `from` and `to` ask for ended ones only.
 pub(super) async fn sessions(
     State(app): State<Arc<App>>,
     Extension(reading): Extension<Arc<Reading>>,
     Query(parameters): Parameters,
 ) -> Response {
-    const KNOWN: [&str; 5] = ["q", "from", "to", "limit", "offset"];
+    const KNOWN: [&str; 6] = ["q", "from", "to", "sort", "limit", "offset"];
     if let Some((name, _)) = parameters.iter().find(|(name, _)| !KNOWN.contains(&name.as_str())) {
         let error = format!("there is no parameter {name}");
-        let hint = "use q, from, to, limit and offset; /api/search filters by any field";
+        let hint = "use q, from, to, sort, limit and offset; /api/search filters by any field";
         return failure(StatusCode::BAD_REQUEST, &error, hint);
     }
     let (search, room) = match begin(&reading, &parameters).await {
@@ -347,8 +347,9 @@ async fn ended(index: &AnyIndex, mut search: Search) -> Result<Collected<Json>, 
         ] {
             let mut asked = Search { limit, offset: 0, ..search.clone() };
             if types.len() > 1 {
-                // People have times of their own; those of the session are asked for below.
+                // People have times and figures of their own; those of the session are asked for below.
                 (asked.from, asked.to) = (None, None);
+                asked.sort = Sort::default();
             }
             asked.filters.push(of(types));
             let found = collect(index, asked, usize::MAX, |found| {
@@ -385,6 +386,9 @@ struct Named {
 struct Session<'a> {
     now: i64,
     open: Option<&'a LiveSession>,
+    /// Whose the open connections are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    present: BTreeMap<&'a str, &'a str>,
     /// Where else one can look, as the settings say.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     links: &'a [Link],
@@ -424,13 +428,17 @@ pub(super) async fn session(
             "no such session",
             "use the uniqueSessionId that /api/sessions gives",
         ),
-        Ok(one) => room.answer(&Session { open, links: &app.links, ..one }),
+        Ok(one) => {
+            let present = open.map(LiveSession::users_of_connections).unwrap_or_default();
+            room.answer(&Session { open, present, links: &app.links, ..one })
+        }
         Err(error) if open.is_none() => search_failure(&error),
         // What is open is known without the index.
         Err(error) => {
             let error = Some(error.to_string());
             let links = &app.links;
-            room.answer(&Session { now: now(), open, links, error, ..Session::default() })
+            let present = open.map(LiveSession::users_of_connections).unwrap_or_default();
+            room.answer(&Session { now: now(), open, present, links, error, ..Session::default() })
         }
     }
 }
@@ -448,7 +456,7 @@ async fn one<'a>(index: &AnyIndex, id: &str) -> Result<Session<'a>, SearchError>
             ("uniqueSessionId".to_owned(), vec![id.to_owned()]),
             ("elastic_type".to_owned(), types.iter().map(|name| (*name).to_owned()).collect()),
         ],
-        order: Order::Oldest,
+        sort: Sort::oldest(),
         limit,
         ..Search::default()
     };
@@ -479,6 +487,7 @@ async fn one<'a>(index: &AnyIndex, id: &str) -> Result<Session<'a>, SearchError>
     Ok(Session {
         now: now(),
         open: None,
+        present: BTreeMap::new(),
         links: &[],
         summary: summary.map(|json| strip(&json)),
         users: of_kind("userSummary"),
@@ -580,7 +589,7 @@ fn old_events(summary: Option<&RawValue>) -> Option<Search> {
         ],
         from: Some(old.created_at),
         to: Some(old.destroyed_at + 1),
-        order: Order::Oldest,
+        sort: Sort::oldest(),
         limit: EVENTS_MAX,
         ..Search::default()
     })
@@ -621,7 +630,7 @@ struct Hit {
     _source: Json,
 }
 
-/// `GET /api/search?type=&FIELD=VALUE&q=&from=&to=&order=&limit=&offset=`: documents of any kind.
+/// `GET /api/search?type=&FIELD=VALUE&q=&from=&to=&sort=&limit=&offset=`: documents of any kind.
 pub(super) async fn search(
     State(app): State<Arc<App>>,
     Extension(reading): Extension<Arc<Reading>>,
@@ -671,6 +680,22 @@ pub(super) fn time_of(name: &str, value: &str) -> Result<i64, Wrong> {
     value.parse().map_err(wrong)
 }
 
+/// Whether a field may have this value.
+pub(super) fn has_such(field: &str, holds: Holds, value: &str) -> Result<(), Wrong> {
+    let (is_such, what) = match holds {
+        Holds::Number(_) | Holds::Whole(_) => {
+            (value.parse::<f64>().is_ok_and(f64::is_finite), "a number")
+        }
+        Holds::Flag => (value.parse::<bool>().is_ok(), "true or false"),
+        Holds::Date => (value.parse::<i64>().is_ok(), "a time, in milliseconds since 1970"),
+        Holds::Text | Holds::Point | Holds::Span | Holds::Unsearched => (true, "a text"),
+    };
+    if is_such {
+        return Ok(());
+    }
+    Err(Wrong::new(format!("{field} is {what}, and {value} is none"), format!("write {what}")))
+}
+
 fn read_search(parameters: &[(String, String)]) -> Result<Search, Wrong> {
     let mut search = Search { limit: 50, ..Search::default() };
     for (name, value) in parameters.iter().filter(|(_, value)| !value.is_empty()) {
@@ -695,33 +720,33 @@ fn read_search(parameters: &[(String, String)]) -> Result<Search, Wrong> {
             "to" => search.to = Some(time_of(name, value)?),
             "limit" => search.limit = number(LIMIT_MAX)?,
             "offset" => search.offset = number(REACH_MAX)?,
-            "order" => {
-                search.order = match value.as_str() {
-                    "newest" => Order::Newest,
-                    "oldest" => Order::Oldest,
-                    _ => {
-                        return Err(Wrong::new(
-                            format!("order={value} is no order"),
-                            "order is newest or oldest, by timestamp",
-                        ));
-                    }
-                }
+            "sort" => {
+                search.sort = value.parse().map_err(|()| {
+                    Wrong::new(
+                        format!("sort={value} is no order"),
+                        "sort is a field that holds texts, times, numbers or flags, and a way: duration:down, timestamp:up",
+                    )
+                })?;
             }
             field => {
                 let field = if field == "type" { "elastic_type" } else { field };
-                if fields::find(field).is_none() {
-                    let hint = "q, from, to, limit, offset and order are those of every search; any other is a field of the documents";
+                let Some(holds) = fields::find(field) else {
+                    let hint = "q, from, to, sort, limit and offset are those of every search; any other is a field of the documents";
                     return Err(Wrong::new(
                         format!("there is no parameter or field {field}"),
                         hint,
                     ));
-                }
+                };
+                has_such(field, holds, value)?;
                 match search.filters.iter_mut().find(|(known, _)| known == field) {
                     Some((_, values)) => values.push(value.clone()),
                     None => search.filters.push((field.to_owned(), vec![value.clone()])),
                 }
             }
         }
+    }
+    if search.from.zip(search.to).is_some_and(|(from, to)| from >= to) {
+        return Err(Wrong::new("from is not before to", "times are milliseconds since 1970"));
     }
     Ok(search)
 }

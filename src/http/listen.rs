@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use super::api::{Reading, failure};
+use super::api::{Reading, failure, now};
 use crate::live::{Live, LiveSession, Totals};
 
 /// How often something is sent while nothing happens: proxies end connections that are silent for a minute.
@@ -92,6 +92,16 @@ impl Change<'_> {
     }
 }
 
+/// Nothing has changed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Alive {
+    /// Milliseconds since 1970.
+    now: i64,
+    /// When the last picture was made.
+    made_at: i64,
+}
+
 /// One connection that is told.
 struct Listener {
     pictures: watch::Receiver<Arc<Live>>,
@@ -103,14 +113,17 @@ struct Listener {
 impl Listener {
     /// What is sent next; `None`: the server ends.
     async fn next(&mut self) -> Option<String> {
+        let silent = tokio::time::Instant::now() + ALIVE_EVERY;
         loop {
             let changed = tokio::select! {
                 () = self.stop.cancelled() => return None,
-                changed = tokio::time::timeout(ALIVE_EVERY, self.pictures.changed()) => changed,
+                changed = tokio::time::timeout_at(silent, self.pictures.changed()) => changed,
             };
             match changed {
-                // A comment.
-                Err(_) => return Some(":\n\n".to_owned()),
+                Err(_) => {
+                    let alive = Alive { now: now(), made_at: self.shown.made_at };
+                    return Some(message("alive", &alive));
+                }
                 Ok(Err(_)) => return None,
                 Ok(Ok(())) => {}
             }
@@ -124,8 +137,8 @@ impl Listener {
     }
 }
 
-fn message(event: &str, change: &Change<'_>) -> String {
-    let json = serde_json::to_string(change).unwrap_or_default();
+fn message(event: &str, told: &impl Serialize) -> String {
+    let json = serde_json::to_string(told).unwrap_or_default();
     format!("event: {event}\ndata: {json}\n\n")
 }
 

@@ -4,6 +4,7 @@
 //! number. How many parts an answer has, the panel bounds.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Path, Query, State};
@@ -13,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
-use super::api::{Parameters, Reading, Wrong, failure, now, search_failure, time_of};
+use super::api::{Parameters, Reading, Wrong, failure, has_such, now, search_failure, time_of};
 use super::page::Asset;
 use crate::document::fields::{self, Holds};
 use crate::panels::answer::{Answer, Choice, View};
@@ -29,6 +30,8 @@ const SPAN_MAX: i64 = 3_660 * DAY;
 const FILTERS_MAX: (usize, usize) = (20, 50);
 /// The smallest tiles of a map, as servers have them.
 const ZOOM_MAX: u32 = 29;
+/// How long a panel waits for its turn.
+const WAIT: Duration = Duration::from_secs(60);
 /// As long as a text that is searched may be.
 const VALUE_BYTES_MAX: usize = 1024;
 
@@ -158,8 +161,14 @@ async fn answer(app: &App, reading: &Reading, panel: &Panel, view: &View) -> Res
 
 /// Waits until one more panel may be computed.
 async fn turn(reading: &Reading) -> Result<OwnedSemaphorePermit, SearchError> {
-    let closed = |error: tokio::sync::AcquireError| SearchError::Unavailable(error.into());
-    Arc::clone(&reading.turns).acquire_owned().await.map_err(closed)
+    let turn = Arc::clone(&reading.turns).acquire_owned();
+    match tokio::time::timeout(WAIT, turn).await {
+        Ok(turn) => turn.map_err(|closed| SearchError::Unavailable(closed.into())),
+        Err(_) => {
+            let problem = anyhow::anyhow!("too many panels are asked for at once");
+            Err(SearchError::Unavailable(problem))
+        }
+    }
 }
 
 /// Whether a dashboard offers the values of a field.
@@ -217,16 +226,14 @@ fn add_filter(view: &mut View, text: &str) -> Result<(), Wrong> {
             Wrong::new(format!("{field} is a place, and {value} is no tile"), hint)
         })?,
         Some(holds) if holds.is_number() => number(value).ok_or_else(|| {
-            let hint = "write a number, or FROM..TO, of which one may be left out";
+            let hint =
+                "write a number, or FROM..TO, of which one may be left out and the first is less";
             Wrong::new(format!("{field} is a number, and {value} is none"), hint)
         })?,
-        Some(Holds::Flag) if value.parse::<bool>().is_err() => {
-            return Err(Wrong::new(format!("{field} is true or false, and not {value}"), hint));
+        Some(holds) => {
+            has_such(field, holds, value)?;
+            Choice::Value(value.to_owned())
         }
-        Some(Holds::Date) if value.parse::<i64>().is_err() => {
-            return Err(Wrong::new(format!("{field} is a time, and {value} is none"), hint));
-        }
-        Some(_) => Choice::Value(value.to_owned()),
     };
     if value.len() > VALUE_BYTES_MAX {
         return Err(Wrong::new(
@@ -255,7 +262,8 @@ fn number(text: &str) -> Option<Choice> {
     };
     let bound = |text: &str| if text.is_empty() { Some(None) } else { finite(text).map(Some) };
     let (from, to) = (bound(from)?, bound(to)?);
-    (from.is_some() || to.is_some()).then_some(Choice::Between(from, to))
+    let is_one = from.or(to).is_some() && from.zip(to).is_none_or(|(from, to)| from < to);
+    is_one.then_some(Choice::Between(from, to))
 }
 
 /// A tile of the map.

@@ -171,6 +171,7 @@ impl Digest {
             |shown: &Shown| LiveSession { people: shown.people.clone(), ..shown.session.clone() };
         Live {
             at: self.at,
+            made_at: 0,
             totals: self.totals,
             sessions: self.sessions.iter().map(session).collect(),
             open: self.open.clone(),

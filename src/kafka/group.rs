@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -323,7 +324,8 @@ impl<S: Sink + Send + Sync> Group<S> {
         digests.read(|lane| self.lanes.contains_key(&lane));
         // The gauges of all instances together count every session once.
         metrics.live(&Live::merged(own));
-        self.live.send_replace(Arc::new(digests.merged()));
+        let made_at = Utc::now().timestamp_millis();
+        self.live.send_replace(Arc::new(Live { made_at, ..digests.merged() }));
     }
 
     fn renew_places(&mut self) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use chrono::Utc;
 use tokio::sync::watch;
 
 use super::fold::{Folded, Folder, Times};
@@ -218,7 +219,8 @@ impl<S: Sink> Lane<S> {
 
     /// Shows the open sessions to whoever looks.
     pub fn show(&self) {
-        let live = Arc::new(self.folder.sessions.live(self.progress.lane_clock));
+        let live = self.folder.sessions.live(self.progress.lane_clock);
+        let live = Arc::new(Live { made_at: Utc::now().timestamp_millis(), ..live });
         self.outlet.metrics.live(&live);
         self.live.send_replace(live);
     }

@@ -24,16 +24,17 @@ use tantivy::schema::{
     TextFieldIndexing, TextOptions, Value as _,
 };
 use tantivy::{
-    DocSet, Index, IndexReader, IndexWriter, Order as By, ReloadPolicy, Searcher, TERMINATED,
-    TantivyDocument, Term,
+    DocSet, Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TERMINATED, TantivyDocument,
+    Term,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use crate::config::EmbeddedConfig;
 use crate::document::{Document, SUPERSEDED};
-use crate::search::{Found, Order, Page, Search, SearchError, WORDS, words};
+use crate::search::{Found, Page, Search, SearchError, WORDS, words};
 
+mod order;
 mod panels;
 
 /// Version of the fields above.
@@ -222,26 +223,17 @@ impl EmbeddedIndex {
         let searcher = self.reader.searcher();
         let query = self.query(search);
         let total = searcher.search(&query, &Count).map_err(unavailable)? as u64;
-        let order = match search.order {
-            Order::Newest => By::Desc,
-            Order::Oldest => By::Asc,
-        };
         let top = TopDocs::with_limit(search.limit.max(1)).and_offset(search.offset);
-        let found = searcher
-            .search(&query, &top.order_by_fast_field::<i64>("timestamp", order))
-            .map_err(unavailable)?;
+        let found =
+            searcher.search(&query, &top.order_by(order::of(&search.sort))).map_err(unavailable)?;
         let mut documents = Vec::with_capacity(found.len());
-        for (time, address) in found.into_iter().take(search.limit) {
-            documents.push((time, self.found(&searcher, address)?));
+        for (key, address) in found.into_iter().take(search.limit) {
+            documents.push((key, self.found(&searcher, address)?));
         }
-        // Equal times have no order in the index; ids give them one within the page.
-        documents.sort_by(|(left, one), (right, other)| {
-            let by_time = match search.order {
-                Order::Newest => right.cmp(left),
-                Order::Oldest => left.cmp(right),
-            };
-            by_time.then_with(|| one.id.cmp(&other.id))
-        });
+        // Equals have no order in the index; ids give them one within the page.
+        for equals in documents.chunk_by_mut(|(one, _), (other, _)| one == other) {
+            equals.sort_by(|(_, one), (_, other)| one.id.cmp(&other.id));
+        }
         Ok(Page { total, documents: documents.into_iter().map(|(_, found)| found).collect() })
     }
 

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::ElasticsearchSink;
 use crate::document::SUPERSEDED;
+use crate::document::fields::{self, Holds};
 use crate::panels::answer::{self as panels, View};
 use crate::panels::{Panel, request};
-use crate::search::{Found, Order, Page, Search, SearchError, WORDS};
+use crate::search::{Found, Page, Search, SearchError, Sort, WORDS};
 
 /// How long the servers may search.
 const TIMEOUT: &str = "20s";
@@ -114,15 +115,22 @@ fn body(search: &Search) -> Value {
             .collect();
         conditions.push(json!({ "bool": { "should": anywhere, "minimum_should_match": 1 } }));
     }
-    let order = match search.order {
-        Order::Newest => "desc",
-        Order::Oldest => "asc",
+    let Sort { field, is_rising } = &search.sort;
+    let order = if *is_rising { "asc" } else { "desc" };
+    let kind = match fields::find(field) {
+        Some(Holds::Date) => "date",
+        Some(Holds::Number(_) | Holds::Whole(_)) => "double",
+        _ => "keyword",
     };
     json!({
         "size": search.limit,
         "from": search.offset,
         "track_total_hits": 10_000,
         "query": { "bool": { "filter": conditions, "must_not": [{ "term": { "elastic_type": SUPERSEDED } }] } },
-        "sort": [{ "timestamp": { "order": order, "unmapped_type": "date" } }, { "_doc": {} }],
+        "sort": [
+            { fields::exact(field): { "order": order, "missing": "_last", "unmapped_type": kind } },
+            { "timestamp": { "order": "desc", "unmapped_type": "date" } },
+            { "_doc": {} },
+        ],
     })
 }

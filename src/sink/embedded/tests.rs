@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 
 use super::*;
+use crate::search::Sort;
 
 fn open(folder: &Path) -> EmbeddedIndex {
     let config = EmbeddedConfig { heap_bytes: NonZeroUsize::new(20_000_000).unwrap() };
@@ -109,7 +110,7 @@ fn what_is_searched_is_found() {
     ];
     assert_eq!(write(&index, &documents), vec![Written::Stored; 4]);
     assert_eq!(ids(&index, &Search::default()), ["b", "d", "a"]);
-    assert_eq!(ids(&index, &Search { order: Order::Oldest, ..Search::default() }), ["a", "b", "d"]);
+    assert_eq!(ids(&index, &Search { sort: Sort::oldest(), ..Search::default() }), ["a", "b", "d"]);
     assert_eq!(ids(&index, &filter("elastic_type", &["cdr"])), ["d", "a"]);
     assert_eq!(
         ids(&index, &filter("elastic_type.keyword", &["cdr", "sessionSummary"])),
@@ -127,6 +128,18 @@ fn what_is_searched_is_found() {
         ids(&index, &Search { from: Some(2), to: Some(3), ..Search::default() }),
         ["b", "d"]
     );
+    // What has no value comes last, whichever way; of equals the newest first.
+    for (sort, order) in [
+        ("sessionId:up", ["b", "d", "a"]),
+        ("sessionId:down", ["a", "d", "b"]),
+        ("duration:up", ["a", "b", "d"]),
+        ("duration:down", ["a", "b", "d"]),
+        ("users.numberOfElements:down", ["b", "d", "a"]),
+        ("recordings.numberOfElements:up", ["b", "d", "a"]),
+    ] {
+        let sort = sort.parse().unwrap();
+        assert_eq!(ids(&index, &Search { sort, ..Search::default() }), order);
+    }
     let second = index.search(&Search { limit: 1, offset: 2, ..Search::default() }).unwrap();
     assert_eq!((second.total, second.documents[0].id.as_str()), (3, "a"));
     assert!(matches!(
