@@ -158,7 +158,8 @@ fn check_says_what_is_wrong_with_files_of_dashboards() {
     let (code, output, _) =
         run(folder.path(), &["check", "--dashboards", "mine.ndjson", &files[0]]);
     assert!(code == 3 && output.contains("mine.ndjson:1: the file holds no object"), "{output}");
-    assert!(output.contains("callscope.ndjson: 13 objects, ok"), "{output}");
+    let ok = format!("callscope.ndjson: {} objects, ok", text.lines().count());
+    assert!(output.contains(&ok), "{ok}\n{output}");
     let (code, _, told) = run(folder.path(), &["check", "--dashboards", "none.ndjson"]);
     assert!(code == 3 && told.contains("cannot read none.ndjson"), "{told}");
     assert_eq!(run(folder.path(), &["check", "--dashboards"]).0, 2);

@@ -276,7 +276,7 @@ pub const FIELDS: &[(&str, Holds)] = &[
     ("problemDetails.streamId", Text),
     ("problemDetails.value", Number(Unit::Number)),
     ("lifetime", Span),
-    ("mem.used", Number(Unit::Bytes)),
+    ("mem.used", Number(Unit::Number)),
     ("mem.percentage", Number(Unit::Percent)),
     ("net_total.rxBytes", Whole(Unit::Bytes)),
     ("net_total.txBytes", Whole(Unit::Bytes)),

@@ -153,6 +153,15 @@ impl Datum {
         said.filter(|said| !said.is_null()).cloned().map_or(Self::Nothing, Self::Json)
     }
 
+    /// Bytes of it, about.
+    fn size(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Number(_) => 8,
+            Self::Json(serde_json::Value::String(text)) => text.len(),
+            Self::Json(json) => json.to_string().len(),
+        }
+    }
+
     /// It, if it is a time.
     #[must_use]
     pub fn time(&self) -> Option<i64> {
@@ -171,6 +180,31 @@ impl Datum {
             Self::Nothing => None,
         }
     }
+}
+
+/// Bytes that the rows of a list come to at most.
+const LIST_BYTES_MAX: usize = 4 << 20;
+
+/// A list of `documents`, of which `rows` come one after the other, as far as there is room.
+///
+/// # Errors
+///
+/// The first error of a row.
+pub fn listed<E>(
+    documents: u64,
+    rows: impl Iterator<Item = Result<Vec<Datum>, E>>,
+) -> Result<Answer, E> {
+    let mut answer = Answer { documents, step: None, parts: Vec::new() };
+    let mut bytes = 0;
+    for row in rows {
+        let values = row?;
+        bytes += values.iter().map(Datum::size).sum::<usize>();
+        if bytes > LIST_BYTES_MAX && !answer.parts.is_empty() {
+            break;
+        }
+        answer.parts.push(Part { keys: Vec::new(), values });
+    }
+    Ok(answer)
 }
 
 /// A part as it was found: with a value for each metric, also for hidden ones, and none for what is reckoned of others.

@@ -42,6 +42,8 @@ fn panel(panel: &Panel) -> Json {
         "question": panel.question,
         "form": panel.form,
         "empty": panel.empty,
+        "hasKinds": panel.of.len() > 1,
+        "oldestFirst": panel.oldest_first,
         "by": panel.by.iter().map(split).collect::<Vec<_>>(),
         "show": panel.shown().map(|metric| value(panel, metric)).collect::<Vec<_>>(),
         "columns": panel.columns.iter().map(|column| field(&column.value)).collect::<Vec<_>>(),

@@ -66,6 +66,11 @@ impl Check {
             if logs.index.value.is_empty() || !logs.index.value.chars().all(is_plain) {
                 self.tell(&logs.index, format!("{:?} names no indices", logs.index.value));
             }
+            if let Some(word) = &logs.word
+                && !word.value.chars().all(char::is_alphanumeric)
+            {
+                self.tell(word, format!("{:?} is no word", word.value));
+            }
         }
         for row in &dashboard.rows {
             self.row(&dashboard.id, row);
@@ -340,7 +345,7 @@ impl Check {
         let wanted = match panel.form {
             Form::Numbers => (0..=1).contains(&splits) && visible > 0,
             Form::Table => (1..=3).contains(&splits) && visible > 0,
-            Form::Line | Form::Area | Form::Bar | Form::FullBar => {
+            Form::Line | Form::Stairs | Form::Area | Form::Bar | Form::FullBar => {
                 (1..=2).contains(&splits) && visible > 0
             }
             Form::Donut => splits == 1 && visible == 1,
@@ -364,8 +369,8 @@ impl Check {
         if panel.form == Form::Map && panel.shown().any(is_computed) {
             self.tell(&panel.id, "a map shows nothing that is computed of other values");
         }
-        if panel.form != Form::List && !panel.columns.is_empty() {
-            self.tell(&panel.id, "columns are for a list");
+        if panel.form != Form::List && (!panel.columns.is_empty() || panel.oldest_first) {
+            self.tell(&panel.id, "columns and oldestFirst are for a list");
         }
     }
 }

@@ -55,6 +55,7 @@ fn of_all(id: &str, form: Form) -> Panel {
         by: Vec::new(),
         show: Vec::new(),
         columns: Vec::new(),
+        oldest_first: false,
         empty: String::new(),
         expect: Expect::default(),
     }

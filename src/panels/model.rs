@@ -44,6 +44,8 @@ pub struct Logs {
     pub label: String,
     /// Indices that hold them: names and patterns, with commas between.
     pub index: Spanned<String>,
+    /// What lines have in them; absent: all lines.
+    pub word: Option<Spanned<String>>,
 }
 
 /// Events that are marked in panels over time.
@@ -119,6 +121,9 @@ pub struct Panel {
     /// Fields of a [`Form::List`].
     #[serde(default)]
     pub columns: Vec<Spanned<String>>,
+    /// Whether the first documents of a [`Form::List`] are listed, in their order, and not the last ones.
+    #[serde(default)]
+    pub oldest_first: bool,
     /// What is said where there is nothing to show: why, and which setting would fill it.
     pub empty: String,
     /// Whether the data set of the tests fills it.
@@ -152,6 +157,8 @@ pub enum Form {
     Table,
     /// Lines over the last split; where there are two, one for each part of the first. So are areas and bars.
     Line,
+    /// Lines that stay as high as they were, of what is told only when it changes.
+    Stairs,
     /// Areas on top of each other.
     Area,
     /// Bars on top of each other.
@@ -166,7 +173,7 @@ pub enum Form {
     Heatmap,
     /// Circles on a map.
     Map,
-    /// The documents themselves, newest first.
+    /// The documents themselves, newest first unless said otherwise.
     List,
 }
 

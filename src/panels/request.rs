@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::answer::{Answer, Choice, Datum, Found, Key, View, finish, values_alone};
+use super::answer::{Answer, Choice, Datum, Found, Key, View, finish, listed, values_alone};
 use super::model::{ByTime, Case, Condition, Form, Metric, Panel, Scalar, Split, Value};
 use crate::document::fields::{self, Holds, exact};
 
 /// Most tiles of one map.
 pub const TILES_MAX: u32 = 10_000;
 /// Most documents of one list.
-pub const LIST_MAX: u32 = 200;
+pub const LIST_MAX: u32 = 500;
 /// Up to how many different values are counted exactly.
 const EXACT_UP_TO: u32 = 3_000;
 /// What the parts of a split are called in request and answer, and what a value is that is asked of some documents alone.
@@ -39,7 +39,7 @@ pub fn body(panel: &Panel, view: &View) -> Json {
         let columns: Vec<&str> = panel.columns.iter().map(|column| column.value.as_str()).collect();
         body.insert("size".to_owned(), json!(LIST_MAX));
         body.insert("_source".to_owned(), json!(columns));
-        body.insert("sort".to_owned(), newest());
+        body.insert("sort".to_owned(), by_time(if panel.oldest_first { "asc" } else { "desc" }));
     } else {
         body.insert("size".to_owned(), json!(0));
         let histogram = |by: &ByTime| {
@@ -92,8 +92,8 @@ fn corner(zoom: u32, x: u32, y: u32) -> (f64, f64) {
     (latitude.to_degrees(), f64::from(x) / count * 360.0 - 180.0)
 }
 
-fn newest() -> Json {
-    json!([{ "timestamp": { "order": "desc", "unmapped_type": "date" } }])
+fn by_time(order: &str) -> Json {
+    json!([{ "timestamp": { "order": order, "unmapped_type": "date" } }])
 }
 
 fn condition(condition: &Condition) -> Json {
@@ -217,7 +217,7 @@ fn metric_aggregation(metric: &Metric) -> Option<(String, Json)> {
             "field": of.field.value, "percents": [of.at], "keyed": false,
         } })),
         Value::Last(of) => Some(json!({ "filter": { "exists": { "field": of.value } }, "aggs": {
-            VALUE: { "top_hits": { "size": 1, "sort": newest(), "_source": [of.value] } },
+            VALUE: { "top_hits": { "size": 1, "sort": by_time("desc"), "_source": [of.value] } },
         } })),
     };
     let filtered = match (own, metric.when.is_empty()) {
@@ -241,18 +241,18 @@ pub fn read(panel: &Panel, view: &View, answer: &Json) -> Result<Answer, Unreada
     let lacks = |what: &str| Unreadable { panel: panel.id.value.clone(), what: what.to_owned() };
     let total = answer.pointer("/hits/total/value").and_then(Json::as_u64);
     let documents = total.ok_or_else(|| lacks("hits.total"))?;
-    let mut found = Vec::new();
     if panel.form == Form::List {
         let hits = answer.pointer("/hits/hits").and_then(Json::as_array);
-        for hit in hits.ok_or_else(|| lacks("hits.hits"))? {
-            let values = panel.columns.iter().map(|column| said(hit, &column.value)).collect();
-            found.push(Found { keys: Vec::new(), values });
-        }
-        let parts = found.into_iter();
-        let parts = parts.map(|part| super::answer::Part { keys: part.keys, values: part.values });
-        return Ok(Answer { documents, step: None, parts: parts.collect() });
+        let hits = hits.ok_or_else(|| lacks("hits.hits"))?.iter();
+        let said = |hit| panel.columns.iter().map(|column| said(hit, &column.value)).collect();
+        return listed(documents, hits.map(|hit| Ok(said(hit))));
     }
-    let mut whole = answer.get("aggregations").cloned().unwrap_or_else(|| json!({}));
+    let aggregations = answer.get("aggregations");
+    if documents == 0 && aggregations.is_none() {
+        // There is no index yet.
+        return Ok(finish(panel, view, 0, Vec::new()));
+    }
+    let mut whole = aggregations.cloned().unwrap_or_else(|| json!({}));
     if let Some(whole) = whole.as_object_mut() {
         whole.insert("doc_count".to_owned(), json!(documents));
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use callscope::panels::answer::{Key, View};
+use callscope::panels::answer::{Choice, Key, View};
 use callscope::panels::model::{Split, Value as Measured};
 use callscope::panels::zone::Zone;
 use callscope::panels::{self, Panel};
@@ -48,8 +48,12 @@ impl Shown {
 
     /// One value of each part of a panel.
     fn values(&self, panel: &Panel, metric: &str) -> Figures {
+        self.values_in(panel, metric, &month())
+    }
+
+    fn values_in(&self, panel: &Panel, metric: &str, view: &View) -> Figures {
         let place = panel.shown().position(|shown| shown.id.value == metric).unwrap();
-        let answer = self.index.panel(panel, &month()).unwrap();
+        let answer = self.index.panel(panel, view).unwrap();
         let part = |part: &panels::answer::Part| {
             let keys: Vec<String> = part.keys.iter().map(named).collect();
             (keys.join(" / "), part.values[place].number().unwrap_or(f64::NAN))
@@ -473,6 +477,8 @@ fn of_what_was_open(lines: &Lines) -> Vec<Expected> {
         ("concurrency", "connections", together(&people)),
         ("concurrency", "streams", together(&streams)),
         ("connections-by-cluster", "connections", clusters),
+        ("sessions-by-cluster", "sessions", Lines::most_at_once(sessions.iter().copied())),
+        ("streams-by-cluster", "streams", Lines::most_at_once(streams.iter().copied())),
         ("recordings-at-once", "recordings", Lines::most_at_once(recordings.iter().copied())),
         ("load", "recordings", together(&recordings)),
         ("busiest-minute", "joined", one(lines.most_between("participantJoined"))),
@@ -596,6 +602,30 @@ fn what_panels_show_is_what_was_told() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     every_step_adds_up(&shown);
+    a_chosen_cluster_is_what_is_counted(&shown, &lines);
+}
+
+/// What was open is that of one cluster where it is chosen.
+fn a_chosen_cluster_is_what_is_counted(shown: &Shown, lines: &Lines) {
+    let people = Lines::most_at_once(lines.spans("participantLeft"));
+    let streams = Lines::most_at_once(lines.spans("webrtcConnectionDestroyed"));
+    for cluster in month::CLUSTERS {
+        let chosen = vec![Choice::Value(cluster.to_owned())];
+        let view = View { filters: vec![("cluster_id".to_owned(), chosen)], ..month() };
+        for (id, metric, expected) in [
+            ("concurrency", "connections", people[cluster]),
+            ("concurrency", "streams", streams[cluster]),
+            ("load", "connections", people[cluster]),
+            ("load-and-loss", "connections", people[cluster]),
+        ] {
+            let told = shown.values_in(&whole(&panel(id)), metric, &view);
+            assert_eq!(told, one(expected), "{id} {metric} of {cluster}");
+        }
+        for id in ["busiest-minute", "peaks-by-day", "busy-hours"] {
+            let answer = shown.index.panel(&panel(id), &view).unwrap();
+            assert!(answer.documents > 0, "{id} of {cluster}");
+        }
+    }
 }
 
 /// What is counted and added up in steps of time is what there is in the whole time.

@@ -103,7 +103,13 @@ pub(super) fn links(all: &[Dashboard], one: &Dashboard) -> String {
 /// A line that leads to the logs of the time that is looked at, which Kibana carries along; nothing where there are none.
 fn logs(one: &Dashboard) -> String {
     let link = |logs: &Logs| {
-        let query = format!("FROM {} | SORT @timestamp DESC | LIMIT {LINES}", logs.index.value);
+        let word = logs.word.as_ref();
+        let word = word.map(|word| format!(" | WHERE message LIKE \"*{}*\"", word.value));
+        let query = format!(
+            "FROM {}{} | SORT @timestamp DESC | LIMIT {LINES}",
+            logs.index.value,
+            word.unwrap_or_default()
+        );
         let state = format!("(dataSource:(type:esql),query:(esql:'{query}'))");
         let state = utf8_percent_encode(&state, NON_ALPHANUMERIC);
         format!("[{}](discover#/?_a={state})", logs.label)
@@ -225,6 +231,7 @@ impl Board {
             }
             Form::Table
             | Form::Line
+            | Form::Stairs
             | Form::Area
             | Form::Bar
             | Form::FullBar

@@ -21,7 +21,7 @@ pub(super) fn attributes(panel: &Panel, shown: &[&Metric], marks: &[Mark]) -> Js
         Form::Donut => ("lnsPie", shares("donut", &layer)),
         Form::Treemap => ("lnsPie", shares("treemap", &layer)),
         Form::Heatmap => ("lnsHeatmap", heatmap(&layer)),
-        Form::Line => ("lnsXY", chart("line", panel, shown, &layer, marks)),
+        Form::Line | Form::Stairs => ("lnsXY", chart("line", panel, shown, &layer, marks)),
         Form::Area => ("lnsXY", chart("area_stacked", panel, shown, &layer, marks)),
         Form::Bar => ("lnsXY", chart("bar_stacked", panel, shown, &layer, marks)),
         Form::FullBar => ("lnsXY", chart("bar_percentage_stacked", panel, shown, &layer, marks)),
@@ -136,9 +136,13 @@ fn chart(series: &str, panel: &Panel, shown: &[&Metric], layer: &Layer, marks: &
     if let (true, Some(legend)) = (is_over_time(panel), legend.as_object_mut()) {
         legend.insert("legendStats".to_owned(), json!(["max"]));
     }
+    let (curve, fitting) = match panel.form {
+        Form::Stairs => ("CURVE_STEP_AFTER", "Carry"),
+        _ => ("LINEAR", "None"),
+    };
     json!({
         "preferredSeriesType": series, "layers": layers, "legend": legend,
-        "valueLabels": "hide", "fittingFunction": "None",
+        "valueLabels": "hide", "curveType": curve, "fittingFunction": fitting,
         "axisTitlesVisibilitySettings": { "x": false, "yLeft": true, "yRight": true },
         "tickLabelsVisibilitySettings": { "x": true, "yLeft": true, "yRight": true },
         "gridlinesVisibilitySettings": { "x": true, "yLeft": true, "yRight": true },

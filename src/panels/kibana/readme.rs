@@ -89,6 +89,7 @@ fn form(form: Form) -> &'static str {
         Form::Numbers => "numbers",
         Form::Table => "table",
         Form::Line => "lines",
+        Form::Stairs => "lines in steps",
         Form::Area => "areas",
         Form::Bar => "bars",
         Form::FullBar => "bars of 100 %",

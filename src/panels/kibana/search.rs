@@ -8,7 +8,7 @@ use crate::panels::model::Panel;
 /// What the reference to the data view is called.
 pub(super) const INDEX: &str = "kibanaSavedObjectMeta.searchSourceJSON.index";
 
-/// The search, newest documents first.
+/// The search.
 pub(super) fn search(panel: &Panel) -> Json {
     object("search", &id(&panel.id.value), Some("8.0.0"), &attributes(panel), &[view(INDEX)])
 }
@@ -19,9 +19,10 @@ pub(super) fn attributes(panel: &Panel) -> Json {
         "query": { "query": query::of_kinds(panel.over, &panel.of, &panel.when), "language": "kuery" },
         "filter": [], "highlightAll": true, "version": true, "indexRefName": INDEX,
     });
+    let order = if panel.oldest_first { "asc" } else { "desc" };
     let columns: Vec<&String> = panel.columns.iter().map(|column| &column.value).collect();
     json!({
-        "title": panel.title, "description": panel.question, "columns": columns, "sort": [["timestamp", "desc"]],
+        "title": panel.title, "description": panel.question, "columns": columns, "sort": [["timestamp", order]],
         "hideChart": true, "isTextBasedQuery": false, "grid": {},
         "kibanaSavedObjectMeta": { "searchSourceJSON": encoded(&source) },
     })

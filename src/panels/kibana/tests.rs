@@ -178,12 +178,19 @@ fn each_form_has_its_chart() {
     assert_eq!((&hours["yAccessor"], &hours["xAccessor"]), (&json!("split-0"), &json!("split-1")));
     for (panel, series) in [
         ("shares", "line"),
+        ("levels", "line"),
         ("traffic", "area_stacked"),
         ("sizes", "bar_stacked"),
         ("steps", "bar_percentage_stacked"),
     ] {
         assert_eq!(read.look(panel)["layers"][0]["seriesType"], series);
     }
+    let fits = |panel| {
+        let look = read.look(panel);
+        (look["curveType"].clone(), look["fittingFunction"].clone())
+    };
+    assert_eq!(fits("shares"), (json!("LINEAR"), json!("None")));
+    assert_eq!(fits("levels"), (json!("CURVE_STEP_AFTER"), json!("Carry")));
     let shares = read.look("shares");
     let data = &shares["layers"][0];
     assert_eq!(

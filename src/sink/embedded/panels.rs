@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashMapExt};
 use serde_json::Value as Json;
@@ -16,22 +17,63 @@ use tantivy::{DocAddress, DocId, Score, Searcher, SegmentReader};
 
 use columns::{Test, tests};
 use divide::{Divider, Short};
+use listing::{Listing, Met};
 use measure::{Held, Measure};
-use newest::Met;
 
 use super::{EmbeddedIndex, unavailable};
-use crate::panels::answer::{Answer, Choice, Datum, Found, Key, Part, View, finish, values_alone};
+use crate::panels::answer::{
+    Answer, Choice, Datum, Found, Key, View, finish, listed, values_alone,
+};
 use crate::panels::model::{Condition, Form, Panel, Scalar, Split, Value};
-use crate::panels::request::{LIST_MAX, TILES_MAX};
+use crate::panels::request::TILES_MAX;
 use crate::search::SearchError;
 
 mod columns;
 mod divide;
+mod listing;
 mod measure;
-mod newest;
 
 /// Most parts of one panel, those that are not shown included: of each some hundred bytes are held.
 const PARTS_MAX: usize = 200_000;
+/// How long one panel may take, as Elasticsearch is told.
+const PANEL_TIME: Duration = Duration::from_secs(20);
+/// Documents between two looks at the clock.
+const BETWEEN_LOOKS: u32 = 4096;
+
+/// Until when a panel that begins now may be computed.
+fn until() -> Instant {
+    Instant::now() + PANEL_TIME
+}
+
+fn too_late() -> SearchError {
+    SearchError::Unavailable(anyhow::anyhow!("the panel took longer than {PANEL_TIME:?}"))
+}
+
+/// Tells a collector, which cannot be stopped, when to look at nothing any more.
+struct Clock {
+    until: Instant,
+    count: u32,
+    is_late: bool,
+}
+
+impl Clock {
+    fn new(until: Instant) -> Self {
+        Self { until, count: 0, is_late: false }
+    }
+
+    /// Counts one document.
+    fn is_late(&mut self) -> bool {
+        self.count += 1;
+        if self.count.is_multiple_of(BETWEEN_LOOKS) {
+            self.is_late |= Instant::now() >= self.until;
+        }
+        self.is_late
+    }
+
+    fn was_late(&self) -> bool {
+        self.is_late
+    }
+}
 
 impl EmbeddedIndex {
     /// What a panel shows.
@@ -46,14 +88,15 @@ impl EmbeddedIndex {
             return self.list(&searcher, panel, view, &query);
         }
         let plan = Arc::new(Plan::new(panel, view));
-        let counting = Counting { plan: Arc::clone(&plan) };
+        let counting = Counting { plan: Arc::clone(&plan), until: until() };
         let whole = searcher.search(&query, &counting).map_err(unavailable)?;
-        let Some(whole) = whole else {
-            return Err(SearchError::Refused(format!(
+        let whole = whole.map_err(|stopped| match stopped {
+            Stopped::TooMany => SearchError::Refused(format!(
                 "panel {} has more than {PARTS_MAX} parts; look at less time",
                 panel.id.value
-            )));
-        };
+            )),
+            Stopped::TooLate => too_late(),
+        })?;
         let mut found = Vec::new();
         let documents = whole.count;
         self.parts(&searcher, (&plan, &panel.by), whole, &mut Vec::new(), &mut found)?;
@@ -83,19 +126,14 @@ impl EmbeddedIndex {
         view: &View,
         query: &BooleanQuery,
     ) -> Result<Answer, SearchError> {
-        let met = Met { panel, view };
-        let mut newest = searcher.search(query, &met).map_err(unavailable)?;
-        let documents = newest.len() as u64;
-        newest.sort_unstable_by(|left, right| right.cmp(left));
-        newest.truncate(LIST_MAX as usize);
-        let mut parts = Vec::with_capacity(newest.len());
-        for (_, address) in newest {
+        let met = searcher.search(query, &Listing { panel, view, until: until() });
+        let Met { count, first } = met.map_err(unavailable)?.ok_or_else(too_late)?;
+        let rows = first.into_iter().map(|(_, address)| {
             let said = self.said(searcher, address)?;
-            let values =
-                panel.columns.iter().map(|column| Datum::said(&said, &column.value)).collect();
-            parts.push(Part { keys: Vec::new(), values });
-        }
-        Ok(Answer { documents, step: None, parts })
+            let columns = panel.columns.iter();
+            Ok(columns.map(|column| Datum::said(&said, &column.value)).collect())
+        });
+        listed(count, rows)
     }
 
     /// A document as it was written. Its address is one of this `searcher`: the index may have moved on since.
@@ -303,13 +341,23 @@ impl<K: Eq + Hash> Node<K> {
     }
 }
 
-/// Collects what a panel counts; `None`: there are too many parts.
+/// Why a panel was not computed to its end.
+#[derive(Clone, Copy)]
+enum Stopped {
+    /// It has too many parts.
+    TooMany,
+    /// It takes too long.
+    TooLate,
+}
+
+/// Collects what a panel counts.
 struct Counting {
     plan: Arc<Plan>,
+    until: Instant,
 }
 
 impl Collector for Counting {
-    type Fruit = Option<Node<Key>>;
+    type Fruit = Result<Node<Key>, Stopped>;
     type Child = Segment;
 
     fn for_segment(&self, ordinal: u32, reader: &SegmentReader) -> tantivy::Result<Segment> {
@@ -328,6 +376,7 @@ impl Collector for Counting {
             parts: 1,
             keys: vec![Vec::new(); panel.by.len()],
             plan: Arc::clone(&self.plan),
+            clock: Clock::new(self.until),
         })
     }
 
@@ -338,13 +387,15 @@ impl Collector for Counting {
     fn merge_fruits(&self, segments: Vec<Self::Fruit>) -> tantivy::Result<Self::Fruit> {
         let mut whole = self.plan.whole();
         for segment in segments {
-            let Some(segment) = segment else { return Ok(None) };
-            whole.merge(segment);
+            match segment {
+                Ok(segment) => whole.merge(segment),
+                Err(stopped) => return Ok(Err(stopped)),
+            }
             if whole.nodes() > PARTS_MAX {
-                return Ok(None);
+                return Ok(Err(Stopped::TooMany));
             }
         }
-        Ok(Some(whole))
+        Ok(Ok(whole))
     }
 }
 
@@ -362,13 +413,17 @@ struct Segment {
     /// The parts that the document at hand belongs to, of each split.
     keys: Vec<Vec<Short>>,
     plan: Arc<Plan>,
+    clock: Clock,
 }
 
 impl SegmentCollector for Segment {
-    type Fruit = Option<Node<Key>>;
+    type Fruit = Result<Node<Key>, Stopped>;
 
     fn collect(&mut self, document: DocId, _: Score) {
-        if self.parts > PARTS_MAX || !self.conditions.iter().all(|test| test.is_met(document)) {
+        if self.clock.is_late()
+            || self.parts > PARTS_MAX
+            || !self.conditions.iter().all(|test| test.is_met(document))
+        {
             return;
         }
         for (split, keys) in self.splits.iter().zip(&mut self.keys) {
@@ -385,11 +440,14 @@ impl SegmentCollector for Segment {
 
     fn harvest(self) -> Self::Fruit {
         if self.parts > PARTS_MAX {
-            return None;
+            return Err(Stopped::TooMany);
+        }
+        if self.clock.was_late() {
+            return Err(Stopped::TooLate);
         }
         let Self { splits, metrics, whole, plan, .. } = self;
         let names = Names::new(&whole, &splits, &metrics, &plan.levels);
-        Some(names.named(whole, &splits, &plan.levels))
+        Ok(names.named(whole, &splits, &plan.levels))
     }
 }
 

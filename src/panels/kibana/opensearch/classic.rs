@@ -26,8 +26,12 @@ pub(super) fn state(panel: &Panel, shown: &[&Metric], title: &str) -> Option<Jso
             Form::Donut | Form::Treemap | Form::Map => "segment",
             Form::Heatmap if place == 0 => "group",
             Form::Heatmap => "segment",
-            Form::Line | Form::Area | Form::Bar | Form::FullBar if place == over => "segment",
-            Form::Line | Form::Area | Form::Bar | Form::FullBar | Form::List => "group",
+            Form::Line | Form::Stairs | Form::Area | Form::Bar | Form::FullBar if place == over => {
+                "segment"
+            }
+            Form::Line | Form::Stairs | Form::Area | Form::Bar | Form::FullBar | Form::List => {
+                "group"
+            }
         };
         let id = (shown.len() + 1 + place).to_string();
         aggs.push(bucket(panel, shown, split, &id, schema)?);
@@ -39,6 +43,7 @@ pub(super) fn state(panel: &Panel, shown: &[&Metric], title: &str) -> Option<Jso
         Form::Heatmap => ("heatmap", heatmap()),
         Form::Map => ("tile_map", map()),
         Form::Line => ("line", axes("line", "normal", shown)),
+        Form::Stairs => ("line", in_steps(axes("line", "normal", shown))),
         Form::Area => ("area", axes("area", "stacked", shown)),
         Form::Bar => ("histogram", axes("histogram", "stacked", shown)),
         Form::FullBar => ("histogram", full(axes("histogram", "stacked", shown))),
@@ -284,6 +289,17 @@ fn axes(kind: &str, mode: &str, shown: &[&Metric]) -> Json {
 fn full(mut params: Json) -> Json {
     if let Some(mode) = params.pointer_mut("/valueAxes/0/scale/mode") {
         *mode = json!("percentage");
+    }
+    params
+}
+
+/// Lines that stay as high as they were.
+fn in_steps(mut params: Json) -> Json {
+    let series = params.get_mut("seriesParams").and_then(Json::as_array_mut);
+    for one in series.into_iter().flatten() {
+        if let Some(one) = one.as_object_mut() {
+            one.insert("interpolate".to_owned(), json!("step-after"));
+        }
     }
     params
 }

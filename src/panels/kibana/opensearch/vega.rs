@@ -94,7 +94,7 @@ impl Drawing<'_> {
         let mut transform = self.parts();
         transform.extend(self.values());
         let look = match self.panel.form {
-            Form::Line => self.chart("line", None, &mut transform),
+            Form::Line | Form::Stairs => self.chart("line", None, &mut transform),
             Form::Area => self.chart("area", Some("zero"), &mut transform),
             Form::Bar => self.chart("bar", Some("zero"), &mut transform),
             Form::FullBar => self.chart("bar", Some("normalize"), &mut transform),
@@ -232,10 +232,10 @@ impl Drawing<'_> {
             let all: Vec<String> =
                 own.iter().map(|metric| text(&format!("m_{}", metric.id.value))).collect();
             let labels: Vec<&str> = own.iter().map(|metric| metric.label.as_str()).collect();
-            let mark = if mark == "line" {
-                json!({ "type": mark, "point": true })
-            } else {
-                json!({ "type": mark })
+            let mark = match self.panel.form {
+                Form::Line => json!({ "type": mark, "point": true }),
+                Form::Stairs => json!({ "type": mark, "point": true, "interpolate": "step-after" }),
+                _ => json!({ "type": mark }),
             };
             json!({
                 "transform": [{ "filter": format!("indexof([{}], datum.metric) >= 0", all.join(",")) }],

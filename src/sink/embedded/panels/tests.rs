@@ -249,3 +249,43 @@ fn an_index_that_moves_on_meanwhile_is_answered_from_as_it_was() {
     }
     writer.join().unwrap();
 }
+
+#[test]
+fn a_list_is_bounded_in_rows_and_bytes_and_begins_where_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let many = i64::from(crate::panels::request::LIST_MAX) * 2 + 100;
+    let document = |number: i64| {
+        json!({ "elastic_type": "sessionSummary", "timestamp": START + number, "sessionId": number.to_string() })
+    };
+    // In several segments, each with more than is listed.
+    let all: Vec<Json> = (0..many * 2).map(document).collect();
+    let (even, odd): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|json| json["timestamp"].as_i64().unwrap() % 2 == 0);
+    let index = index(folder.path(), &[even, odd]);
+    let list = |panel: &str, view: &View| {
+        let answer = index.panel(board(panel).panels().next().unwrap(), view).unwrap();
+        assert_eq!(answer.documents, u64::try_from(many * 2).unwrap());
+        let names = answer.parts.iter().map(|part| match &part.values[0] {
+            Datum::Json(Json::String(name)) => name.parse::<i64>().unwrap(),
+            other => panic!("{other:?}"),
+        });
+        names.collect::<Vec<_>>()
+    };
+    let most = i64::from(crate::panels::request::LIST_MAX);
+    let newest: Vec<i64> = (many * 2 - most..many * 2).rev().collect();
+    assert_eq!(list("form: list, columns: [sessionId]", &view()), newest);
+    let oldest: Vec<i64> = (0..most).collect();
+    assert_eq!(list("form: list, columns: [sessionId], oldestFirst: true", &view()), oldest);
+    // Half a megabyte each.
+    let row = || Ok::<_, ()>(vec![Datum::Json("x".repeat(1 << 19).into())]);
+    let answer = listed(100, std::iter::repeat_with(row).take(100)).unwrap();
+    assert_eq!((answer.documents, answer.parts.len()), (100, 8));
+}
+
+#[test]
+fn a_panel_ends_when_its_time_is_up() {
+    let mut late = Clock::new(Instant::now());
+    let mut early = Clock::new(Instant::now() + Duration::from_secs(3600));
+    assert!((0..BETWEEN_LOOKS).map(|_| late.is_late()).last().unwrap() && late.was_late());
+    assert!((0..BETWEEN_LOOKS * 3).all(|_| !early.is_late()) && !early.was_late());
+}

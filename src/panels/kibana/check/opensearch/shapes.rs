@@ -468,7 +468,7 @@ const CHART: &[Member] = &[
             Must("drawLinesBetweenPoints", Flag),
             Must("lineWidth", Number),
             Must("showCircles", Flag),
-            Must("interpolate", Word(&["linear"])),
+            Must("interpolate", Word(&["linear", "step-after"])),
         ])),
     ),
 ];
