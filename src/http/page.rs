@@ -114,7 +114,10 @@ mod tests {
 
     #[test]
     fn the_page_is_small() {
-        let bytes: usize = sources().map(|source| packed(source.as_bytes()).len()).sum();
+        // The first load asks for the dashboards too.
+        let dashboards = crate::panels::catalog::catalog(crate::panels::all()).to_string();
+        let all = sources().chain([&*dashboards]);
+        let bytes: usize = all.map(|source| packed(source.as_bytes()).len()).sum();
         assert!(bytes < 100_000, "{bytes}");
     }
 }

@@ -53,7 +53,6 @@ struct Inner {
     /// Method, path with query, and body of requests that are no bulk.
     calls: Vec<(Method, String, Value)>,
     has_no_template: bool,
-    hangs: bool,
     requests: usize,
 }
 
@@ -69,12 +68,15 @@ struct Shared {
     inner: Arc<Mutex<Inner>>,
     /// Bulk and other requests that have arrived.
     arrived: watch::Sender<usize>,
+    /// Whether requests wait for their answers.
+    hangs: watch::Sender<bool>,
 }
 
 impl Double {
     pub async fn start() -> Self {
         let inner = Arc::new(Mutex::new(Inner::default()));
-        let shared = Shared { inner, arrived: watch::Sender::new(0) };
+        let shared =
+            Shared { inner, arrived: watch::Sender::new(0), hangs: watch::Sender::new(false) };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(answer).with_state(shared.clone());
@@ -124,9 +126,9 @@ impl Double {
         self.inner().answers = answers.iter().map(owned).collect();
     }
 
-    /// Whether no request is answered.
+    /// Whether requests wait for their answers, until this is taken back.
     pub fn hang(&self, hangs: bool) {
-        self.inner().hangs = hangs;
+        self.shared.hangs.send_replace(hangs);
     }
 
     pub fn calls(&self) -> Vec<(Method, String, Value)> {
@@ -175,9 +177,7 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     shared.arrived.send_modify(|arrived| *arrived += 1);
-    if shared.inner.lock().unwrap().hangs {
-        std::future::pending::<()>().await;
-    }
+    shared.hangs.subscribe().wait_for(|hangs| !hangs).await.unwrap();
     let mut text = String::new();
     if headers.get("content-encoding").is_some() {
         flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();

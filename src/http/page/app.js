@@ -2,7 +2,7 @@
 
 import { clock, el } from "./text.js";
 import { address, ask, failure, look, read } from "./view.js";
-import { PAST, applied, moved, show as now } from "./now.js";
+import { PAST, applied, moved, order, show as now } from "./now.js";
 import { show as session } from "./session.js";
 import { show as explore } from "./explore.js";
 
@@ -60,6 +60,7 @@ function listen(isWanted) {
     if (state.body?.live && !String(getSelection())) draw();
     if (change.gone?.length) route();
   };
+  source.addEventListener("alive", (event) => { state.alive = JSON.parse(event.data); });
   source.addEventListener("all", take);
   source.addEventListener("change", take);
   source.addEventListener("error", () => { if (source?.readyState === EventSource.CLOSED) { source = null; } });
@@ -68,14 +69,29 @@ function listen(isWanted) {
 function draw() {
   const current = read(location.hash);
   if (current.path[0] !== "" || !state.body) return;
-  const body = state.live && !current.q ? { ...state.body, live: state.live } : state.body;
+  const body = state.live && !current.q ? { ...state.body, live: { ...state.live, madeAt: state.body.live.madeAt } } : state.body;
   const more = (change) => { Object.assign(state, change); if (change.limit) route(true); else draw(); };
-  const sort = (sorted) => { look(current.looks, "ended").sorted = sorted; note(current); draw(); };
-  replace(now({ ...state, body, sorted: current.looks.ended?.sorted }, current.q, { more, sort }));
+  const sort = (sorted) => { look(current.looks, "ended").sorted = sorted; note(current); route(true); };
+  replace(now({ ...state, body, sorted: current.looks.ended?.sorted }, current.q, { more, sort, all: () => everything(current) }));
+}
+
+/** What the list of ended sessions asks for. */
+const listed = (current) => `/api/sessions?q=${encodeURIComponent(current.q)}&sort=${order(current.looks.ended?.sorted)}`;
+
+/** All ended sessions of the list, as far as the API reaches. What ends meanwhile moves the others on: none comes twice. */
+async function everything(current) {
+  const found = new Map();
+  for (let offset = 0; offset !== undefined;) {
+    const { body } = await ask(`${listed(current)}&from=0&limit=1000&offset=${offset}`);
+    if (body.error) throw new Error(body.error);
+    for (const session of body.ended) found.set(session.uniqueSessionId, session);
+    offset = body.nextOffset;
+  }
+  return [...found.values()];
 }
 
 async function showNow(current, isForced, isNew) {
-  const { body, text } = await ask(`/api/sessions?limit=${state.limit}&q=${encodeURIComponent(current.q)}`);
+  const { body, text } = await ask(`${listed(current)}&limit=${state.limit}`);
   if (!current.q && Date.now() - state.askedPast > EVERY.past) {
     state.askedPast = Date.now();
     for (const [name, [panel, span]] of Object.entries(PAST)) {
@@ -178,7 +194,8 @@ function wait(mine, current, isNew) {
 /** What is known without the index: the open sessions. */
 function known(current) {
   if (current.path[0] !== "" || !state.live) return [];
-  return now({ ...state, body: { now: Date.now(), live: state.live, ended: [], total: 0, troubles: [], events: 1 } }, "", {}).filter((node) => !node.classList.contains("empty"));
+  const { now: at, madeAt } = state.alive || { now: Date.now() };
+  return now({ ...state, body: { now: at, live: { ...state.live, madeAt }, ended: [], total: 0, troubles: [], events: 1 } }, "", {}).filter((node) => !node.classList.contains("empty"));
 }
 
 /** The names of all views; time and filters go along from one dashboard to the next. */

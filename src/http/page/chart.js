@@ -66,7 +66,7 @@ export function chart(panel, answer, scene) {
   sized(box, (width, height) => {
     const drawn = draw(panel, answer, shown, scene, { width, height, isTime });
     const read = (at) => shown.forEach((one, i) => {
-      const point = at === null ? null : nearest(one.points, at, answer.step || panel.by.at(-1).every);
+      const point = at === null ? null : nearest(one.points, at, panel.form === "stairs" ? Infinity : answer.step || panel.by.at(-1).every);
       values[i].textContent = point ? write(one, point.value) : at === null ? most(one, "value") : "–";
     });
     const time = el("span", { class: "moment" });
@@ -111,7 +111,7 @@ function filled(panel, all, answer, scene, isTime) {
 /** Each point as `{ x, value, low, high }`: from where to where it is drawn. */
 function stacked(panel, all) {
   const sums = new Map();
-  const isStacked = panel.form !== "line";
+  const isStacked = panel.form !== "line" && panel.form !== "stairs";
   const totals = new Map();
   if (panel.form === "fullBar") for (const one of all) for (const [x, value] of one.points) totals.set(x, (totals.get(x) || 0) + value);
   return all.map((one) => ({
@@ -190,6 +190,7 @@ function draw(panel, answer, shown, scene, { width, height, isTime }) {
   const clipped = svg("g", {});
   const scaleOf = (one) => (one.isRight ? right : left);
   if (panel.form === "bar" || panel.form === "fullBar") for (const one of shown) clipped.append(bars(one, scaleOf(one), x, step, { left: margin.left, right: margin.left + inner.width }));
+  else if (panel.form === "stairs") for (const one of [...shown].reverse()) clipped.append(stairs(one, scaleOf(one), (px) => Math.max(margin.left, Math.min(margin.left + inner.width, x(px))), step));
   else for (const one of [...shown].reverse()) clipped.append(...line(one, scaleOf(one), (px) => Math.max(margin.left, Math.min(margin.left + inner.width, x(px))), step, panel.form === "area"));
   root.append(clipped);
   if (isTime) for (const mark of scene.marks) {
@@ -225,6 +226,12 @@ function line(one, scale, x, step, isArea) {
     if (!isArea) return [top];
     return [svg("path", { class: `area ${one.color}`, d: `M${path(run, "high")}L${path([...run].reverse(), "low")}z` }), top];
   });
+}
+
+/** As high as it was until something else is told; of the last one it is not known for how long. */
+function stairs(one, scale, x, step) {
+  const heights = one.points.map((point, i) => `${x(point.x).toFixed(1)} ${scale.y(point.high).toFixed(1)}H${x(one.points[i + 1]?.x ?? point.x + step).toFixed(1)}`);
+  return svg("path", { class: `line ${one.color}`, d: `M${heights.join("L")}` });
 }
 
 /** Round moments, and how they are written: the day where it begins, the clock else. */

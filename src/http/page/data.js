@@ -142,5 +142,5 @@ function labelOf(panel, outer, i) {
 
 /** Whether there is nothing to show. */
 export function isEmpty(panel, answer) {
-  return !answer.documents || !answer.parts.some((part) => part.values.some((value) => value !== null && (value !== 0 || panel.form === "numbers" || panel.form === "table" || panel.form === "line")));
+  return !answer.documents || !answer.parts.some((part) => part.values.some((value) => value !== null && (value !== 0 || panel.form === "numbers" || panel.form === "table" || panel.form === "line" || panel.form === "stairs")));
 }

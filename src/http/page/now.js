@@ -1,12 +1,15 @@
 // This moment: open sessions, who comes and goes, and what has ended last.
 
-import { count, csv, download, el, figure, isBad, once, person, problem, span, svg, thousands, when, why } from "./text.js";
+import { clock, count, csv, download, el, figure, isBad, once, person, problem, span, svg, thousands, when, why } from "./text.js";
+import { failure } from "./view.js";
 
 /** Cards shown at first: three rows, or a screen of a phone. */
 const CARDS = () => (innerWidth <= 720 ? 4 : innerWidth < 1100 ? 6 : 8);
 const CARDS_MAX = 200;
 /** Comings and goings that are kept. */
 const MOVES_MAX = 6;
+/** So long after its picture was made, what is open is of another time. */
+const OLD_MS = 60000;
 const HOUR = 3600000, DAY = 24 * HOUR;
 /** So much later it is known what was open. */
 const COUNTED_LATE = 2 * 60000;
@@ -15,13 +18,13 @@ const BAD_SHARE = 0.05;
 
 /**
  * `state`: `body` of /api/sessions, `moves`, what `PAST` names, `limit`, `allCards`, and how the list of those that ended is `sorted`;
- * `more(change)` shows more, `sort(sorted)` in another order.
+ * `more(change)` shows more, `sort(sorted)` in another order, and `all()` gives all that ended.
  */
-export function show(state, q, { more, sort }) {
+export function show(state, q, { more, sort, all }) {
   const { body } = state;
   const live = body.live;
   const open = [...live.sessions].sort((a, b) => b.problems.length - a.problems.length || b.users - a.users || a.sessionId.localeCompare(b.sessionId));
-  const parts = [trouble(body)];
+  const parts = [trouble(body), old(live, body)];
   // The totals count all sessions, the list holds at most 500.
   const people = live.sessions.length < live.totals.sessions ? live.totals.connections : live.sessions.reduce((sum, s) => sum + s.users, 0);
   if (q) {
@@ -29,8 +32,8 @@ export function show(state, q, { more, sort }) {
       `${count(open.length, "open session", "open sessions")}, ${count(body.total, "ended one", "ended ones")} · `, el("a", { href: "#/", class: "link" }, "× show everything"))));
   } else {
     parts.push(el("section", { class: "numbers", "aria-label": "At this moment" },
-      number(live.totals.sessions, "sessions open", spark(state.past, 0)), number(people, "people connected", spark(state.past, 1)),
-      number(live.totals.publishers, "streams sent", spark(state.past, 2)), number(live.totals.recordings, "recordings running"), lost(state.left)));
+      number(live.totals.sessions, "session open", "sessions open", spark(state.past, 0)), number(people, "person connected", "people connected", spark(state.past, 1)),
+      number(live.totals.publishers, "stream sent", "streams sent", spark(state.past, 2)), number(live.totals.recordings, "recording running", "recordings running"), lost(state.left)));
     parts.push(strip(state.moves, live.at));
   }
   if (open.length) {
@@ -44,7 +47,7 @@ export function show(state, q, { more, sort }) {
     }
   }
   if (body.ended.length) {
-    parts.push(el("h2", {}, "Ended", el("small", {}, `${body.ended.length < body.total ? `the last ${thousands(body.ended.length)} of ` : ""}${body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total)}`), files(body.ended)), ended(body.ended, body.now, state.sorted, sort));
+    parts.push(el("h2", {}, "Ended", el("small", {}, `${body.ended.length < body.total ? `the ${order(state.sorted) ? "first" : "last"} ${thousands(body.ended.length)} of ` : ""}${body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total)}`), files(all)), ended(body.ended, body.now, state.sorted, sort));
     if (body.partial) parts.push(el("p", { class: "quiet" }, "There may be more: many people are called like that, and not all were looked through. A longer word finds fewer."));
     if (body.total > body.ended.length && state.limit < 1000) parts.push(el("button", { class: "more", "data-key": "more", onclick: () => more({ limit: Math.min(1000, state.limit * 3) }) }, "Show more"));
   }
@@ -52,7 +55,7 @@ export function show(state, q, { more, sort }) {
   return parts.filter(Boolean);
 }
 
-const number = (n, label, below) => el("div", { class: "number" }, el("b", {}, thousands(n)), el("span", {}, label), below);
+const number = (n, one, many, below) => el("div", { class: "number" }, el("b", {}, thousands(n)), el("span", {}, n === 1 ? one : many), below);
 
 /** The last day as a line, and faintly the same hours of the day before; nothing where nothing was counted. */
 function spark(past, place) {
@@ -114,6 +117,12 @@ function trouble(body) {
     reasons.length ? el("details", { "data-key": "reason" }, el("summary", {}, "Reason"), reasons.map((text) => el("p", {}, text))) : null);
 }
 
+/** Events wait for a store that does not take what they make: what is open is then that of the last ones that were read. */
+function old(live, body) {
+  if (!live.madeAt || body.now - live.madeAt < OLD_MS) return null;
+  return el("p", { class: "notice plain" }, `What is open is as of ${when(live.madeAt, body.now, clock)}. Events that came since wait.`);
+}
+
 function card(s, at) {
   const isBad = s.problems.length > 0;
   const facts = [count(s.users, "person", "people"), count(s.publishers, "stream", "streams"), s.createdAt ? span((Math.max(at, s.lastEventAt) - s.createdAt) / 1000) : ""].filter(Boolean).join(" · ");
@@ -131,19 +140,18 @@ function health(s) {
   return el("span", { class: "state", title: "no telemetry came with its events" }, "unknown");
 }
 
-/** What the list of ended sessions is sorted by: of each column, what it compares. */
+/** Columns of the list of ended sessions: each with the field that it is sorted by, and whether what is least is looked for first. */
 const COLUMNS = [
-  ["Session", "name", (s) => s.sessionId], ["Health", "health", (s) => (s.problems?.length || 0)], ["Ended", "at", (s) => s.destroyedAt], ["Length", "n", (s) => s.duration],
-  ["People", "n", (s) => s.users.numberOfElements], ["Rec.", "n", (s) => s.recordings.numberOfElements], ["Why it ended", "why", (s) => why(s.reason)],
+  ["Session", "name", "sessionId", true], ["Health", "health", "health", false], ["Ended", "at", "destroyedAt", false], ["Length", "n", "duration", false],
+  ["People", "n", "users.numberOfElements", false], ["Rec.", "n", "recordings.numberOfElements", false], ["Why it ended", "why", "reason", true],
 ];
 
+/** How the API is asked for a list that is `sorted`; empty: as it is by itself, the last one first. */
+export const order = (sorted) => (COLUMNS[sorted?.i] ? `${COLUMNS[sorted.i][2]}:${sorted.isRising ? "up" : "down"}` : "");
+
 function ended(sessions, at, sorted, sort) {
-  const compare = COLUMNS[sorted?.i]?.[2];
-  const isRising = sorted?.isRising;
-  const order = (a, b) => (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
-  const shown = compare ? [...sessions].sort((a, b) => (isRising ? 1 : -1) * order(compare(a), compare(b))) : sessions;
-  const head = ([text, kind], i) => el("th", { scope: "col", class: kind, "aria-sort": sorted?.i === i ? (isRising ? "ascending" : "descending") : "none" },
-    el("button", { type: "button", "data-key": `by-${i}`, onclick: () => sort({ i, isRising: sorted?.i === i ? !isRising : kind !== "n" && i !== 1 && i !== 2 }) }, text));
+  const head = ([text, kind, , isRising], i) => el("th", { scope: "col", class: kind, "aria-sort": sorted?.i === i ? (sorted.isRising ? "ascending" : "descending") : "none" },
+    el("button", { type: "button", "data-key": `by-${i}`, onclick: () => sort({ i, isRising: sorted?.i === i ? !sorted.isRising : isRising }) }, text));
   const row = (s) => {
     const people = s.users.numberOfElements;
     const recordings = s.recordings.numberOfElements;
@@ -156,18 +164,26 @@ function ended(sessions, at, sorted, sort) {
       el("td", { class: "n", "data-unit": recordings === 1 ? "recording" : "recordings" }, recordings ? thousands(recordings) : ""),
       el("td", { class: "why", title: why(s.reason) }, s.reason ? el("a", { href: `#/?q=${encodeURIComponent(s.reason)}` }, why(s.reason)) : ""));
   };
-  return el("table", { class: "list" }, el("thead", {}, el("tr", {}, COLUMNS.map(head))), el("tbody", {}, shown.map(row)));
+  return el("table", { class: "list" }, el("thead", {}, el("tr", {}, COLUMNS.map(head))), el("tbody", {}, sessions.map(row)));
 }
 
-/** The list as files. */
-function files(sessions) {
-  const rows = () => [["session", "uniqueSessionId", "problems", "ended", "seconds", "people", "recordings", "reason"], ...sessions.map((s) => [s.sessionId, s.uniqueSessionId, (s.problems || []).join(" "), new Date(s.destroyedAt).toISOString(), s.duration, s.users.numberOfElements, s.recordings.numberOfElements, s.reason])];
-  const link = (label, save) => el("a", { href: "#", "data-key": `save-${label}`, onclick: (event) => { event.preventDefault(); save(); } }, label);
-  return el("span", { class: "exports" }, link("JSON", () => download("sessions.json", "application/json", JSON.stringify(sessions, null, 2))), link("CSV", () => download("sessions.csv", "text/csv", csv(rows()))));
+/** The whole list as files. */
+function files(all) {
+  const rows = (sessions) => [["session", "uniqueSessionId", "problems", "ended", "seconds", "people", "recordings", "reason"], ...sessions.map((s) => [s.sessionId, s.uniqueSessionId, (s.problems || []).join(" "), new Date(s.destroyedAt).toISOString(), s.duration, s.users.numberOfElements, s.recordings.numberOfElements, s.reason])];
+  const link = (label, save) => {
+    const start = async (event) => {
+      event.preventDefault();
+      try { save(await all()); } catch (error) { node.textContent = `${label} failed`; node.title = failure(error); }
+    };
+    const node = el("a", { href: "#", "data-key": `save-${label}`, onclick: start }, label);
+    return node;
+  };
+  return el("span", { class: "exports" }, link("JSON", (sessions) => download("sessions.json", "application/json", JSON.stringify(sessions, null, 2))), link("CSV", (sessions) => download("sessions.csv", "text/csv", csv(rows(sessions)))));
 }
 
 /** Why there is nothing, and what would change that. */
 function nothing(body, q) {
+  if (q && body.error) return el("p", { class: "empty" }, "What has ended cannot be looked through until the store answers; no open session is called like that.");
   if (q) return el("p", { class: "empty" }, "Nobody and nothing is called like that. Words and their beginnings are looked for: names of sessions, users, connections, places and reasons.");
   if (body.events || body.troubles.length || body.error) {
     return el("p", { class: "empty" }, !body.events ? "Nothing can be shown until the store answers."

@@ -107,7 +107,7 @@ function content(description, answer, scene) {
   switch (description.form) {
     case "numbers": return numbers(description, answer, scene);
     case "table": case "list": {
-      const cut = description.form === "list" && answer.documents > answer.parts.length ? el("p", { class: "under" }, `The newest ${thousands(answer.parts.length)} of ${thousands(answer.documents)}.`) : null;
+      const cut = description.form === "list" && answer.documents > answer.parts.length ? el("p", { class: "under" }, `The ${description.oldestFirst ? "first" : "last"} ${thousands(answer.parts.length)} of ${thousands(answer.documents)}.`) : null;
       const most = cutAt(description, answer);
       return [cut, most, grid(table(description, answer), { ...scene, title: description.title })].filter(Boolean);
     }

@@ -3,7 +3,7 @@
 import { amount, bytes, clock, count, csv, day, download, el, isBad, minute, span, when, where, why } from "./text.js";
 import { QUALITY_LOW, read } from "./story.js";
 import { chips, choice } from "./explore.js";
-import { ask, look, toggled, zone } from "./view.js";
+import { ask, failure, look, toggled, zone } from "./view.js";
 import { panel } from "./panel.js";
 import { grid } from "./table.js";
 
@@ -18,8 +18,8 @@ const TROUBLES_MAX = 2;
 export function show(s, { view, catalog, note }) {
   const id = view.path[1];
   const model = read(s, id);
-  const isStale = model.open && s.now - model.end > STALE_MS;
-  const until = !model.open ? clock(model.end) : isStale ? `last heard of ${when(model.end, s.now)}` : "now";
+  const isStale = model.open && s.now - s.open.lastEventAt > STALE_MS;
+  const until = !model.open ? clock(model.end) : isStale ? `now, last heard of ${when(s.open.lastEventAt, s.now)}` : "now";
   const lead = [`${day(model.start)} ${clock(model.start)} – ${until} (${zone()})`, span((model.end - model.start) / 1000), count(model.people.length, "person", "people"),
     model.open ? "" : model.silent ? "its end was never told" : model.reason ? `ended: ${why(model.reason)}` : ""].filter(Boolean).join(" · ");
   const parts = tabs(s, model, { view, note, dashboard: catalog.find((dashboard) => dashboard.ofOne) });
@@ -224,12 +224,13 @@ function tabs(s, model, { view, note, dashboard }) {
   const at = (ms, text) => ({ text: text || clock(ms), raw: text || clock(ms), sort: ms });
   const long = (ms) => ({ text: span(ms / 1000), raw: Math.round(ms / 1000), sort: ms });
   const size = (n) => ({ text: bytes(n), raw: n, sort: n || 0 });
+  let told = null;
   const contents = {
     people: () => table(["Person", "Joined", "Left", "Length", "Why", "Client and place"], model.people.flatMap((p) => p.connections.map((c) => [find(p.name), at(c.from), at(c.to, c.open ? "still here" : ""), long(c.to - c.from), why(c.reason), where(c)])), "Nobody has joined.", looked("people")),
     streams: () => table(["From", "Source", "Size", "Started", "Length", "Lost", "Jitter", "First media", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", at(t.from), long(t.to - t.from), measured(t, "lossPercent", "percent"), measured(t, "jitterMs", "milliseconds"), measured(t, "firstMediaMs", "milliseconds"), t.open ? "still sent" : why(t.reason)])), "Nobody has sent anything.", looked("streams")),
     recordings: () => table(["Recording", "Started", "Stopped", "Length", "Size", "Result"], model.recordings.map((r) => [r.name, at(r.from), at(r.to, r.open ? "running" : ""), r.seconds ? long(r.seconds * 1000) : "–", size(r.size), r.status === "none" ? "never became ready" : r.status]), "Nothing was recorded.", looked("recordings")),
     charts: () => charts(dashboard, model, { view, note }),
-    events: () => events(s),
+    events: () => (told = events(s)).node,
     raw: () => el("pre", { class: "json", tabindex: "0" }, JSON.stringify(s, null, 2)),
   };
   const counts = { people: model.people.length, recordings: model.recordings.length, events: s.totalEvents };
@@ -261,8 +262,9 @@ function tabs(s, model, { view, note, dashboard }) {
   const exports = el("p", { class: "exports" },
     el("a", { href: `/api/sessions/${encodeURIComponent(id)}`, download: `${model.name}.json`, "data-key": "json" }, "JSON"),
     el("a", { href: "#", "data-key": "csv", onclick: (event) => { event.preventDefault(); download(`${model.name}.csv`, "text/csv", csv(people(model))); } }, "CSV"));
-  const show = (moment) => {
+  const show = async (moment) => {
     choose("events");
+    await told.near(moment);
     const lines = [...panel.querySelectorAll(".event")];
     const nearest = lines.reduce((best, line) => (!best || Math.abs(line.dataset.at - moment) < Math.abs(best.dataset.at - moment) ? line : best), null);
     if (!nearest) return;
@@ -273,36 +275,58 @@ function tabs(s, model, { view, note, dashboard }) {
   return { node: el("section", {}, el("div", { class: "bar-tabs" }, list, exports), panel), events: show };
 }
 
-/** Events of one session that are asked for at once, besides those that came with it. */
-const MORE = 500;
+/** Events of one session that are asked for at once, besides those that came with it; and so many before and after a moment. */
+const MORE = 500, AROUND = 100;
+const EVENTS = ["cdr", "kms", "networkQualityStats", "webrtcDebug"];
 
-/** Those that were asked for of the session that is shown: they stay while it goes on. */
-let loaded = { id: "", events: [] };
+/** What was asked for of the session that is shown: it stays while the session goes on. `measured`: events and media statistics. */
+let asked = { id: "", more: [], around: null, measured: null };
 
-/** All events, the first ones at once. */
+/** All events, the first ones at once. Gives a node, and `near(moment)`, after which the events around that moment are in it. */
 function events(s) {
-  if (!s.events.length) return el("p", { class: "nothing" }, "No events are stored.");
-  const id = s.events[0].uniqueSessionId;
-  if (loaded.id !== id) loaded = { id, events: [] };
-  const list = el("div", { class: "events" }, [...s.events, ...loaded.events].map(eventLine));
-  let known = s.events.length + loaded.events.length;
-  if (s.totalEvents <= known || !id) return list;
-  const more = el("button", { type: "button", class: "more" });
-  const label = () => { more.textContent = `Show more: ${known} of ${s.totalEvents} are shown`; more.hidden = known >= s.totalEvents; };
-  more.addEventListener("click", async () => {
-    more.disabled = true;
-    try {
-      const kinds = ["cdr", "kms", "networkQualityStats", "webrtcDebug"].map((kind) => `&type=${kind}`).join("");
-      const { body } = await ask(`/api/search?uniqueSessionId=${encodeURIComponent(id)}${kinds}&order=oldest&limit=${MORE}&offset=${known}`);
-      const found = body.documents.map((document) => document._source);
-      known += found.length;
-      loaded.events.push(...found);
-      list.append(...found.map(eventLine));
-      label();
-    } finally { more.disabled = false; }
+  const id = s.events[0]?.uniqueSessionId;
+  if (asked.id !== id) asked = { id, more: [], around: null, measured: null };
+  const node = el("div");
+  const search = async (query, kinds = EVENTS) => {
+    const { body } = await ask(`/api/search?uniqueSessionId=${encodeURIComponent(id)}${kinds.map((kind) => `&type=${kind}`).join("")}&${query}`);
+    return { total: body.total, events: body.documents.map((document) => document._source) };
+  };
+  const told = el("p", { class: "under", role: "alert" });
+  const doing = (what) => async (event) => {
+    const button = event?.target;
+    if (button) button.disabled = true;
+    try { told.textContent = ""; await what(); draw(); } catch (error) { told.textContent = failure(error); }
+    if (button) button.disabled = false;
+  };
+  const button = (text, what) => el("button", { type: "button", class: "more", "data-key": text, onclick: doing(what) }, text);
+  const page = async () => {
+    const { total, events } = await search(`sort=timestamp:up&limit=${MORE}&offset=${asked.measured?.events.length || 0}`, [...EVENTS, "webrtcStats"]);
+    asked.measured = { total, events: [...(asked.measured?.events || []), ...events] };
+  };
+  const next = async () => {
+    if (asked.measured) return page();
+    asked.more.push(...(await search(`sort=timestamp:up&limit=${MORE}&offset=${s.events.length + asked.more.length}`)).events);
+  };
+  const draw = () => {
+    if (!s.events.length) { node.replaceChildren(el("p", { class: "nothing" }, "No events are stored.")); return; }
+    const all = asked.measured || { total: s.totalEvents, events: [...s.events, ...asked.more] };
+    const shown = asked.around || all.events;
+    const isCut = !asked.around && id && all.total > shown.length;
+    node.replaceChildren(...[
+      asked.around ? el("p", { class: "quiet" }, `${count(shown.length, "event", "events")} around ${clock(asked.moment)}. `, button("Show all from the beginning", () => { asked.around = null; })) : null,
+      !asked.around && id ? el("p", { class: "quiet" }, asked.measured ? button("Leave out media statistics", () => { asked.measured = null; }) : button("With media statistics", page)) : null,
+      el("div", { class: "events" }, shown.map(eventLine)),
+      isCut ? button(`Show more: ${shown.length} of ${all.total} are shown`, next) : null, told].filter(Boolean));
+  };
+  draw();
+  const near = doing(async () => {
+    const known = asked.measured?.events || [...s.events, ...asked.more];
+    const isThere = !id || known.length >= (asked.measured?.total ?? s.totalEvents) || known.at(-1).timestamp >= asked.moment;
+    if (isThere) { asked.around = null; return; }
+    const [before, after] = await Promise.all([search(`sort=timestamp:down&limit=${AROUND}&to=${asked.moment + 1}`), search(`sort=timestamp:up&limit=${AROUND}&from=${asked.moment + 1}`)]);
+    asked.around = [...before.events.reverse(), ...after.events];
   });
-  label();
-  return el("div", {}, list, more);
+  return { node, near: (moment) => { asked.moment = Math.round(moment); return near(); } };
 }
 
 /** Who was there, as rows. */

@@ -24,7 +24,9 @@ function choosing(filters, scene) {
 }
 
 export function numbers(panel, answer, scene) {
-  const one = (part) => el("dl", { class: "figures" }, panel.show.map((metric, i) => el("div", {}, el("dd", {}, valueText(metric, part.values[i])), el("dt", {}, metric.label))));
+  // Of several kinds of documents one may not have the field that is chosen by: that it has none of them says nothing.
+  const said = (metric, value) => (panel.hasKinds && scene.filters?.length && !value && metric.isZero ? "–" : valueText(metric, value));
+  const one = (part) => el("dl", { class: "figures" }, panel.show.map((metric, i) => el("div", {}, el("dd", {}, said(metric, part.values[i])), el("dt", {}, metric.label))));
   if (answer.parts.length === 1) return [one(answer.parts[0])];
   return answer.parts.map((part) => el("div", { class: "group" }, chosen(filterOf(panel.by[0], part.keys[0]), scene, { class: "name" }, keyText(panel.by[0], part.keys[0])), one(part)));
 }
@@ -76,7 +78,7 @@ export function classes(panel, answer, scene) {
   const { unit, per } = panel.show[0];
   return [el("div", { class: "columns" }, answer.parts.map((part) => {
     const value = part.values[0] || 0;
-    return el("div", {}, el("div", { class: "rise" }, el("i", { class: "fill c0", style: { height: `${(100 * value) / most}%` } }, el("b", {}, value ? amount(value, unit, per) : ""))), chosen(value ? filterOf(panel.by[0], part.keys[0]) : null, scene, { class: "name" }, keyText(panel.by[0], part.keys[0])));
+    return el("div", {}, el("div", { class: "rise" }, el("i", { class: "fill c0", style: { height: `${(100 * value) / most}%` } }, el("b", {}, value ? amount(value, unit, per) : ""))), chosen(value ? filterOf(panel.by[0], part.keys[0]) : null, scene, { class: "name" }, keyText(panel.by[0], part.keys[0]).replaceAll("\u00a0", " ")));
   })), el("p", { class: "under" }, panel.by[0].label)];
 }
 

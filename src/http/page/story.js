@@ -4,6 +4,8 @@ import { amount, clock, count, isBad, name, problem, span, where, why } from "./
 
 /** Media that stopped at least this long before its stream's end is lost; a shorter stop belongs to the end. */
 const LOST_MS = 3000;
+/** Media that stopped for less only stutters. */
+const GAP_MS = 1000;
 export const QUALITY_LOW = 2;
 /** So many people who were lost within so many milliseconds were lost together. */
 const TOGETHER = { people: 4, ms: 5000 };
@@ -13,8 +15,9 @@ export function read(s, id) {
   // Of very many events, those that tell how it went came beside the first ones.
   const events = (s.facts?.length ? [...s.facts] : [...s.events]).sort((a, b) => a.timestamp - b.timestamp);
   s = { ...s, events };
-  const users = new Map(s.events.filter((e) => e.user && e.connectionId).map((e) => [e.connectionId, e.user]));
-  const { connections, streams, recordings, end } = s.summary ? fromSummaries(s) : fromEvents(s, users);
+  const users = new Map([...s.events.filter((e) => e.user && e.connectionId).map((e) => [e.connectionId, e.user]), ...Object.entries(s.present || {})]);
+  const told = fromEvents(s, users);
+  const { connections, streams, recordings, end } = s.summary ? fromSummaries(s, told) : told;
   const people = new Map();
   for (const c of connections) {
     const known = c.user && c.userIdSource !== "connection" ? c.user : c.connectionId;
@@ -49,18 +52,20 @@ function tellDetails(s, model, code) {
   if (!details.length) model.sentences.push({ at: Infinity, text: `${problem(code)[0].toUpperCase()}${problem(code).slice(1)}.` });
 }
 
-function fromSummaries(s) {
+function fromSummaries(s, told) {
   const connections = s.connections.map((c) => ({ ...c, from: c.createdAt, to: c.destroyedAt }));
   const streams = s.publishers.map((p) => ({ connectionId: p.connectionId, id: p.streamId, from: p.startTime, to: p.timestamp, source: p.videoSource, reason: p.reason, size: p.videoWidth ? `${p.videoWidth} × ${p.videoHeight}` : "", quality: p.quality }));
-  const recordings = s.recordings.map((r) => ({ name: r.name, from: r.startTime, to: r.timestamp, status: r.finalStatus, size: r.size, seconds: r.duration }));
-  return { connections, streams, recordings, end: s.summary.destroyedAt };
+  // One that failed before it was stopped has no summary.
+  const others = told.recordings.filter((one) => !s.recordings.some((r) => r.id === one.id));
+  const recordings = s.recordings.map((r) => ({ id: r.id, name: r.name, from: r.startTime, to: r.timestamp, status: r.finalStatus, size: r.size, seconds: r.duration }));
+  return { connections, streams, recordings: [...recordings, ...others], end: s.summary.destroyedAt };
 }
 
 function fromEvents(s, users) {
   const connections = new Map();
   const recordings = new Map();
   const streams = [];
-  const end = Math.max(s.open ? s.open.lastEventAt : 0, ...s.events.map((e) => e.timestamp));
+  const end = Math.max(s.open ? s.now : 0, ...s.events.map((e) => e.timestamp));
   for (const e of s.events) {
     if (e.event === "participantJoined") connections.set(e.connectionId, { ...e, user: users.get(e.connectionId), from: e.timestamp, to: end, reason: "", open: true });
     // An end alone is enough: it tells the start too.
@@ -74,7 +79,7 @@ function fromEvents(s, users) {
       else streams.push({ connectionId: e.connectionId, id: e.streamId, from: e.startTime || e.timestamp, to: e.timestamp, source: e.videoSource, reason: e.reason });
     }
     if (e.event === "recordingStatusChanged") {
-      const known = recordings.get(e.id) || { name: e.name, from: e.startTime, to: end, status: "started", open: true };
+      const known = recordings.get(e.id) || { id: e.id, name: e.name, from: e.startTime, to: end, status: "started", open: true };
       if (e.status !== "started") Object.assign(known, { to: known.open ? e.timestamp : known.to, status: e.status, open: false, size: e.size, seconds: e.duration });
       recordings.set(e.id, known);
     }
@@ -124,7 +129,7 @@ function judge(model) {
       if (stream.ice?.state === "FAILED") tell("iceFailed", stream.ice.at, `${person.name} could not send ${stream.source === "SCREEN" ? "the screen" : "video"}: ICE failed ${span((stream.ice.at - stream.from) / 1000)} after the start, at ${clock(stream.ice.at)}.`, "A firewall, or a TURN server that is missing or wrong, is the usual cause.");
       for (const gap of stream.gaps || []) {
         if (gap.isLost) tell("mediaLost", gap.from, `${person.name}’s ${media(gap, stream)} stopped at ${clock(gap.from)} and did not come back.`);
-        else tell("mediaGap", gap.from, `${person.name}’s ${media(gap, stream)} stopped for ${amount(gap.to - gap.from, "milliseconds")} at ${clock(gap.from)}.`);
+        else if (gap.to - gap.from >= GAP_MS) tell("mediaGap", gap.from, `${person.name}’s ${media(gap, stream)} stopped for ${amount(gap.to - gap.from, "milliseconds")} at ${clock(gap.from)}.`);
       }
     }
     const failed = [...(person.receives || new Map()).values()].filter((ice) => ice.state === "FAILED");
