@@ -203,6 +203,8 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
         ]),
         narrowed(&[("abnormal", &["true"])]),
         narrowed(&[("newValue", &["1", "2"])]),
+        narrowed(&[("cluster_id", &["west"])]),
+        narrowed(&[("uniqueSessionId", &[&largest_session(index)])]),
         // A class of a number beside a value of it, in a tile of the map, which Madrid is in.
         chosen(&[
             (
@@ -235,13 +237,10 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
         if let Some(difference) = difference(panel, &own, &around, &theirs) {
             wrong.push(format!("{id}: {difference}"));
         }
-        let is_filled =
-            own.parts.iter().flat_map(|part| &part.values).any(|value| {
-                value.number().map_or(*value != Datum::Nothing, |number| number != 0.0)
-            });
         let is_described = panel.width > 0;
-        if is_described && *view == all && is_filled != (panel.expect == Expect::Filled) {
-            wrong.push(format!("{id}: filled {is_filled}, expected {:?}", panel.expect));
+        let filled = [is_filled(&own), is_filled(&theirs)];
+        if is_described && *view == all && filled != [panel.expect == Expect::Filled; 2] {
+            wrong.push(format!("{id}: filled {filled:?}, expected {:?}", panel.expect));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -273,15 +272,22 @@ fn around_percentiles(panel: &Panel) -> Panel {
     around
 }
 
+/// The session that most people were in.
+fn largest_session(index: &EmbeddedIndex) -> String {
+    let sort = "users.numberOfElements:down".parse().unwrap();
+    let filters = vec![("elastic_type".to_owned(), vec!["sessionSummary".to_owned()])];
+    let page = index.search(&Search { filters, sort, limit: 1, ..Search::default() }).unwrap();
+    let summary: Value = serde_json::from_str(page.documents[0].source.get()).unwrap();
+    summary["uniqueSessionId"].as_str().unwrap().to_owned()
+}
+
 /// Where two answers differ by more than a server's estimates may. `around`: what [`around_percentiles`] shows.
 fn difference(panel: &Panel, own: &Answer, around: &Answer, theirs: &Answer) -> Option<String> {
     if own.documents != theirs.documents {
         return Some(format!("{} and {} documents", own.documents, theirs.documents));
     }
-    // Documents of one time have no order.
     if panel.form == Form::List {
-        return (own.parts.len() != theirs.parts.len())
-            .then(|| "lists of unequal length".to_owned());
+        return unlike(panel, own, theirs).then(|| "lists of other documents".to_owned());
     }
     let keys = |answer: &Answer| {
         answer.parts.iter().map(|part| format!("{:?}", part.keys)).collect::<Vec<_>>()
@@ -315,8 +321,11 @@ fn difference(panel: &Panel, own: &Answer, around: &Answer, theirs: &Answer) -> 
                     is_near(numbers, 0.02)
                 }
                 (_, Some(numbers)) => is_near(numbers, 1e-9),
-                // The newest of one time may be any.
-                (value, None) => matches!(value, Measured::Last(_)) || left_value == right_value,
+                // Of several documents of one time any may be the newest, but all of them say something or none.
+                (Measured::Last(_), _) => {
+                    (*left_value == Datum::Nothing) == (*right_value == Datum::Nothing)
+                }
+                (_, None) => left_value == right_value,
             };
             if !is_same {
                 return Some(format!(
@@ -327,6 +336,32 @@ fn difference(panel: &Panel, own: &Answer, around: &Answer, theirs: &Answer) -> 
         }
     }
     None
+}
+
+/// Whether two lists are of other documents. Those of one time have no order, and where the list ends any of them may be in it.
+fn unlike(panel: &Panel, own: &Answer, theirs: &Answer) -> bool {
+    let place = panel.columns.iter().position(|column| column.value == "timestamp").unwrap();
+    let rows = |answer: &Answer| {
+        let ends = answer.parts.last().map(|part| part.values[place].clone());
+        let is_whole = answer.documents == answer.parts.len() as u64;
+        let inside = answer
+            .parts
+            .iter()
+            .filter(|part| is_whole || Some(&part.values[place]) != ends.as_ref());
+        let mut rows: Vec<String> = inside.map(|part| format!("{:?}", part.values)).collect();
+        rows.sort_unstable();
+        (rows, answer.parts.len(), ends)
+    };
+    rows(own) != rows(theirs)
+}
+
+/// Whether a panel shows something.
+fn is_filled(answer: &Answer) -> bool {
+    answer
+        .parts
+        .iter()
+        .flat_map(|part| &part.values)
+        .any(|value| value.number().map_or(*value != Datum::Nothing, |number| number != 0.0))
 }
 
 fn is_near((left, right): (f64, f64), tolerance: f64) -> bool {
@@ -428,6 +463,18 @@ async fn template_and_replay(server: &Server) {
             ["summary"],
             "{field}"
         );
+    }
+    // What has no value comes last, whichever way.
+    for (sort, first) in [
+        ("sessionId:up", "summary"),
+        ("sessionId:down", "raw"),
+        ("duration:up", "summary"),
+        ("duration:down", "summary"),
+        ("users.numberOfElements:down", "summary"),
+    ] {
+        let search = Search { sort: sort.parse().unwrap(), limit: 10, ..Search::default() };
+        let found = sink.search(&search).await.unwrap().documents;
+        assert_eq!(found.iter().map(|found| found.id.as_str()).next(), Some(first), "{sort}");
     }
     let text = Search { text: "dail".to_owned(), limit: 10, ..Search::default() };
     assert_eq!(sink.search(&text).await.unwrap().documents.len(), 1);

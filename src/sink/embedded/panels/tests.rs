@@ -254,9 +254,7 @@ fn an_index_that_moves_on_meanwhile_is_answered_from_as_it_was() {
 fn a_list_is_bounded_in_rows_and_bytes_and_begins_where_it_says() {
     let folder = tempfile::tempdir().unwrap();
     let many = i64::from(crate::panels::request::LIST_MAX) * 2 + 100;
-    let document = |number: i64| {
-        json!({ "elastic_type": "sessionSummary", "timestamp": START + number, "sessionId": number.to_string() })
-    };
+    let document = |number: i64| json!({ "elastic_type": "sessionSummary", "timestamp": START + number, "sessionId": number.to_string() });
     // In several segments, each with more than is listed.
     let all: Vec<Json> = (0..many * 2).map(document).collect();
     let (even, odd): (Vec<_>, Vec<_>) =
