@@ -116,6 +116,8 @@ pub const PLACES_DATABASE: &[u8] = include_bytes!("simulate/places.mmdb");
 pub fn session(seed: u64, start: i64, pace: i64) -> (Vec<Emitted>, Truth) {
     let mut script = Script::new(seed, start, pace.max(1));
     script.play();
+    // Chance of its own, so that the story is the same without it.
+    script.application(&mut Rng::new(seed.rotate_left(32)));
     let mut events = script.events;
     // Chance draws times in the order of the story; a webhook sends in the order of time.
     events.sort_by_key(|event| event.at);
@@ -128,7 +130,8 @@ pub fn session(seed: u64, start: i64, pace: i64) -> (Vec<Emitted>, Truth) {
 pub fn telemetry(seed: u64, start: i64, pace: i64, stats_every: i64) -> Vec<Emitted> {
     let mut script = Script::new(seed, start, pace.max(1));
     script.play();
-    telemetry::tell(&script, &mut Rng::new(!seed), stats_every.max(1000))
+    let (chance, odd) = (&mut Rng::new(!seed), &mut Rng::new((!seed).rotate_left(32)));
+    telemetry::tell(&script, chance, odd, stats_every.max(1000))
 }
 
 struct Person {
@@ -478,6 +481,39 @@ impl Script {
             status(self, stop + wait, outcome);
         }
         self.truth.recordings.push(outcome);
+    }
+
+    /// What the application sends beside media: people write to each other, and here and there a filter finds something.
+    fn application(&mut self, rng: &mut Rng) {
+        let writes = rng.below(4) == 0;
+        let finds = rng.below(25) == 0;
+        let senders: Vec<(String, String, i64, i64)> = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.is_publisher)
+            .map(|end| (end.connection.clone(), end.name.clone(), end.from, end.to))
+            .collect();
+        for (connection, stream, from, to) in &senders {
+            let at = from + rng.span(to - from);
+            if writes {
+                let kind = *rng.pick(&["chat", "chat", "hand"]);
+                self.emit(at, "signalSent", at, |json| {
+                    json.text("from", connection);
+                    json.texts("to", senders.iter().map(|(other, ..)| &**other));
+                    json.text("type", kind);
+                    json.text("data", "{\"message\":\"Hello!\"}");
+                });
+            }
+            if finds {
+                self.emit(at, "filterEventDispatched", at, |json| {
+                    json.text("connectionId", connection);
+                    json.text("streamId", stream);
+                    json.text("filterType", "ZBarFilter");
+                    json.text("eventType", "CodeFound");
+                    json.text("data", "{codeType=EAN-13, type=CodeFound, value=0012345678905}");
+                });
+            }
+        }
     }
 
     fn emit(&mut self, at: i64, event: &str, timestamp: i64, fill: impl FnOnce(&mut Object)) {

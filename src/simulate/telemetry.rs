@@ -22,7 +22,13 @@ const ICE: [(i64, &str); 4] =
 /// When ICE is given up, milliseconds.
 const ICE_FAILS_AFTER: i64 = 10_000;
 
-pub(super) fn tell(script: &Script, rng: &mut Rng, stats_every: i64) -> Vec<Emitted> {
+/// `odd`: chance of what is told besides.
+pub(super) fn tell(
+    script: &Script,
+    rng: &mut Rng,
+    odd: &mut Rng,
+    stats_every: i64,
+) -> Vec<Emitted> {
     let mut teller = Teller { script, events: Vec::new() };
     let mut networks: BTreeMap<&str, Network> = BTreeMap::new();
     let mut receiving: BTreeSet<&str> = BTreeSet::new();
@@ -37,6 +43,7 @@ pub(super) fn tell(script: &Script, rng: &mut Rng, stats_every: i64) -> Vec<Emit
             continue;
         }
         if endpoint.is_publisher {
+            teller.odd(endpoint, odd);
             teller.interrupts(own);
             teller.quality(own);
             for (media, every_second) in [("audio", 50), ("video", 120)] {
@@ -142,6 +149,23 @@ impl Teller<'_> {
         }
         self.flow(endpoint.from + late + 450, endpoint, "VIDEO", "FLOWING");
         true
+    }
+
+    /// Media that has to be translated, and what the media server complains about.
+    fn odd(&mut self, endpoint: &Endpoint, rng: &mut Rng) {
+        if rng.below(12) == 0 {
+            self.kms(endpoint.from + 1_000, endpoint, "MediaTranscodingStateChanged", |json| {
+                json.text("state", "TRANSCODING");
+                json.text("binName", "kurento.WebRtcEndpoint");
+                json.text("mediaType", "VIDEO");
+            });
+        }
+        if rng.below(40) == 0 {
+            self.kms(endpoint.from + 2_000, endpoint, "UNEXPECTED_ERROR", |json| {
+                json.text("description", "Unexpected media processing error");
+                json.integer("errorCode", 101);
+            });
+        }
     }
 
     /// Media that stops on the way.
