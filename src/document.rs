@@ -72,7 +72,7 @@ pub struct Context {
     pub tenant: Option<Box<str>>,
     /// Whose it is, where a browser told it without saying so.
     pub owner: Option<ReportedBy>,
-    /// Other JSON members: deltas, `firstMedia`, `notFlowingMs`, `processingMs`.
+    /// Other JSON members: deltas, `networkQuality`, `firstMedia`, `notFlowingMs`, `processingMs`.
     pub members: String,
 }
 
@@ -100,6 +100,7 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
         "notFlowingMs",
         "firstMedia",
         "sampleMs",
+        "networkQuality",
         "packetsLostDelta",
         "packetsReceivedDelta",
         "packetsSentDelta",

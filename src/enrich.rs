@@ -331,6 +331,11 @@ impl Enricher {
         {
             derived.json("candidate", &candidate_json(*pair));
         }
+        if event.kind == Kind::NetworkQualityStats
+            && let Some(level) = event.field(Name::NewValue).and_then(Field::integer)
+        {
+            derived.integer("networkQuality", level);
+        }
         if event.kind == Kind::MonitoringStats
             && let Some(net) = event.field(Name::Net)
             && let Some(total) = net_total_json(&net.json)

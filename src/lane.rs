@@ -10,6 +10,7 @@ pub mod context;
 pub mod cycle;
 pub mod databases;
 pub mod fold;
+mod level;
 pub mod outlet;
 pub mod overflow;
 pub mod stats;

@@ -186,6 +186,7 @@ pub const FIELDS: &[(&str, Holds)] = &[
     ("sliCount", Whole(Unit::Number)),
     ("newValue", Whole(Unit::Number)),
     ("oldValue", Whole(Unit::Number)),
+    ("networkQuality", Whole(Unit::Number)),
     ("packetsLostDelta", Whole(Unit::Number)),
     ("packetsReceivedDelta", Whole(Unit::Number)),
     ("packetsSentDelta", Whole(Unit::Number)),

@@ -132,6 +132,7 @@ names! {
     NetworkCache "networkCache" Scalar;
     NewState "newState" Scalar;
     NewStatus "newStatus" Scalar;
+    NetworkQuality "networkQuality" Added;
     NewValue "newValue" Scalar;
     NodeId "nodeId" Scalar;
     NodeRole "nodeRole" Scalar;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::level::level;
 use crate::document::{Context, ReportedBy};
 use crate::event::{
     self, Aspect, Body, Event, Field, FieldName, Kind, MediaState, RecordingStatus, SessionRef,
@@ -159,12 +160,34 @@ fn deltas(event: &Event<'_>, samples: &mut Samples, members: &mut Object) {
     };
     let Some(before) = samples.exchange(id.digest(), sample) else { return };
     members.integer("sampleMs", sample.time - before.time);
-    for ((_, delta), (then, now)) in
-        COUNTERS.iter().zip(before.counters.iter().zip(sample.counters))
+    let mut grown = [None; COUNTERS.len()];
+    for ((grown, (_, delta)), (then, now)) in
+        grown.iter_mut().zip(COUNTERS).zip(before.counters.iter().zip(sample.counters))
     {
         if let (Some(then), Some(now)) = (then, now) {
-            let grown = if now >= *then { now.saturating_sub(*then) } else { now.max(0) };
-            members.integer(delta.text(), grown);
+            let growth = if now >= *then { now.saturating_sub(*then) } else { now.max(0) };
+            members.integer(delta.text(), growth);
+            *grown = Some(growth);
         }
+    }
+    if event.field(FieldName::Side).and_then(Field::text).as_deref() == Some("browser") {
+        measured(event, &grown, members);
+    }
+}
+
+/// How good the network was since the sample before, of what a browser has measured of it.
+fn measured(event: &Event<'_>, grown: &[Option<i64>; COUNTERS.len()], members: &mut Object) {
+    let growth = |name: FieldName| {
+        let place = COUNTERS.iter().position(|(counter, _)| *counter == name)?;
+        u32::try_from((*grown.get(place)?)?).ok().map(f64::from)
+    };
+    let number = |name| event.field(name).and_then(Field::number);
+    let loss = growth(FieldName::PacketsLost).zip(growth(FieldName::PacketsReceived));
+    let loss = loss.filter(|(lost, received)| lost + received > 0.0);
+    let loss = loss.map(|(lost, received)| 100.0 * lost / (lost + received));
+    let (jitter, round_trip) = (number(FieldName::Jitter), number(FieldName::Rtt));
+    if loss.or(jitter).or(round_trip).is_some() {
+        let [loss, jitter, round_trip] = [loss, jitter, round_trip].map(Option::unwrap_or_default);
+        members.integer("networkQuality", level(loss, jitter, round_trip));
     }
 }

@@ -551,7 +551,7 @@ fn of_media(lines: &Lines) -> Vec<Expected> {
         ("interruptions", "time", one(sum(gaps.iter().map(|(_, gap)| *gap)))),
         (
             "network-quality",
-            "changes",
+            "times",
             each(levels.map(|line| (line["newValue"].to_string(), who(line)))),
         ),
     ]

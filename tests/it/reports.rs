@@ -144,6 +144,10 @@ fn the_documents_of_reports_are_like_those_of_the_media_server() {
         (&json!(900), &json!(100))
     );
     assert_eq!((of("con_A").len(), of("con_C").len()), (4, 4));
+    // A tenth of what Bo should get is lost; of a first report it is not known since when.
+    let levels =
+        ["con_A", "con_B", "con_C"].map(|connection| of(connection)[1]["networkQuality"].clone());
+    assert_eq!((bo[0].get("networkQuality"), levels), (None, [json!(5), json!(3), json!(5)]));
     assert_eq!(of("con_A")[0]["mediaRole"], "publisher");
 }
 

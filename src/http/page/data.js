@@ -39,7 +39,7 @@ const BAD = new Set(["problems", "failed", "crashed", "terminated"]);
 /** The colour of a part: what it means, or its place. */
 export function colorOf(split, key, place) {
   // Levels, from bad to good.
-  if (split.kind === "values" && split.field.field === "newValue") return `level${Math.max(0, Math.min(5, key))}`;
+  if (split.kind === "values" && split.field.field === "networkQuality") return `level${Math.max(0, Math.min(5, key))}`;
   if (split.field?.field === "health" && !GOOD.has(key) && !BAD.has(key)) return "c7";
   const isJudged = split.kind === "cases" || ["health", "status", "finalStatus", "newStatus"].includes(split.field?.field);
   return isJudged && GOOD.has(key) ? "good" : isJudged && BAD.has(key) ? "bad" : paint(place);
