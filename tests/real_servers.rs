@@ -28,8 +28,16 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
+#[path = "real_servers/doors.rs"]
+mod doors;
+#[path = "support/instance.rs"]
+#[expect(dead_code, reason = "groups need more of it")]
+mod instance;
 #[path = "support/month.rs"]
 mod month;
+#[path = "support/openvidu.rs"]
+#[expect(dead_code, reason = "who asks a platform that misbehaves needs more of it")]
+mod openvidu;
 
 use month::{DAY, START, a_month_and_the_odd_cases};
 
@@ -45,8 +53,11 @@ struct Server {
 
 impl Server {
     async fn start(kind: &'static str) -> Self {
-        let folder = std::env::temp_dir().join(format!("callscope-{kind}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("callscope-{kind}-"))
+            .tempdir()
+            .unwrap()
+            .keep();
         let (process, url) = Self::run(kind, &folder, "0").await;
         Self { kind, process, folder, url }
     }
@@ -766,6 +777,12 @@ async fn each_is_there_once(server: &Server, documents: &[Document]) {
     for document in documents {
         assert_eq!(found[&*document.id], document.version.unwrap_or(1), "{}", document.id);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_community_installation_tells() {
+    let server = Server::start("elasticsearch").await;
+    doors::a_community_installation_fills_the_panels(&server).await;
 }
 
 #[tokio::test]
