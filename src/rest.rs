@@ -65,6 +65,8 @@ pub struct Poller {
     api: Option<Api>,
     /// Recordings that the platform does not know.
     unknown: HashSet<AwaitedRecording>,
+    /// The one that was asked for last.
+    asked: Option<AwaitedRecording>,
     stop: CancellationToken,
 }
 
@@ -141,6 +143,7 @@ impl Poller {
             memory: Memory::load(&data.join(format!("rest-{source}.json"))),
             api: None,
             unknown: HashSet::new(),
+            asked: None,
             stop,
         })
     }
@@ -192,7 +195,10 @@ impl Poller {
             Err(error) => {
                 let is_partial = matches!(
                     error,
-                    PollError::Cut(_) | PollError::TooLarge(_) | PollError::Odd(..)
+                    PollError::Cut(_)
+                        | PollError::Slow(_)
+                        | PollError::TooLarge(_)
+                        | PollError::Odd(..)
                 );
                 self.metrics.polled(if is_partial { "partial" } else { "failed" });
                 let told = told(source, &error);
@@ -221,8 +227,12 @@ impl Poller {
         ) {
             self.api = None;
         }
-        polled?;
-        self.recordings(api).await
+        if self.api.is_none() {
+            return polled;
+        }
+        // What is odd in one session keeps nobody from asking for recordings.
+        let recorded = self.recordings(api).await;
+        polled.and(recorded)
     }
 
     async fn sessions(&mut self, api: Api) -> Result<(), PollError> {
@@ -233,9 +243,12 @@ impl Poller {
             return Err(PollError::Status { path, status: answer.status() });
         }
         let (mut splitter, mut bytes) = (Splitter::default(), 0);
-        let (mut shown, mut odd) = (HashSet::new(), (0, String::new()));
+        let (mut shown, mut odd, mut is_whole) = (HashSet::new(), (0, String::new()), true);
         loop {
-            let chunk = answer.chunk().await.map_err(|_| PollError::Cut(bytes))?;
+            let chunk = answer.chunk().await.map_err(|error| match error.is_timeout() {
+                true => PollError::Slow(bytes),
+                false => PollError::Cut(bytes),
+            })?;
             let Some(chunk) = chunk else { break };
             bytes += chunk.len() as u64;
             self.metrics.bytes.inc_by(chunk.len() as u64);
@@ -256,23 +269,30 @@ impl Poller {
                         }
                         shown.insert(id);
                     }
-                    Err(reason) => odd = (odd.0 + 1, reason),
+                    Err(reason) => {
+                        odd = (odd.0 + 1, reason);
+                        is_whole = false;
+                    }
                 }
             }
         }
         if !splitter.is_complete() {
             return Err(PollError::Cut(bytes));
         }
-        // Of one that could not be read it is not known whether it is shown.
-        if odd.0 > 0 {
-            return Err(PollError::Odd(odd.0, odd.1));
+        // Of one that could not be read it is not known which it is.
+        if is_whole {
+            self.presence(api, &shown, at).await?;
         }
-        self.presence(api, &shown, at).await
+        if odd.0 > 0 { Err(PollError::Odd(odd.0, odd.1)) } else { Ok(()) }
     }
 
     /// Tells of sessions that are shown no more, or again.
     async fn presence(&mut self, api: Api, shown: &HashSet<Id>, at: i64) -> Result<(), PollError> {
         let live = Arc::clone(&self.live.borrow());
+        if live.made_at == 0 {
+            // It is not known yet what is open.
+            return Ok(());
+        }
         let open: HashSet<OpenSession> = live.open.iter().copied().collect();
         let is_open = |(id, start): &Id| {
             let id = OpenSession::hash(&self.cluster_id, id);
@@ -289,25 +309,40 @@ impl Poller {
         Ok(())
     }
 
-    /// Asks for recordings whose end was missed.
+    /// Asks for recordings whose end was missed, each in its turn: some may never come to an end.
     async fn recordings(&mut self, api: Api) -> Result<(), PollError> {
-        let awaited = self.live.borrow().awaited.clone();
-        let asked = awaited.into_iter().filter(|recording| !self.unknown.contains(recording));
-        for recording in asked.take(RECORDINGS_MAX).collect::<Vec<_>>() {
-            let path = format!("{}recordings/{}", api.prefix, escaped(&recording.id));
-            match self.platform.small(&path).await? {
-                Ok(json) => match answer::recording(&json, &recording) {
-                    Ok(told) => self.append(told.into_iter().collect()).await?,
-                    Err(reason) => return Err(PollError::Odd(1, reason)),
-                },
-                Err(StatusCode::NOT_FOUND) => {
-                    if self.unknown.len() >= UNKNOWN_MAX {
-                        self.unknown.clear();
-                    }
-                    self.unknown.insert(recording);
-                }
-                Err(status) => return Err(PollError::Status { path, status }),
+        let mut awaited = self.live.borrow().awaited.clone();
+        awaited.retain(|recording| !self.unknown.contains(recording));
+        awaited.sort_unstable();
+        let next = awaited.partition_point(|recording| Some(recording) <= self.asked.as_ref());
+        awaited.rotate_left(next);
+        awaited.truncate(RECORDINGS_MAX);
+        let mut told = Ok(());
+        for recording in awaited {
+            self.asked = Some(recording.clone());
+            let one = self.recording(api, recording).await;
+            if let Err(error @ (PollError::Away(_) | PollError::Journal(_))) = one {
+                return Err(error);
             }
+            told = told.and(one);
+        }
+        told
+    }
+
+    async fn recording(&mut self, api: Api, asked: AwaitedRecording) -> Result<(), PollError> {
+        let path = format!("{}recordings/{}", api.prefix, escaped(&asked.id));
+        match self.platform.small(&path).await? {
+            Ok(json) => match answer::recording(&json, &asked) {
+                Ok(told) => self.append(told.into_iter().collect()).await?,
+                Err(reason) => return Err(PollError::Odd(1, reason)),
+            },
+            Err(StatusCode::NOT_FOUND) => {
+                if self.unknown.len() >= UNKNOWN_MAX {
+                    self.unknown.clear();
+                }
+                self.unknown.insert(asked);
+            }
+            Err(status) => return Err(PollError::Status { path, status }),
         }
         Ok(())
     }

@@ -239,8 +239,10 @@ async fn killed_while_it_asks_it_tells_nothing_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_vanish_are_told_to_be_gone_and_are_not_closed() {
     let bench = Bench::of(Version::V2_29).await;
+    // Of a moment ago: what is older than sessions.silent_after would be closed for its silence.
+    let start = chrono::Utc::now().timestamp_millis() - 60_000;
     let (stays, goes) =
-        (session(Version::V2_29, "stays", START), session(Version::V2_29, "goes", START));
+        (session(Version::V2_29, "stays", start), session(Version::V2_29, "goes", start));
     bench.platform.shows(&[stays.clone(), goes.clone()]);
     let instance = bench.serve();
     instance.wait_for("/api/sessions", "\"sessionId\":\"goes\"").await;
@@ -256,14 +258,15 @@ async fn sessions_that_vanish_are_told_to_be_gone_and_are_not_closed() {
     };
     until(async || {
         instance.get("/healthz").await;
-        gone("gone") == [format!("goes_{START}")]
+        gone("gone") == [format!("goes_{start}")]
     })
     .await;
-    assert!(instance.get("/api/sessions").await.contains("\"sessionId\":\"goes\""));
+    let told = instance.get("/api/sessions").await;
+    assert!(told.contains("\"sessionId\":\"goes\""), "{told}");
     bench.platform.shows(&[goes]);
     until(async || {
         instance.get("/healthz").await;
-        gone("shown") == [format!("goes_{START}")]
+        gone("shown") == [format!("goes_{start}")]
     })
     .await;
     instance.stop();

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::event::is_internal;
@@ -51,7 +51,7 @@ struct MediaNode<'a> {
 #[derive(Debug, Deserialize)]
 struct List<'a> {
     /// One that is odd does not spoil the others.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_nothing")]
     content: Vec<&'a RawValue>,
 }
 
@@ -76,9 +76,10 @@ struct Connection<'a> {
     client_data: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     server_data: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    /// null of one that was prepared and has not joined (2.16 and later).
+    #[serde(borrow, default, deserialize_with = "or_nothing")]
     publishers: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_nothing")]
     subscribers: Vec<&'a RawValue>,
 }
 
@@ -93,11 +94,11 @@ struct Endpoint<'a> {
     #[serde(borrow, default)]
     remote_sdp: Option<Cow<'a, str>>,
     /// Of the browser; `receivedCandidates` before 2.14.
-    #[serde(borrow, default, alias = "receivedCandidates")]
+    #[serde(borrow, default, alias = "receivedCandidates", deserialize_with = "or_nothing")]
     client_ice_candidates: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_nothing")]
     server_ice_candidates: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_nothing")]
     events: Vec<&'a RawValue>,
 }
 
@@ -110,10 +111,33 @@ struct Recording<'a> {
     created_at: i64,
     #[serde(borrow)]
     status: Cow<'a, str>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     size: f64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_nothing")]
     duration: f64,
+    has_audio: Option<bool>,
+    has_video: Option<bool>,
+    #[serde(borrow, default)]
+    resolution: Option<Cow<'a, str>>,
+    frame_rate: Option<f64>,
+}
+
+/// What is null is as good as missing: OpenVidu writes so what there is not yet.
+fn or_nothing<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// Why something cannot be read, without what stands there: it may be a secret in a wrong place.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.split_once('"'), text.rsplit_once('"')) {
+        (Some((before, _)), Some((_, after))) => format!("{before}\"…\"{after}"),
+        _ => text,
+    }
 }
 
 /// One session of an answer.
@@ -133,7 +157,7 @@ pub(super) struct Shown {
 ///
 /// If it is no session; the message says why.
 pub(super) fn session(json: &[u8], naming: Naming, negotiation: bool) -> Result<Shown, String> {
-    let session: Session<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let session: Session<'_> = serde_json::from_slice(json).map_err(|error| reason(&error))?;
     let ids = Ids { session_id: &session.session_id, created_at: session.created_at, naming };
     let mut teller = Teller { ids, negotiation, records: Vec::new(), odd: 0 };
     let mut seen = ids.seen("session", session.created_at);
@@ -160,7 +184,7 @@ pub(super) fn session(json: &[u8], naming: Naming, negotiation: bool) -> Result<
 ///
 /// If it is no recording; the message says why.
 pub(super) fn recording(json: &[u8], asked: &AwaitedRecording) -> Result<Option<String>, String> {
-    let shown: Recording<'_> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let shown: Recording<'_> = serde_json::from_slice(json).map_err(|error| reason(&error))?;
     // An id is used again once its recording is deleted.
     let is_asked = *shown.id == *asked.id && shown.created_at == asked.start;
     if !is_asked || !matches!(&*shown.status, "ready" | "failed") {
@@ -176,6 +200,15 @@ pub(super) fn recording(json: &[u8], asked: &AwaitedRecording) -> Result<Option<
     #[expect(clippy::cast_possible_truncation, reason = "a number of bytes is below 2^53")]
     seen.integer("size", shown.size.max(0.0) as i64);
     seen.number("duration", shown.duration.max(0.0));
+    for (name, flag) in [("hasAudio", shown.has_audio), ("hasVideo", shown.has_video)] {
+        if let Some(flag) = flag {
+            seen.flag(name, flag);
+        }
+    }
+    seen.text_if("resolution", shown.resolution.as_deref());
+    if let Some(rate) = shown.frame_rate {
+        seen.number("frameRate", rate);
+    }
     seen.integer("timestamp", asked.start);
     Ok(Some(seen.finish()))
 }
@@ -269,7 +302,7 @@ impl Teller<'_> {
         ids.text("connectionId", connection_id);
         ids.text("endpoint", name);
         let ids = ids.into_members();
-        for event in &endpoint.events {
+        for event in endpoint.events.iter().filter(|event| event.get() != "null") {
             let json = event.get().trim();
             let inner = json.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
             match inner.map(str::trim).filter(|inner| !inner.is_empty()) {
@@ -309,5 +342,55 @@ impl Teller<'_> {
                 tell(issuer, "iceCandidate", candidate.get());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_yet_is_null_and_no_oddity() {
+        let json = br#"{"sessionId":"s","createdAt":7,"connections":{"content":[
+            {"connectionId":"con_P","status":"pending","createdAt":7,"activeAt":null,"publishers":null,"subscribers":null},
+            {"connectionId":"con_A","createdAt":8,"publishers":[{"createdAt":9,"webrtcEndpointName":"e","receivedCandidates":null,
+             "events":[null,{"type":"x","timestamp":9}]}],"subscribers":null}]}}"#;
+        let shown = session(json, Naming::Plain, true).unwrap();
+        assert_eq!((shown.odd, shown.records.len()), (0, 3), "{shown:?}");
+        assert!(!shown.records.iter().any(|record| record.contains("con_P")), "{shown:?}");
+        let empty = br#"{"sessionId":"s","createdAt":7,"connections":{"content":null}}"#;
+        assert_eq!(session(empty, Naming::Plain, true).unwrap().odd, 0);
+    }
+
+    #[test]
+    fn a_reason_holds_nothing_of_what_stands_in_a_wrong_place() {
+        let json = br#"{"sessionId":"s","createdAt":"tok_Secret \"quoted\""}"#;
+        let reason = session(json, Naming::Plain, true).unwrap_err();
+        assert!(reason.contains("expected i64") && !reason.contains("Secret"), "{reason}");
+        assert!(!reason.contains("quoted"), "{reason}");
+    }
+
+    #[test]
+    fn the_end_of_a_recording_has_its_form() {
+        let asked = AwaitedRecording {
+            session_id: "s".into(),
+            unique_session_id: None,
+            id: "r".into(),
+            start: 7,
+        };
+        let json = br#"{"id":"r","createdAt":7,"status":"ready","size":5,"duration":2.5,"hasAudio":true,"hasVideo":false,
+            "resolution":"640x480","frameRate":25,"url":null}"#;
+        let told = recording(json, &asked).unwrap().unwrap();
+        for member in [
+            r#""size":5"#,
+            r#""hasAudio":true"#,
+            r#""hasVideo":false"#,
+            r#""resolution":"640x480""#,
+            r#""frameRate":25"#,
+        ] {
+            assert!(told.contains(member), "{member}: {told}");
+        }
+        let stopped = br#"{"id":"r","createdAt":7,"status":"stopped","size":null,"duration":null}"#;
+        assert_eq!(recording(stopped, &asked).unwrap(), None);
     }
 }

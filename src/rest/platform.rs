@@ -31,6 +31,10 @@ pub(super) enum PollError {
     Foreign(#[from] SplitError),
     #[error("the answer broke off after {0} bytes")]
     Cut(u64),
+    #[error(
+        "the answer was not whole in time, after {0} bytes; sources.NAME.rest.request_timeout is the limit"
+    )]
+    Slow(u64),
     #[error("the answer is larger than {0} bytes; sources.NAME.rest.bytes_max is the limit")]
     TooLarge(u64),
     #[error("{0} sessions or parts of them could not be read: {1}")]

@@ -181,6 +181,14 @@ pub fn session(version: Version, id: &str, created_at: i64) -> Value {
         "connections": { "numberOfElements": 2, "content": connections },
     });
     if version != Version::V2_12 {
+        // One that was prepared for somebody who has not come.
+        let pending = json!({
+            "id": "con_Pending", "object": "connection", "connectionId": "con_Pending", "status": "pending", "sessionId": id,
+            "createdAt": created_at, "activeAt": null, "type": "WEBRTC", "record": true, "rtspUri": null, "location": null, "ip": null,
+            "platform": null, "token": TOKEN, "role": "PUBLISHER", "serverData": "", "clientData": null,
+            "publishers": null, "subscribers": null,
+        });
+        session["connections"]["content"].as_array_mut().unwrap().push(pending);
         session["id"] = json!(id);
         session["object"] = json!("session");
     }
