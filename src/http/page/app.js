@@ -168,8 +168,12 @@ async function route(isForced) {
     if (mine !== asked || error.name === "AbortError") return;
     failedSince = failedSince || Date.now();
     const isWrong = error.status === 400 && kind === "d";
+    // What one can do about it comes first, what a client of the store says is one click away.
+    const isAway = /^the index does not answer/.test(error.message);
     const box = el("div", { class: "notice bad failed", role: "alert" },
-      el("p", {}, error instanceof TypeError ? `callscope has not answered since ${clock(failedSince)}. What is shown is from before. Trying again.` : failure(error)),
+      el("p", {}, error instanceof TypeError ? `callscope has not answered since ${clock(failedSince)}. What is shown is from before. Trying again.`
+        : isAway ? `The store has not answered since ${clock(failedSince)}. Events are still taken; nothing is lost. Check that it runs; this page tries again by itself.` : failure(error)),
+      isAway ? el("details", { "data-key": "reason" }, el("summary", {}, "Reason"), el("p", {}, failure(error))) : null,
       isWrong ? el("a", { href: address({ path: current.path, filters: [], last: "24h" }) }, "The last 24 hours of everything") : el("a", { href: "#/" }, "All sessions"));
     const old = view.querySelector(".notice.failed");
     if (old) old.replaceWith(box);
