@@ -75,6 +75,15 @@ impl<'n> Reporter<'n> {
         endpoint.rsplit_once('/').map_or(endpoint, |(client, _)| client)
     }
 
+    /// The part of a name that all endpoints of one address have, and no other; `None`: the address is not kept.
+    #[must_use]
+    pub fn address_in(endpoint: &str) -> Option<&str> {
+        let client = Self::client_of(endpoint);
+        let from = client.find('~')?;
+        let to = client.rfind('~')?;
+        client.get(from..=to).filter(|part| part.len() > 2)
+    }
+
     /// Reads the name of an endpoint; `None`: no browser told of it.
     #[must_use]
     pub fn read(endpoint: &'n str) -> Option<Self> {

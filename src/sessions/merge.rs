@@ -16,9 +16,11 @@ use super::state::{
 
 /// Endpoints kept of one connection: one for each stream that it sends or receives.
 const ENDPOINTS_MAX: usize = 1_000;
-/// The same of all browsers of a session together, and of one of them: what one makes up leaves room for the others.
+/// The same of all browsers of a session together, of one of them, and of all at one address: what somebody makes up, be it browsers,
+/// leaves room for the others.
 const REPORTED_MAX: usize = 5_000;
 const OF_REPORTER_MAX: usize = 250;
+const OF_ADDRESS_MAX: usize = 1_000;
 
 /// Broadcasts kept of one session.
 const BROADCASTS_MAX: usize = 100;
@@ -369,6 +371,7 @@ fn into_endpoint(
     let is_full = if is_reported {
         connection.endpoints.len() >= REPORTED_MAX
             || connection.endpoints_below(Reporter::client_of(&endpoint.name)) >= OF_REPORTER_MAX
+            || !is_known && connection.reported_from_where(&endpoint.name) >= OF_ADDRESS_MAX
     } else {
         connection.endpoints.len() >= ENDPOINTS_MAX
     };

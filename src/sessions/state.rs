@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::browser::Reporter;
 use super::endpoint::Endpoint;
 use super::facts::Hasher;
 use crate::event::RecordingStatus;
@@ -445,6 +446,13 @@ impl Connection {
         let from = self.endpoints.partition_point(|known| known.name.as_ref() < prefix);
         let rest = self.endpoints.get(from..).unwrap_or_default();
         rest.partition_point(|known| known.name.starts_with(prefix))
+    }
+
+    /// How many a browser told of from the address of the one that told of `name`; 0 where that is not known.
+    #[must_use]
+    pub fn reported_from_where(&self, name: &str) -> usize {
+        let Some(part) = Reporter::address_in(name) else { return 0 };
+        self.endpoints.iter().filter(|known| known.name.contains(part)).count()
     }
 
     /// The same, begun if there is none.

@@ -116,6 +116,21 @@ fn streams_tell_what_browsers_measured() {
     assert_eq!(session["users"]["numberOfElements"], 3);
 }
 
+/// Somebody who makes up browsers takes no room from others.
+#[test]
+fn a_flood_from_one_address_hides_nobody() {
+    let mut lines = call().lines();
+    for made_up in 0..1_020 {
+        let platform = format!("Browser {made_up}");
+        let stats = received(made_up, 0, 0.01);
+        lines.extend(reported(15, "198.51.100.66", &platform, Some("con_X"), stats));
+    }
+    lines.extend(told().into_iter().skip(call().lines().len()));
+    let store = fold(lines.iter().map(String::as_str));
+    assert_eq!(quality(&store, "subscriberSummary", "con_B")["lossPercent"], 10);
+    assert_eq!(store.one("sessionSummary")["truncated"], true);
+}
+
 #[test]
 fn the_documents_of_reports_are_like_those_of_the_media_server() {
     let mut lines = told();
