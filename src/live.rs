@@ -134,9 +134,9 @@ pub struct LiveSession {
     /// By what each connection is found: its user and what the client said about itself. At most [`PEOPLE_MAX`].
     #[serde(skip)]
     pub people: Vec<String>,
-    /// The open connections, by which the session is found where it is open. At most [`PEOPLE_MAX`].
+    /// The open connections, by which the session is found where it is open, each with its user. At most [`PEOPLE_MAX`].
     #[serde(skip)]
-    pub connections: Vec<String>,
+    pub present: BTreeMap<String, String>,
 }
 
 impl Live {
@@ -212,19 +212,12 @@ impl Totals {
 }
 
 impl LiveSession {
-    /// The user of each open connection.
-    #[must_use]
-    pub fn users_of_connections(&self) -> BTreeMap<&str, &str> {
-        let users = self.people.iter().map(|who| who.split(' ').next().unwrap_or_default());
-        self.connections.iter().map(String::as_str).zip(users).collect()
-    }
-
     /// Whether every word of `text` is the beginning of one by which the session or somebody in it is found. A text without words
     /// finds nothing, unless it is empty.
     #[must_use]
     pub fn is_found_by(&self, text: &str) -> bool {
         let names = [&self.session_id, &self.unique_session_id];
-        let names = names.into_iter().chain(&self.people).chain(&self.connections);
+        let names = names.into_iter().chain(&self.people).chain(self.present.keys());
         let known: Vec<String> = names.flat_map(|name| words(name)).collect();
         let wanted = words(text);
         let is_known = |word: &String| known.iter().any(|known| known.starts_with(word));
@@ -242,7 +235,7 @@ mod tests {
             session_id: "daily-standup".into(),
             unique_session_id: "daily-standup_17".into(),
             people: vec!["u7 {\"clientData\":\"Zoë Quinn\"}".into()],
-            connections: vec!["con_AbC".into()],
+            present: [("con_AbC".into(), "u7".into())].into(),
             ..LiveSession::default()
         };
         for text in ["", "daily", "STAND", "quinn", "zoë daily", "u7", "con_abc"] {

@@ -563,6 +563,7 @@ async fn without_an_index_what_is_open_is_shown_and_the_rest_says_why_not() {
     assert_eq!(list["live"]["sessions"][0]["uniqueSessionId"], "x_1");
     assert!(list["error"].as_str().unwrap().contains("sink.kind is stdout"), "{list}");
     let one = server.json("/api/sessions/x_1").await;
+    assert_eq!(one["present"], serde_json::json!({ "con_Z": "Zelda of Hyrule" }), "{one}");
     assert_eq!((&one["open"]["users"], &one["summary"]), (&1.into(), &serde_json::Value::Null));
     assert!(one["error"].as_str().unwrap().contains("sink.kind is stdout"), "{one}");
     for path in ["/api/search", "/api/sessions/no_such"] {

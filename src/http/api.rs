@@ -387,8 +387,8 @@ struct Session<'a> {
     now: i64,
     open: Option<&'a LiveSession>,
     /// Whose the open connections are.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    present: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    present: Option<&'a BTreeMap<String, String>>,
     /// Where else one can look, as the settings say.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     links: &'a [Link],
@@ -429,7 +429,7 @@ pub(super) async fn session(
             "use the uniqueSessionId that /api/sessions gives",
         ),
         Ok(one) => {
-            let present = open.map(LiveSession::users_of_connections).unwrap_or_default();
+            let present = open.map(|open| &open.present);
             room.answer(&Session { open, present, links: &app.links, ..one })
         }
         Err(error) if open.is_none() => search_failure(&error),
@@ -437,7 +437,7 @@ pub(super) async fn session(
         Err(error) => {
             let error = Some(error.to_string());
             let links = &app.links;
-            let present = open.map(LiveSession::users_of_connections).unwrap_or_default();
+            let present = open.map(|open| &open.present);
             room.answer(&Session { now: now(), open, present, links, error, ..Session::default() })
         }
     }
@@ -487,7 +487,7 @@ async fn one<'a>(index: &AnyIndex, id: &str) -> Result<Session<'a>, SearchError>
     Ok(Session {
         now: now(),
         open: None,
-        present: BTreeMap::new(),
+        present: None,
         links: &[],
         summary: summary.map(|json| strip(&json)),
         users: of_kind("userSummary"),

@@ -183,7 +183,10 @@ fn measured(event: &Event<'_>, grown: &[Option<i64>; COUNTERS.len()], members: &
     };
     let number = |name| event.field(name).and_then(Field::number);
     let loss = growth(FieldName::PacketsLost).zip(growth(FieldName::PacketsReceived));
-    let loss = loss.filter(|(lost, received)| lost + received > 0.0);
+    if loss == Some((0.0, 0.0)) {
+        // Nothing came, be it that nothing was sent or that the way is dead.
+        return;
+    }
     let loss = loss.map(|(lost, received)| 100.0 * lost / (lost + received));
     let (jitter, round_trip) = (number(FieldName::Jitter), number(FieldName::Rtt));
     if loss.or(jitter).or(round_trip).is_some() {

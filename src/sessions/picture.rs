@@ -111,7 +111,10 @@ fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
         open: count(current),
         problems: problems::codes_of(current).into_iter().map(Into::into).collect(),
         people: present().take(PEOPLE_MAX).map(found_by).collect(),
-        connections: present().take(PEOPLE_MAX).map(|person| person.id.to_owned()).collect(),
+        present: present()
+            .take(PEOPLE_MAX)
+            .map(|person| (person.id.to_owned(), person.user().0.to_owned()))
+            .collect(),
     })
 }
 

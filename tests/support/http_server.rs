@@ -71,7 +71,7 @@ impl Server {
             open: Totals { sessions: 1, connections: 3, ..Totals::default() },
             problems: vec!["iceFailed".into()],
             people: vec!["u7 {\"clientData\":\"Zelda\"}".into()],
-            connections: Vec::new(),
+            present: [("con_Z".to_owned(), "Zelda of Hyrule".to_owned())].into(),
         };
         let live = Live { at: 7, totals: open.open, sessions: vec![open], ..Live::default() };
         let (live, live_watched) = watch::channel(Arc::new(live));
