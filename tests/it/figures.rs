@@ -568,7 +568,14 @@ fn of_recordings(lines: &Lines) -> Vec<Expected> {
     let stops =
         lines.recordings("stopped").map(|line| (text(line, "reason").to_owned(), session(line)));
     let recorded = one(told("duration"));
+    // Each by itself: sessions of one name have recordings of one id.
+    let finished = ["ready", "failed"].into_iter().flat_map(|status| lines.recordings(status));
+    let finished = finished.map(|line| {
+        let name = format!("{} / {}", session(line), text(line, "id"));
+        (name, line["duration"].as_f64().unwrap())
+    });
     vec![
+        ("recording-gallery", "duration", finished.collect()),
         ("recording-totals", "ready", one(ready)),
         ("recording-totals", "failed", one(failed)),
         ("recording-totals", "share", one(100.0 * ready / (ready + failed))),
