@@ -831,6 +831,18 @@ fn an_index_that_takes_its_time_is_told_of_until_it_answers() {
         index.hang(false);
         browser.until(&format!("{shown} && !document.querySelector('.notice.waiting')"));
     }
+    // A live change leaves what is said, and whoever goes back sees what is known.
+    index.hang(true);
+    browser.until(told);
+    page.post(&joined("daily-standup", "con_1", "Ana"));
+    browser.until("document.querySelector('.card b')?.textContent === 'daily-standup'");
+    browser.until(told);
+    browser.value("location.hash = '#/d/sessions'");
+    browser.until("document.querySelector('h1')?.textContent === 'Sessions'");
+    browser.value("location.hash = '#/'");
+    browser.until("document.querySelector('.card b') && !document.querySelector('.panels')");
+    browser.until(told);
+    index.hang(false);
     nothing_is_wrong(&browser, &page);
 }
 

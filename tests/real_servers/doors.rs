@@ -26,6 +26,7 @@ const REPORTED_EVERY: i64 = 3_000;
 const PACE: i64 = 20;
 /// What nobody tells there: OpenVidu's paid edition alone broadcasts.
 const UNTOLD: [&str; 1] = ["session-broadcasts"];
+
 /// A session that is going on.
 struct Session {
     events: Vec<Emitted>,

@@ -19,6 +19,7 @@ let timer = 0;
 let shown = "";
 let shownText = "";
 let failedSince = 0;
+let waitedSince = 0;
 let asked = 0;
 let board = null;
 
@@ -31,6 +32,7 @@ const keyOf = (next) => address(next.path[0] === "s" ? { ...next, path: next.pat
 function note(next) {
   history.replaceState(null, "", address(next));
   shown = keyOf(next);
+  if (board) board.key = shown;
 }
 
 /** Puts `parts` in place of what is shown, and keeps focus and opened details where they were. */
@@ -57,6 +59,7 @@ function listen(isWanted) {
     const change = JSON.parse(event.data);
     state.live = applied(event.type === "all" ? null : state.live, change);
     state.moves = moved(state.moves, change);
+    state.alive = null;
     if (state.body?.live && !String(getSelection())) draw();
     if (change.gone?.length) route();
   };
@@ -72,7 +75,9 @@ function draw() {
   const body = state.live && !current.q ? { ...state.body, live: { ...state.live, madeAt: state.body.live.madeAt } } : state.body;
   const more = (change) => { Object.assign(state, change); if (change.limit) route(true); else draw(); };
   const sort = (sorted) => { look(current.looks, "ended").sorted = sorted; note(current); route(true); };
-  replace(now({ ...state, body, sorted: current.looks.ended?.sorted }, current.q, { more, sort, all: () => everything(current) }));
+  // That the index takes its time is true for as long as it does.
+  const waiting = view.querySelector(".notice.waiting");
+  replace([waiting, ...now({ ...state, body, sorted: current.looks.ended?.sorted }, current.q, { more, sort, all: () => everything(current) })].filter(Boolean));
 }
 
 /** What the list of ended sessions asks for. */
@@ -81,13 +86,15 @@ const listed = (current) => `/api/sessions?q=${encodeURIComponent(current.q)}&so
 /** All ended sessions of the list, as far as the API reaches. What ends meanwhile moves the others on: none comes twice. */
 async function everything(current) {
   const found = new Map();
+  let total = 0;
   for (let offset = 0; offset !== undefined;) {
     const { body } = await ask(`${listed(current)}&from=0&limit=1000&offset=${offset}`);
     if (body.error) throw new Error(body.error);
     for (const session of body.ended) found.set(session.uniqueSessionId, session);
+    ({ total } = body);
     offset = body.nextOffset;
   }
-  return [...found.values()];
+  return { sessions: [...found.values()], isCut: total > found.size };
 }
 
 async function showNow(current, isForced, isNew) {
@@ -123,7 +130,7 @@ async function showBoard(current, isNew) {
   if (!dashboard) throw new Error("there is no such dashboard");
   if (dashboard.ofOne) throw new Error("choose a session: its charts stand beside its people and streams");
   if (isNew) {
-    board = explore(dashboard, current, { go, note });
+    board = { key: keyOf(current), ...explore(dashboard, current, { go, note }) };
     view.replaceChildren(...board.nodes);
   }
   await board.load();
@@ -138,13 +145,15 @@ async function route(isForced) {
   const mine = ++asked;
   const current = read(location.hash);
   const key = keyOf(current);
-  const isNew = shown !== key;
   const kind = current.path[0];
+  // One that was left before it was answered was never noted as shown.
+  const isLeft = board !== null && board.key !== key;
+  if (isLeft) { board.end(); board = null; }
+  const isNew = isLeft || shown !== key;
   let again = EVERY.now;
   // A connection that is kept open is one of few that a browser has for all its tabs.
   listen(kind === "" && !document.hidden);
   const waiting = setTimeout(() => wait(mine, current, isNew), WAIT);
-  if (isNew && board) { board.end(); board = null; }
   try {
     catalog ||= (await ask("/api/dashboards")).body.dashboards;
     name(current);
@@ -160,6 +169,7 @@ async function route(isForced) {
     }
     shown = key;
     failedSince = 0;
+    waitedSince = 0;
     view.querySelectorAll(".notice.waiting, .notice.failed").forEach((old) => old.remove());
     age.textContent = clock(Date.now());
     age.title = "when this was asked for";
@@ -167,6 +177,7 @@ async function route(isForced) {
     clearTimeout(waiting);
     if (mine !== asked || error.name === "AbortError") return;
     failedSince = failedSince || Date.now();
+    waitedSince = 0;
     const isWrong = error.status === 400 && kind === "d";
     // What one can do about it comes first, what a client of the store says is one click away.
     const isAway = /^the index does not answer/.test(error.message);
@@ -188,8 +199,8 @@ async function route(isForced) {
 /** Says that an answer takes its time, and shows what is known without it. */
 function wait(mine, current, isNew) {
   if (mine !== asked) return;
-  const since = Date.now() - WAIT;
-  const told = el("p", { class: "notice plain waiting", role: "status" }, `The index has not answered since ${clock(since)}. What it knows is shown as soon as it does.`);
+  waitedSince ||= Date.now() - WAIT;
+  const told = el("p", { class: "notice plain waiting", role: "status" }, `The index has not answered since ${clock(waitedSince)}. What it knows is shown as soon as it does.`);
   // A dashboard stands already, with room for what its panels will show.
   if (!isNew || (current.path[0] === "d" && board)) { if (!view.querySelector(".notice")) view.prepend(told); return; }
   view.replaceChildren(told, ...known(current), el("div", { class: "skeleton tall" }));

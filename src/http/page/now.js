@@ -140,9 +140,10 @@ function health(s) {
   return el("span", { class: "state", title: "no telemetry came with its events" }, "unknown");
 }
 
-/** Columns of the list of ended sessions: each with the field that it is sorted by, and whether what is least is looked for first. */
+/** Columns of the list of ended sessions: each with the field that it is sorted by, and whether what is least is looked for first. Who has no
+ * problems comes last either way. */
 const COLUMNS = [
-  ["Session", "name", "sessionId", true], ["Health", "health", "health", false], ["Ended", "at", "destroyedAt", false], ["Length", "n", "duration", false],
+  ["Session", "name", "sessionId", true], ["Health", "health", "problems", true], ["Ended", "at", "destroyedAt", false], ["Length", "n", "duration", false],
   ["People", "n", "users.numberOfElements", false], ["Rec.", "n", "recordings.numberOfElements", false], ["Why it ended", "why", "reason", true],
 ];
 
@@ -173,7 +174,11 @@ function files(all) {
   const link = (label, save) => {
     const start = async (event) => {
       event.preventDefault();
-      try { save(await all()); } catch (error) { node.textContent = `${label} failed`; node.title = failure(error); }
+      try {
+        const { sessions, isCut } = await all();
+        save(sessions);
+        if (isCut) node.textContent = `${label}: the first ${thousands(sessions.length)}`;
+      } catch (error) { node.textContent = `${label} failed`; node.title = failure(error); }
     };
     const node = el("a", { href: "#", "data-key": `save-${label}`, onclick: start }, label);
     return node;

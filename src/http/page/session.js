@@ -277,6 +277,8 @@ function tabs(s, model, { view, note, dashboard }) {
 
 /** Events of one session that are asked for at once, besides those that came with it; and so many before and after a moment. */
 const MORE = 500, AROUND = 100;
+/** As far as the API reaches. */
+const REACH = 10000;
 const EVENTS = ["cdr", "kms", "networkQualityStats", "webrtcDebug"];
 
 /** What was asked for of the session that is shown: it stays while the session goes on. `measured`: events and media statistics. */
@@ -300,18 +302,18 @@ function events(s) {
   };
   const button = (text, what) => el("button", { type: "button", class: "more", "data-key": text, onclick: doing(what) }, text);
   const page = async () => {
-    const { total, events } = await search(`sort=timestamp:up&limit=${MORE}&offset=${asked.measured?.events.length || 0}`, [...EVENTS, "webrtcStats"]);
+    const { total, events } = await search(`sort=timestamp:up&limit=${Math.min(MORE, REACH - (asked.measured?.events.length || 0))}&offset=${asked.measured?.events.length || 0}`, [...EVENTS, "webrtcStats"]);
     asked.measured = { total, events: [...(asked.measured?.events || []), ...events] };
   };
   const next = async () => {
     if (asked.measured) return page();
-    asked.more.push(...(await search(`sort=timestamp:up&limit=${MORE}&offset=${s.events.length + asked.more.length}`)).events);
+    asked.more.push(...(await search(`sort=timestamp:up&limit=${Math.min(MORE, REACH - s.events.length - asked.more.length)}&offset=${s.events.length + asked.more.length}`)).events);
   };
   const draw = () => {
     if (!s.events.length) { node.replaceChildren(el("p", { class: "nothing" }, "No events are stored.")); return; }
     const all = asked.measured || { total: s.totalEvents, events: [...s.events, ...asked.more] };
     const shown = asked.around || all.events;
-    const isCut = !asked.around && id && all.total > shown.length;
+    const isCut = !asked.around && id && all.total > shown.length && shown.length < REACH;
     node.replaceChildren(...[
       asked.around ? el("p", { class: "quiet" }, `${count(shown.length, "event", "events")} around ${clock(asked.moment)}. `, button("Show all from the beginning", () => { asked.around = null; })) : null,
       !asked.around && id ? el("p", { class: "quiet" }, asked.measured ? button("Leave out media statistics", () => { asked.measured = null; }) : button("With media statistics", page)) : null,

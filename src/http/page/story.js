@@ -107,7 +107,10 @@ function watchMedia(events, model) {
       const key = `${e.endpoint} ${e.mediaType}`;
       const stopped = flows.get(key);
       if (e.state === "NOT_FLOWING" && !stopped) flows.set(key, { at: e.timestamp, media: e.mediaType, stream });
-      if (e.state === "FLOWING" && stopped) { (stream.gaps ||= []).push({ from: stopped.at, to: e.timestamp, media: stopped.media }); flows.delete(key); }
+      if (e.state === "FLOWING" && stopped) {
+        if (e.timestamp - stopped.at >= GAP_MS) (stream.gaps ||= []).push({ from: stopped.at, to: e.timestamp, media: stopped.media });
+        flows.delete(key);
+      }
     }
   }
   for (const { at, media, stream } of flows.values()) if (stream.to - at >= LOST_MS) (stream.gaps ||= []).push({ from: at, to: stream.to, media, isLost: true });
@@ -129,7 +132,7 @@ function judge(model) {
       if (stream.ice?.state === "FAILED") tell("iceFailed", stream.ice.at, `${person.name} could not send ${stream.source === "SCREEN" ? "the screen" : "video"}: ICE failed ${span((stream.ice.at - stream.from) / 1000)} after the start, at ${clock(stream.ice.at)}.`, "A firewall, or a TURN server that is missing or wrong, is the usual cause.");
       for (const gap of stream.gaps || []) {
         if (gap.isLost) tell("mediaLost", gap.from, `${person.name}’s ${media(gap, stream)} stopped at ${clock(gap.from)} and did not come back.`);
-        else if (gap.to - gap.from >= GAP_MS) tell("mediaGap", gap.from, `${person.name}’s ${media(gap, stream)} stopped for ${amount(gap.to - gap.from, "milliseconds")} at ${clock(gap.from)}.`);
+        else tell("mediaGap", gap.from, `${person.name}’s ${media(gap, stream)} stopped for ${amount(gap.to - gap.from, "milliseconds")} at ${clock(gap.from)}.`);
       }
     }
     const failed = [...(person.receives || new Map()).values()].filter((ice) => ice.state === "FAILED");

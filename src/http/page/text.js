@@ -94,7 +94,7 @@ const KINDS = { publisherSummary: "sent", subscriberSummary: "received", true: "
 /** How a value of a field is called. */
 export const called = (field, value) => (field === "reason" ? why(value) : field === "problems" ? problem(value) : field === "elastic_type" ? look(KINDS, value) : String(value));
 const FIELDS = {
-  timestamp: "time", elastic_type: "kind", uniqueSessionId: "session", sessionId: "session", connectionId: "connection", streamId: "stream",
+  timestamp: "time", location: "place", elastic_type: "kind", uniqueSessionId: "session", sessionId: "session", connectionId: "connection", streamId: "stream",
   cluster_id: "cluster", media_node_id: "media node", "client.browser": "browser", "client.os": "system", geoPoints: "place near", "users.numberOfElements": "people", dayOfWeek: "day", hourOfDay: "hour", msSinceEndpointCreation: "after",
 };
 /** How a field is called. */
