@@ -832,7 +832,7 @@ fn an_index_that_takes_its_time_is_told_of_until_it_answers() {
         browser.until(&format!("{shown} && !document.querySelector('.notice.waiting')"));
     }
     // A live change leaves what is said, and whoever goes back sees what is known.
-    index.hang(true);
+    index.hang_searches();
     browser.until(told);
     page.post(&joined("daily-standup", "con_1", "Ana"));
     browser.until("document.querySelector('.card b')?.textContent === 'daily-standup'");

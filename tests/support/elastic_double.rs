@@ -68,15 +68,15 @@ struct Shared {
     inner: Arc<Mutex<Inner>>,
     /// Bulk and other requests that have arrived.
     arrived: watch::Sender<usize>,
-    /// Whether requests wait for their answers.
-    hangs: watch::Sender<bool>,
+    /// What requests wait for their answers: those whose path ends so.
+    hangs: watch::Sender<Option<&'static str>>,
 }
 
 impl Double {
     pub async fn start() -> Self {
         let inner = Arc::new(Mutex::new(Inner::default()));
         let shared =
-            Shared { inner, arrived: watch::Sender::new(0), hangs: watch::Sender::new(false) };
+            Shared { inner, arrived: watch::Sender::new(0), hangs: watch::Sender::new(None) };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(answer).with_state(shared.clone());
@@ -128,7 +128,12 @@ impl Double {
 
     /// Whether requests wait for their answers, until this is taken back.
     pub fn hang(&self, hangs: bool) {
-        self.shared.hangs.send_replace(hangs);
+        self.shared.hangs.send_replace(hangs.then_some(""));
+    }
+
+    /// The same of searches alone.
+    pub fn hang_searches(&self) {
+        self.shared.hangs.send_replace(Some("/_search"));
     }
 
     pub fn calls(&self) -> Vec<(Method, String, Value)> {
@@ -177,7 +182,8 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     shared.arrived.send_modify(|arrived| *arrived += 1);
-    shared.hangs.subscribe().wait_for(|hangs| !hangs).await.unwrap();
+    let is_answered = |hangs: &Option<&str>| hangs.is_none_or(|hangs| !uri.path().ends_with(hangs));
+    shared.hangs.subscribe().wait_for(is_answered).await.unwrap();
     let mut text = String::new();
     if headers.get("content-encoding").is_some() {
         flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap();
