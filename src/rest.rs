@@ -193,14 +193,7 @@ impl Poller {
                 self.trouble.send_replace(None);
             }
             Err(error) => {
-                let is_partial = matches!(
-                    error,
-                    PollError::Cut(_)
-                        | PollError::Slow(_)
-                        | PollError::TooLarge(_)
-                        | PollError::Odd(..)
-                );
-                self.metrics.polled(if is_partial { "partial" } else { "failed" });
+                self.metrics.polled(if error.is_partial() { "partial" } else { "failed" });
                 let told = told(source, &error);
                 if was.as_ref() != Some(&told) {
                     tracing::warn!(
@@ -227,10 +220,10 @@ impl Poller {
         ) {
             self.api = None;
         }
-        if self.api.is_none() {
+        if polled.as_ref().is_err_and(|error| !error.is_partial()) {
             return polled;
         }
-        // What is odd in one session keeps nobody from asking for recordings.
+        // What is missing of sessions keeps nobody from asking for recordings.
         let recorded = self.recordings(api).await;
         polled.and(recorded)
     }
@@ -321,10 +314,14 @@ impl Poller {
         for recording in awaited {
             self.asked = Some(recording.clone());
             let one = self.recording(api, recording).await;
-            if let Err(error @ (PollError::Away(_) | PollError::Journal(_))) = one {
-                return Err(error);
+            match one {
+                Ok(()) => {}
+                // That is of this one alone.
+                Err(error @ (PollError::Odd(..) | PollError::Status { .. })) => {
+                    told = told.and(Err(error));
+                }
+                Err(error) => return Err(error),
             }
-            told = told.and(one);
         }
         told
     }

@@ -43,6 +43,13 @@ pub(super) enum PollError {
     Journal(#[from] AppendError),
 }
 
+impl PollError {
+    /// Whether the platform answered, and only a part of the answer is missing.
+    pub(super) fn is_partial(&self) -> bool {
+        matches!(self, Self::Cut(_) | Self::Slow(_) | Self::TooLarge(_) | Self::Odd(..))
+    }
+}
+
 /// Where an API lies, and how its version names sessions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Api {
