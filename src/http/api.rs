@@ -422,22 +422,19 @@ pub(super) async fn session(
     };
     let live = Arc::clone(&app.live.borrow());
     let open = live.sessions.iter().find(|open| open.unique_session_id == id);
+    let present = open.map(|open| &open.present);
     match one(&app.index, &id).await {
         Ok(one) if one.summary.is_none() && open.is_none() && one.events.is_empty() => failure(
             StatusCode::NOT_FOUND,
             "no such session",
             "use the uniqueSessionId that /api/sessions gives",
         ),
-        Ok(one) => {
-            let present = open.map(|open| &open.present);
-            room.answer(&Session { open, present, links: &app.links, ..one })
-        }
+        Ok(one) => room.answer(&Session { open, present, links: &app.links, ..one }),
         Err(error) if open.is_none() => search_failure(&error),
         // What is open is known without the index.
         Err(error) => {
             let error = Some(error.to_string());
             let links = &app.links;
-            let present = open.map(|open| &open.present);
             room.answer(&Session { now: now(), open, present, links, error, ..Session::default() })
         }
     }
