@@ -55,8 +55,8 @@ function tellDetails(s, model, code) {
 function fromSummaries(s, told) {
   const connections = s.connections.map((c) => ({ ...c, from: c.createdAt, to: c.destroyedAt }));
   const streams = s.publishers.map((p) => ({ connectionId: p.connectionId, id: p.streamId, from: p.startTime, to: p.timestamp, source: p.videoSource, reason: p.reason, size: p.videoWidth ? `${p.videoWidth} × ${p.videoHeight}` : "", quality: p.quality }));
-  // One that failed before it was stopped has no summary.
-  const others = told.recordings.filter((one) => !s.recordings.some((r) => r.id === one.id));
+  // One that failed before it was stopped has no summary, and neither has one of which nothing but the start was told.
+  const others = told.recordings.filter((one) => !s.recordings.some((r) => r.id === one.id)).map((one) => (one.open ? { ...one, open: false, status: "none" } : one));
   const recordings = s.recordings.map((r) => ({ id: r.id, name: r.name, from: r.startTime, to: r.timestamp, status: r.finalStatus, size: r.size, seconds: r.duration }));
   return { connections, streams, recordings: [...recordings, ...others], end: s.summary.destroyedAt };
 }
