@@ -203,7 +203,7 @@ function wait(mine, current, isNew) {
   const told = el("p", { class: "notice plain waiting", role: "status" }, `The index has not answered since ${clock(waitedSince)}. What it knows is shown as soon as it does.`);
   // A dashboard stands already, with room for what its panels will show.
   if (!isNew || (current.path[0] === "d" && board)) { if (!view.querySelector(".notice")) view.prepend(told); return; }
-  view.replaceChildren(told, ...known(current), el("div", { class: "skeleton tall" }));
+  view.replaceChildren(told, ...known(current), el("div", { class: "skeleton tall", "aria-busy": "true" }));
 }
 
 /** What is known without the index: the open sessions. */

@@ -189,9 +189,10 @@ function draw(panel, answer, shown, scene, { width, height, isTime }) {
   }
   const clipped = svg("g", {});
   const scaleOf = (one) => (one.isRight ? right : left);
+  const within = (at) => Math.max(margin.left, Math.min(margin.left + inner.width, x(at)));
   if (panel.form === "bar" || panel.form === "fullBar") for (const one of shown) clipped.append(bars(one, scaleOf(one), x, step, { left: margin.left, right: margin.left + inner.width }));
-  else if (panel.form === "stairs") for (const one of [...shown].reverse()) clipped.append(stairs(one, scaleOf(one), (px) => Math.max(margin.left, Math.min(margin.left + inner.width, x(px))), step));
-  else for (const one of [...shown].reverse()) clipped.append(...line(one, scaleOf(one), (px) => Math.max(margin.left, Math.min(margin.left + inner.width, x(px))), step, panel.form === "area"));
+  else if (panel.form === "stairs") for (const one of [...shown].reverse()) clipped.append(stairs(one, scaleOf(one), within, step));
+  else for (const one of [...shown].reverse()) clipped.append(...line(one, scaleOf(one), within, step, panel.form === "area"));
   root.append(clipped);
   if (isTime) for (const mark of scene.marks) {
     for (const time of mark.times) if (time >= from && time < to) root.append(svg("g", { class: "happened" }, svg("line", { x1: x(time), x2: x(time), y1: MARGIN.top, y2: bottom }), svg("path", { d: `M${x(time)} ${MARGIN.top + 5}l-4-7h8z` }), svg("title", {}, `${mark.label}, ${when(time)}`)));

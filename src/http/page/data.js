@@ -140,7 +140,9 @@ function labelOf(panel, outer, i) {
   return panel.show.length > 1 ? `${name} · ${panel.show[i].label.toLowerCase()}` : name;
 }
 
+/** Forms in which 0 is something to show. */
+const WITH_ZERO = new Set(["numbers", "table", "line", "stairs"]);
 /** Whether there is nothing to show. */
 export function isEmpty(panel, answer) {
-  return !answer.documents || !answer.parts.some((part) => part.values.some((value) => value !== null && (value !== 0 || panel.form === "numbers" || panel.form === "table" || panel.form === "line" || panel.form === "stairs")));
+  return !answer.documents || !answer.parts.some((part) => part.values.some((value) => value !== null && (value !== 0 || WITH_ZERO.has(panel.form))));
 }

@@ -301,32 +301,36 @@ function events(s) {
     if (button) button.disabled = false;
   };
   const button = (text, what) => el("button", { type: "button", class: "more", "data-key": text, onclick: doing(what) }, text);
+  /** What comes after the first `known`, as far as the API reaches. */
+  const after = (known, kinds) => search(`sort=timestamp:up&limit=${Math.min(MORE, REACH - known)}&offset=${known}`, kinds);
+  const all = () => asked.measured || { total: s.totalEvents, events: [...s.events, ...asked.more] };
   const page = async () => {
-    const { total, events } = await search(`sort=timestamp:up&limit=${Math.min(MORE, REACH - (asked.measured?.events.length || 0))}&offset=${asked.measured?.events.length || 0}`, [...EVENTS, "webrtcStats"]);
-    asked.measured = { total, events: [...(asked.measured?.events || []), ...events] };
+    const known = asked.measured?.events || [];
+    const { total, events } = await after(known.length, [...EVENTS, "webrtcStats"]);
+    asked.measured = { total, events: [...known, ...events] };
   };
   const next = async () => {
     if (asked.measured) return page();
-    asked.more.push(...(await search(`sort=timestamp:up&limit=${Math.min(MORE, REACH - s.events.length - asked.more.length)}&offset=${s.events.length + asked.more.length}`)).events);
+    asked.more.push(...(await after(all().events.length)).events);
   };
   const draw = () => {
     if (!s.events.length) { node.replaceChildren(el("p", { class: "nothing" }, "No events are stored.")); return; }
-    const all = asked.measured || { total: s.totalEvents, events: [...s.events, ...asked.more] };
-    const shown = asked.around || all.events;
-    const isCut = !asked.around && id && all.total > shown.length && shown.length < REACH;
+    const { total, events } = all();
+    const shown = asked.around || events;
+    const isCut = !asked.around && id && total > shown.length && shown.length < REACH;
     node.replaceChildren(...[
       asked.around ? el("p", { class: "quiet" }, `${count(shown.length, "event", "events")} around ${clock(asked.moment)}. `, button("Show all from the beginning", () => { asked.around = null; })) : null,
       !asked.around && id ? el("p", { class: "quiet" }, asked.measured ? button("Leave out media statistics", () => { asked.measured = null; }) : button("With media statistics", page)) : null,
       el("div", { class: "events" }, shown.map(eventLine)),
-      isCut ? button(`Show more: ${shown.length} of ${all.total} are shown`, next) : null, told].filter(Boolean));
+      isCut ? button(`Show more: ${shown.length} of ${total} are shown`, next) : null, told].filter(Boolean));
   };
   draw();
   const near = doing(async () => {
-    const known = asked.measured?.events || [...s.events, ...asked.more];
-    const isThere = !id || known.length >= (asked.measured?.total ?? s.totalEvents) || known.at(-1).timestamp >= asked.moment;
+    const { total, events } = all();
+    const isThere = !id || events.length >= total || events.at(-1).timestamp >= asked.moment;
     if (isThere) { asked.around = null; return; }
-    const [before, after] = await Promise.all([search(`sort=timestamp:down&limit=${AROUND}&to=${asked.moment + 1}`), search(`sort=timestamp:up&limit=${AROUND}&from=${asked.moment + 1}`)]);
-    asked.around = [...before.events.reverse(), ...after.events];
+    const [before, later] = await Promise.all([search(`sort=timestamp:down&limit=${AROUND}&to=${asked.moment + 1}`), search(`sort=timestamp:up&limit=${AROUND}&from=${asked.moment + 1}`)]);
+    asked.around = [...before.events.reverse(), ...later.events];
   });
   return { node, near: (moment) => { asked.moment = Math.round(moment); return near(); } };
 }
