@@ -762,6 +762,16 @@ fn nothing_that_somebody_sends_becomes_more_than_text() {
     nothing_is_wrong(&browser, &page);
 }
 
+/// Once, and not in each panel.
+fn a_dashboard_says_so_once(browser: &mut Browser, page: &Page) {
+    browser.open(&page.url("d/sessions"));
+    browser
+        .until("document.querySelector('.notice.failed')?.textContent.includes('does not answer')");
+    assert_eq!(browser.value("document.querySelectorAll('[role=alert]').length"), 1);
+    let failed = browser.value("document.querySelectorAll('.is-failed').length");
+    assert_eq!(failed, panels::dashboard("sessions").unwrap().panels().count());
+}
+
 #[test]
 fn an_index_that_does_not_answer_is_told_of_and_asked_again() {
     // Whoever answers there says that it cannot, until it can.
@@ -776,13 +786,7 @@ fn an_index_that_does_not_answer_is_told_of_and_asked_again() {
     let mut browser = Browser::start();
     browser.open(&page.url(""));
     browser.until("document.querySelector('.notice')?.textContent.includes('does not answer')");
-    browser.open(&page.url("d/sessions"));
-    // Once, and not in each panel.
-    browser
-        .until("document.querySelector('.notice.failed')?.textContent.includes('does not answer')");
-    assert_eq!(browser.value("document.querySelectorAll('[role=alert]').length"), 1);
-    let failed = browser.value("document.querySelectorAll('.is-failed').length");
-    assert_eq!(failed, panels::dashboard("sessions").unwrap().panels().count());
+    a_dashboard_says_so_once(&mut browser, &page);
     let nothing = json!({ "hits": { "total": { "value": 0 }, "hits": [] } });
     index.answers(&[(Method::POST, "/openvidu/_search", 200, nothing)]);
     browser.until(
@@ -802,6 +806,7 @@ fn a_store_that_is_away_is_told_of() {
     browser.until(
         "document.querySelector('.notice')?.textContent.includes('The store has not answered')",
     );
+    a_dashboard_says_so_once(&mut browser, &page);
 }
 
 #[test]
