@@ -19,7 +19,7 @@ test: ready lint ## Everything: format, lints, docs, all tests
 	$(CARGO) test --locked
 	$(CARGO) test --locked --test browser -- --test-threads 2
 	$(CARGO) test --locked --test real_servers -- --test-threads 2
-	$(CARGO) test --locked --test kafka -- --test-threads 2
+	$(CARGO) test --locked --test kafka -- --test-threads 4
 
 ready: # What takes no long time to be asked for is asked for first
 	tests/servers/server.sh ready

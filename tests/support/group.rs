@@ -135,9 +135,10 @@ impl Group {
 
     /// Waits until the group has dealt with everything. `alive`: somebody who has to be there for that.
     pub async fn is_settled(&self, alive: &Instance) {
+        let asking = self.kafka.committer(self.name);
         until(async || {
             alive.get("/healthz").await;
-            self.is_done()
+            Kafka::lag_told(&asking, self.topic) == 0
         })
         .await;
     }

@@ -319,12 +319,17 @@ impl Kafka {
 
     /// Records of a topic that a group has not dealt with yet.
     pub fn lag(&self, group: &str, topic: &str) -> u64 {
-        let asking: BaseConsumer = self
-            .client()
-            .set("group.id", group)
-            .set("isolation.level", "read_committed")
-            .create()
-            .unwrap();
+        Self::lag_told(&self.committer(group), topic)
+    }
+
+    /// A client that asks in the name of a group, again and again where somebody waits: each new one costs a broker more than what
+    /// it answers.
+    pub fn committer(&self, group: &str) -> BaseConsumer {
+        let mut client = self.client();
+        client.set("group.id", group).set("isolation.level", "read_committed").create().unwrap()
+    }
+
+    pub fn lag_told(asking: &BaseConsumer, topic: &str) -> u64 {
         let metadata = asking.fetch_metadata(Some(topic), ANSWER_WITHIN).unwrap();
         let mut asked = TopicPartitionList::new();
         for partition in metadata.topics()[0].partitions() {

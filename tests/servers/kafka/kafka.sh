@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real Kafka (KRaft) for tests: one node, or three.
-#   kafka.sh fetch                    jars, once
+#   kafka.sh fetch                    jars, once, and an archive of their classes, with which a broker starts in half the time
 #   kafka.sh format FOLDER PORT [N [COPIES]]
 #                                     prepares N nodes in FOLDER/1.. and prints their addresses: clients at PORT.., controllers
 #                                     at PORT+10.. A single node has three more doors at PORT+20.. and says that they are
@@ -20,13 +20,32 @@ lib=$kept/kafka-$version
 # The serial collector and the first compiler alone start sooner and take less.
 java=("${JAVA_HOME:+$JAVA_HOME/bin/}java" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:MaxDirectMemorySize=64m
   -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$lib/*")
+classes=$lib/classes.jsa
+[ -e "$classes" ] && java+=(-XX:SharedArchiveFile="$classes")
 
 fetch() {
-  cmp -s "$here/pom.xml" "$lib/pom.xml" && return 0
-  mkdir -p "$kept"
-  rm -rf "$lib"
-  mvn -q -B -f "$here/pom.xml" -Dkafka.version=$version dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$lib" >&2
-  cp "$here/pom.xml" "$lib/pom.xml"
+  if ! cmp -s "$here/pom.xml" "$lib/pom.xml"; then
+    mkdir -p "$kept"
+    rm -rf "$lib"
+    mvn -q -B -f "$here/pom.xml" -Dkafka.version=$version dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$lib" >&2
+    cp "$here/pom.xml" "$lib/pom.xml"
+  fi
+  [ -e "$classes" ] || archive
+}
+
+# A broker that has come up tells at its end which classes it had. Without them it only starts later.
+archive() {
+  local folder port=$((20000 + RANDOM % 10000)) broker i
+  folder=$(mktemp -d)
+  format "$folder" "$port" > /dev/null
+  "${java[@]}" -XX:ArchiveClassesAtExit="$classes" kafka.Kafka "$folder/1/server.properties" > "$folder/log" 2>&1 &
+  broker=$!
+  for ((i = 0; i < 300; i++)); do
+    (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null && break
+    sleep 0.2
+  done
+  kill "$broker" && wait "$broker" || true
+  rm -rf "$folder"
 }
 
 format() {
