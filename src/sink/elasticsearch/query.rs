@@ -4,6 +4,7 @@ use elasticsearch::http::Method;
 use serde_json::{Value, json};
 
 use super::ElasticsearchSink;
+use super::template::mapping;
 use crate::document::SUPERSEDED;
 use crate::document::fields::{self, Holds};
 use crate::panels::answer::{self as panels, View};
@@ -117,18 +118,14 @@ fn body(search: &Search) -> Value {
     }
     let Sort { field, is_rising } = &search.sort;
     let order = if *is_rising { "asc" } else { "desc" };
-    let kind = match fields::find(field) {
-        Some(Holds::Date) => "date",
-        Some(Holds::Number(_) | Holds::Whole(_)) => "double",
-        _ => "keyword",
-    };
+    let mapping = mapping(fields::find(field).unwrap_or(Holds::Text));
     json!({
         "size": search.limit,
         "from": search.offset,
         "track_total_hits": 10_000,
         "query": { "bool": { "filter": conditions, "must_not": [{ "term": { "elastic_type": SUPERSEDED } }] } },
         "sort": [
-            { fields::exact(field): { "order": order, "missing": "_last", "unmapped_type": kind } },
+            { fields::exact(field): { "order": order, "missing": "_last", "unmapped_type": mapping.get("type") } },
             { "timestamp": { "order": "desc", "unmapped_type": "date" } },
             { "_doc": {} },
         ],

@@ -128,7 +128,7 @@ fn mappings(is_open: bool) -> Value {
     })
 }
 
-fn mapping(holds: Holds) -> Value {
+pub(super) fn mapping(holds: Holds) -> Value {
     match holds {
         Holds::Text => json!({
             "type": "keyword", "ignore_above": TEXT_MAX,
