@@ -40,7 +40,7 @@ pub struct Live {
     /// Every open session, also those that are not listed.
     #[serde(skip)]
     pub open: Vec<OpenSession>,
-    /// Recordings that have stopped some time ago and of which no end is known yet. At most [`AWAITED_MAX`].
+    /// Recordings that have stopped some time ago and of which no end is known yet: the newest [`AWAITED_MAX`].
     #[serde(skip)]
     pub awaited: Vec<AwaitedRecording>,
     /// The same totals by source and cluster, for the gauges. Of each source at most [`CLUSTERS_MAX`] clusters and the rest.
@@ -180,6 +180,7 @@ impl Live {
         }
         whole.sessions.sort_by_key(|session| std::cmp::Reverse(session.last_event_at));
         whole.sessions.truncate(SESSIONS_MAX);
+        whole.awaited.sort_by_key(|recording| std::cmp::Reverse(recording.start));
         whole.awaited.truncate(AWAITED_MAX);
         whole
     }

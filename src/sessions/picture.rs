@@ -1,11 +1,12 @@
 //! The open sessions as the page and the gauges see them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::Name;
 use super::Sessions;
 use super::incarnation::{self, Incarnation, Person};
-use super::state::{Recording, Session, SessionKey};
+use super::state::{Recording, RecordingKey, Session, SessionKey};
 use crate::json::prefix;
 use crate::live::{
     AWAITED_MAX, AwaitedRecording, Live, LiveSession, OpenSession, PEOPLE_MAX, SESSIONS_MAX, Totals,
@@ -16,9 +17,6 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
     let mut live = Live { at: clock, ..Live::default() };
     let mut open: Vec<(i64, &SessionKey, &Session)> = Vec::new();
     for (key, session) in &sessions.open {
-        if live.awaited.len() < AWAITED_MAX {
-            live.awaited.extend(awaited(key, session, clock));
-        }
         let Some(current) = current(sessions, key, session, clock) else { continue };
         let sources = session.head.sources.iter().enumerate();
         let told = sources.filter(|(place, _)| current.told_by.has(*place));
@@ -30,32 +28,37 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
         });
         open.push((current.newest, key, session));
     }
-    live.awaited.truncate(AWAITED_MAX);
-    open.sort_by_key(|(newest, key, _)| (std::cmp::Reverse(*newest), *key));
+    live.awaited = awaited(sessions, clock);
+    open.sort_by_key(|(newest, key, _)| (Reverse(*newest), *key));
     open.truncate(SESSIONS_MAX);
     live.sessions =
         open.into_iter().filter_map(|(_, key, session)| picture(key, session)).collect();
     live
 }
 
-/// Recordings that have stopped long enough ago for their end to have been missed.
-fn awaited<'s>(
-    key: &'s SessionKey,
-    session: &'s Session,
-    clock: i64,
-) -> impl Iterator<Item = AwaitedRecording> + 's {
-    let is_awaited = move |recording: &Recording| {
+/// Recordings that have stopped long enough ago for their end to have been missed. Of many the newest: older ones have been asked
+/// for, and some never come to an end.
+fn awaited(sessions: &Sessions, clock: i64) -> Vec<AwaitedRecording> {
+    let is_awaited = |recording: &Recording| {
         let stopped = recording.stop.as_ref().map(|stop| stop.time);
         let is_due = stopped.is_some_and(|at| clock.saturating_sub(at) >= AWAITED_AFTER);
         is_due && recording.known_end().is_none()
     };
-    let awaited = session.recordings.iter().filter(move |(_, known)| is_awaited(known));
-    awaited.map(|(recording, _)| AwaitedRecording {
-        session_id: session.head.session_id.clone(),
-        unique_session_id: key.unique.then(|| key.id.clone()),
-        id: recording.id.clone(),
-        start: recording.start,
-    })
+    let mut awaited = Vec::new();
+    for (key, session) in &sessions.open {
+        let known = session.recordings.iter().filter(|(_, recording)| is_awaited(recording));
+        awaited.extend(known.map(|(recording, _)| (recording, key, session)));
+    }
+    awaited.sort_unstable_by_key(|(recording, key, _)| (Reverse(recording.start), *key));
+    awaited.truncate(AWAITED_MAX);
+    let named =
+        |(recording, key, session): (&RecordingKey, &SessionKey, &Session)| AwaitedRecording {
+            session_id: session.head.session_id.clone(),
+            unique_session_id: key.unique.then(|| key.id.clone()),
+            id: recording.id.clone(),
+            start: recording.start,
+        };
+    awaited.into_iter().map(named).collect()
 }
 
 /// How long after its stop a recording is usually ready, milliseconds.
