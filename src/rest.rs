@@ -6,7 +6,7 @@
 //! twice, after a restart, is the same fact and the same document.
 //!
 //! A session that complete answers do not show any more, and that has not ended as far as events tell, is told to be gone. Nothing
-//! is closed by that. Recordings whose end was missed are asked for one by one.
+//! is closed by that. One that is still shown after a long time is told to be there, lest it count as silent. Recordings whose end was missed are asked for one by one.
 //!
 //! Secrets of the answer (`token`) are never read, so they are nowhere stored, logged or shown. With Kafka the instance that holds
 //! partition 0 asks.
@@ -15,7 +15,6 @@
 //! `MediaEndpoint.withStatsToJson` at v2.12.0, v2.16.0, v2.17.0 and v2.29.0.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +43,8 @@ use split::Splitter;
 
 /// Records that wait for the disk together.
 const APPENDS: usize = 256;
+/// How often a session that is still there is told to be, in the time that it takes one to fall silent.
+const TOLD_TO_BE_THERE: u32 = 4;
 /// Recordings asked for at one poll.
 const RECORDINGS_MAX: usize = 20;
 /// Recordings that the platform does not know, remembered.
@@ -114,9 +115,11 @@ impl Poller {
         let (mut pollers, mut troubles) = (Vec::new(), Vec::new());
         for (source, own) in config.sources.iter().filter(|(_, own)| !own.rest.url.is_empty()) {
             let cluster_id = own.cluster_id.as_deref().unwrap_or_default();
-            let poller =
-                Self::new((source, cluster_id), &own.rest, &config.data_dir, around.clone())
-                    .with_context(|| format!("sources.{source}.rest"))?;
+            let renew_after = config.sessions.silent_after / TOLD_TO_BE_THERE;
+            let file = config.data_dir.join(format!("rest-{source}.json"));
+            let memory = Memory::load(&file, crate::sessions::millis(renew_after));
+            let poller = Self::new((source, cluster_id), &own.rest, memory, around.clone())
+                .with_context(|| format!("sources.{source}.rest"))?;
             troubles.push((source.clone(), poller.trouble.subscribe()));
             pollers.push(poller);
         }
@@ -126,7 +129,7 @@ impl Poller {
     fn new(
         (source, cluster_id): (&str, &str),
         rest: &RestConfig,
-        data: &Path,
+        memory: Memory,
         around: Around,
     ) -> anyhow::Result<Self> {
         let Around { journal, live, standing, metrics, stop } = around;
@@ -140,7 +143,7 @@ impl Poller {
             standing,
             metrics: metrics.rest(source),
             trouble: watch::Sender::new(None),
-            memory: Memory::load(&data.join(format!("rest-{source}.json"))),
+            memory,
             api: None,
             unknown: HashSet::new(),
             asked: None,
@@ -255,8 +258,17 @@ impl Poller {
                         if session.odd > 0 {
                             odd = (odd.0 + session.odd, format!("of session {}", id.0));
                         }
+                        // Before all else, or what is old would count as silent at once.
+                        let there = self
+                            .memory
+                            .due(&id, at)
+                            .map(|tick| answer::presence((&id.0, id.1), api.naming, true, tick));
                         let records = self.memory.untold(&id, session.records);
-                        if let Err(error) = self.append(records).await {
+                        let told = async {
+                            self.append(there.into_iter().collect()).await?;
+                            self.append(records).await
+                        };
+                        if let Err(error) = told.await {
                             self.memory.forget(&id);
                             return Err(error.into());
                         }

@@ -1,6 +1,6 @@
 //! What the REST API shows of one session, as records: the shapes of OpenVidu 2.12 to 2.32.
 //!
-//! What is not named here is not read, above all `token` of a connection, which is a secret.
+//! What is not named here is not read, above all `token` of a connection, which is a secret. Of SDP the secrets are left out.
 
 use std::borrow::Cow;
 
@@ -332,7 +332,7 @@ impl Teller<'_> {
             let Some(sdp) = sdp.as_deref().filter(|sdp| !sdp.is_empty()) else { continue };
             // Who offers leaves open who begins (RFC 4145, RFC 5763).
             let is_offer = sdp.contains("a=setup:actpass");
-            tell(issuer, if is_offer { "sdpOffer" } else { "sdpAnswer" }, sdp);
+            tell(issuer, if is_offer { "sdpOffer" } else { "sdpAnswer" }, &without_secrets(sdp));
         }
         for (issuer, candidates) in [
             ("client", &endpoint.client_ice_candidates),
@@ -345,9 +345,28 @@ impl Teller<'_> {
     }
 }
 
+/// Session descriptions hold what lets somebody speak in the place of a peer: the password of ICE (RFC 8839) and keys of SRTP
+/// (RFC 4568).
+fn without_secrets(sdp: &str) -> String {
+    let line = |line: &str| {
+        let secret = ["a=ice-pwd:", "a=crypto:"].into_iter().find(|name| line.starts_with(name));
+        let end = line.strip_prefix(line.trim_end()).unwrap_or_default();
+        secret.map_or_else(|| line.to_owned(), |name| format!("{name}…{end}"))
+    };
+    sdp.split_inclusive('\n').map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descriptions_keep_all_but_passwords_and_keys() {
+        let sdp = "v=0\r\na=ice-ufrag:aB3\r\na=ice-pwd:Secret/+\r\na=setup:actpass\r\na=crypto:1 AES inline:Secret|2^31\na=mid:0";
+        let told =
+            "v=0\r\na=ice-ufrag:aB3\r\na=ice-pwd:…\r\na=setup:actpass\r\na=crypto:…\na=mid:0";
+        assert_eq!(without_secrets(sdp), told);
+    }
 
     #[test]
     fn what_is_not_there_yet_is_null_and_no_oddity() {

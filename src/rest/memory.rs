@@ -28,12 +28,24 @@ struct Fate {
     missed: u32,
     /// When it was told to be gone, milliseconds since 1970.
     gone: Option<i64>,
+    /// When it was told last to be there, milliseconds since 1970.
+    #[serde(default)]
+    told: i64,
+}
+
+impl Fate {
+    /// Of one that was not shown before: its beginning is told by what else is told of it.
+    fn of(id: &Id) -> Self {
+        Self { told: id.1, ..Self::default() }
+    }
 }
 
 /// What is remembered.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     path: PathBuf,
+    /// How often it is told that a session is still there, milliseconds.
+    renew_after: i64,
     fates: BTreeMap<Id, Fate>,
     told: HashMap<Id, HashSet<u64>>,
     count: usize,
@@ -51,11 +63,11 @@ pub(super) struct Changes {
 
 impl Memory {
     /// What was left in `path`. What cannot be read counts as nothing: sessions that vanished meanwhile are not noticed then.
-    pub(super) fn load(path: &Path) -> Self {
+    pub(super) fn load(path: &Path, renew_after: i64) -> Self {
         let known = std::fs::read(path).ok();
         let fates = known.and_then(|json| serde_json::from_slice::<Vec<(Id, Fate)>>(&json).ok());
         let fates = fates.unwrap_or_default().into_iter().collect();
-        Self { path: path.to_owned(), fates, ..Self::default() }
+        Self { path: path.to_owned(), renew_after, fates, ..Self::default() }
     }
 
     /// Those of `records` that were not told before.
@@ -72,8 +84,27 @@ impl Memory {
         untold
     }
 
+    /// The time at which it is to be told that a session, which is shown at this moment, is there: events alone would let it fall
+    /// silent. A time is the same for whoever asks again after a crash.
+    pub(super) fn due(&mut self, id: &Id, at: i64) -> Option<i64> {
+        let tick = at - at.rem_euclid(self.renew_after.max(1));
+        let known = self.fates.get(id).copied();
+        let fate = known.unwrap_or_else(|| Fate::of(id));
+        if fate.told >= tick {
+            return None;
+        }
+        if known.is_some() || self.fates.len() < SESSIONS_MAX {
+            self.fates.insert(id.clone(), Fate { told: tick, ..fate });
+            self.is_changed = true;
+        }
+        Some(tick)
+    }
+
     /// Forgets that records of a session were told: they were not.
     pub(super) fn forget(&mut self, id: &Id) {
+        if let Some(fate) = self.fates.get_mut(id) {
+            fate.told = 0;
+        }
         self.count -= self.told.remove(id).map_or(0, |told| told.len());
     }
 
@@ -90,7 +121,7 @@ impl Memory {
         for (id, fate) in &mut self.fates {
             if shown.contains(id) {
                 changes.back.extend(fate.gone.is_some().then(|| id.clone()));
-                *fate = Fate::default();
+                *fate = Fate { told: fate.told, ..Fate::default() };
                 continue;
             }
             fate.missed = fate.missed.saturating_add(1);
@@ -103,7 +134,7 @@ impl Memory {
         self.fates.retain(|id, fate| fate.missed < MISSED || fate.gone.is_some() && is_open(id));
         for id in shown {
             if self.fates.len() < SESSIONS_MAX {
-                self.fates.entry(id.clone()).or_default();
+                self.fates.entry(id.clone()).or_insert_with(|| Fate::of(id));
             }
         }
         let fates = &self.fates;
@@ -139,12 +170,13 @@ mod tests {
     fn who_is_missed_twice_and_has_not_ended_is_gone_also_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rest.json");
-        let mut memory = Memory::load(&path);
+        let load = || Memory::load(&path, 1_000);
+        let mut memory = load();
         let is_open = |id: &Id| id.0 != "ended";
         assert_eq!(memory.shown(&ids(&["a", "b", "ended"]), is_open, 1), Changes::default());
         assert_eq!(memory.shown(&ids(&["b"]), is_open, 2), Changes::default());
         memory.save().unwrap();
-        let mut memory = Memory::load(&path);
+        let mut memory = load();
         let gone = |changes: Changes| changes.gone.into_iter().map(|id| id.0).collect::<Vec<_>>();
         assert_eq!(gone(memory.shown(&ids(&["b"]), is_open, 3)), ["a"]);
         assert_eq!(memory.shown(&ids(&["b"]), is_open, 4), Changes::default(), "told once");
@@ -154,6 +186,27 @@ mod tests {
         assert_eq!(gone(memory.shown(&ids(&[]), is_open, 7)), ["a", "b"]);
         memory.shown(&ids(&[]), |_| false, 8);
         assert!(memory.fates.is_empty(), "they have ended after all");
+    }
+
+    #[test]
+    fn who_is_there_for_long_is_told_to_be_now_and_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rest.json");
+        let mut memory = Memory::load(&path, 1_000);
+        let id = ("a".to_owned(), 1_007);
+        let shown = HashSet::from([id.clone()]);
+        let mut due = |at: i64| {
+            let due = memory.due(&id, at);
+            assert_eq!(memory.shown(&shown, |_| true, at), Changes::default());
+            due
+        };
+        assert_eq!((due(1_999), due(2_000), due(2_001)), (None, Some(2_000), None));
+        assert_eq!((due(4_500), due(4_999)), (Some(4_000), None));
+        memory.save().unwrap();
+        let mut memory = Memory::load(&path, 1_000);
+        assert_eq!((memory.due(&id, 4_999), memory.due(&id, 5_000)), (None, Some(5_000)));
+        memory.forget(&id);
+        assert_eq!(memory.due(&id, 5_001), Some(5_000), "it could not be told");
     }
 
     #[test]

@@ -9,9 +9,15 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::server::TlsStream;
 
 /// The platform's secret.
 pub const SECRET: &str = "a-secret-of-the-platform";
@@ -33,6 +39,8 @@ pub enum Mood {
     Status(u16),
     /// Breaks off after so many bytes.
     Cut(usize),
+    /// Goes no further after so many bytes.
+    Stuck(usize),
     /// Shows a page.
     Page,
     /// Does not answer at all.
@@ -56,7 +64,7 @@ pub struct OpenVidu {
 }
 
 impl OpenVidu {
-    pub async fn start(version: Version) -> Self {
+    async fn bind(version: Version) -> (Self, TcpListener) {
         let inner = Inner {
             version,
             mood: Mood::Well,
@@ -64,12 +72,36 @@ impl OpenVidu {
             recordings: Vec::new(),
             asked: Vec::new(),
         };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server =
             Self { address: listener.local_addr().unwrap(), inner: Arc::new(Mutex::new(inner)) };
-        let app = Router::new().fallback(answer).with_state(server.clone());
+        (server, listener)
+    }
+
+    fn app(&self) -> Router {
+        Router::new().fallback(answer).with_state(self.clone())
+    }
+
+    pub async fn start(version: Version) -> Self {
+        let (server, listener) = Self::bind(version).await;
+        let app = server.app();
         tokio::spawn(async move { axum::serve(listener, app).await });
         server
+    }
+
+    /// One with TLS, and the certificate, in PEM form, that it shows there and has made itself.
+    pub async fn start_secure(version: Version) -> (Self, String) {
+        let (server, tcp) = Self::bind(version).await;
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key)
+            .unwrap();
+        let listener = Secured { tcp, tls: TlsAcceptor::from(Arc::new(config)) };
+        let app = server.app();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        (server, own.cert.pem())
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
@@ -91,6 +123,31 @@ impl OpenVidu {
     /// How often it was asked for a path that begins so.
     pub fn asked(&self, path: &str) -> usize {
         self.with(|inner| inner.asked.iter().filter(|asked| asked.starts_with(path)).count())
+    }
+}
+
+/// Connections with TLS.
+struct Secured {
+    tcp: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl Listener for Secured {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, peer) = self.tcp.accept().await.unwrap();
+            // Who does not believe the certificate goes away.
+            if let Ok(stream) = self.tls.accept(stream).await {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.tcp.local_addr()
     }
 }
 
@@ -137,6 +194,11 @@ async fn answer(State(server): State<OpenVidu>, request: Request) -> Response {
         Mood::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Mood::Page => "<!DOCTYPE html><title>Log in</title>".into_response(),
         Mood::Silent => std::future::pending().await,
+        Mood::Stuck(bytes) => {
+            let begun = Bytes::copy_from_slice(&whole.as_bytes()[..bytes]);
+            let begun = futures_util::stream::iter([Ok::<_, std::io::Error>(begun)]);
+            Body::from_stream(begun.chain(futures_util::stream::pending())).into_response()
+        }
         Mood::Cut(bytes) => {
             let begun = Bytes::copy_from_slice(&whole.as_bytes()[..bytes]);
             // What has come is sent before it breaks off.
@@ -228,6 +290,7 @@ fn endpoint(
         (false, true) => "MediaFlowInStateChange",
         (false, false) => "MediaFlowOutStateChange",
     };
+    let sdp = |role: &str| format!("v=0\r\na=ice-pwd:KeepThisToYourself\r\na=setup:{role}\r\n");
     let candidate = |kind: &str| format!("candidate:1 1 UDP 2013266431 192.0.2.7 40000 typ {kind}");
     let pair = json!({ "candidatePair": { "localCandidate": candidate("host"), "remoteCandidate": candidate("srflx") } });
     let events = [
@@ -237,7 +300,7 @@ fn endpoint(
     ];
     json!({
         "createdAt": began, "webrtcEndpointName": name, "streamId": stream,
-        "localSdp": "v=0\r\na=setup:active\r\n", "remoteSdp": "v=0\r\na=setup:actpass\r\n",
+        "localSdp": sdp("active"), "remoteSdp": sdp("actpass"),
         "localCandidate": candidate("host"), "remoteCandidate": candidate("srflx"), "events": events,
     })
 }
