@@ -71,7 +71,8 @@ impl View {
             Some(Every::Day) => DAY,
             None => {
                 let span = self.to.saturating_sub(self.from).max(1);
-                let fits = |step: &&i64| span <= **step * STEPS_MAX;
+                let least = i64::try_from(by.at_least.as_millis()).unwrap_or(DAY);
+                let fits = |step: &&i64| **step >= least && span <= **step * STEPS_MAX;
                 STEPS.iter().find(fits).copied().unwrap_or(span / STEPS_MAX + 1)
             }
         }

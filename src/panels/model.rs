@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -306,12 +307,21 @@ impl Split {
 
 /// See [`Split::Time`].
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ByTime {
     /// A date.
     pub field: Spanned<String>,
     /// Absent: as fits the range.
     pub every: Option<Every>,
+    /// No step is shorter where one fits the range: in a step shorter than the span between two samples, a rate shows how samples
+    /// fall, and not what there was. Kibana has no such bound.
+    #[serde(default, deserialize_with = "span")]
+    pub at_least: Duration,
+}
+
+/// A span such as `5m`.
+fn span<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    humantime::parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
 }
 
 /// A step of time.

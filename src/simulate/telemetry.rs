@@ -244,7 +244,8 @@ impl Teller<'_> {
                 json.number("rtt", seconds(trip));
                 json.integer("bytesSent", packets * 900);
                 json.integer("packetsSent", packets);
-                json.integer("targetBitrate", 900_000);
+                // The longer the way, the more is held back.
+                json.integer("targetBitrate", 60_000_000 / (40 + trip));
             });
             at += every;
         }

@@ -270,17 +270,32 @@ impl Lines {
         people.iter().filter_map(|(who, line)| Some((*who, client(line)?))).collect()
     }
 
-    /// Spans of media that stopped and flowed again, with whose it was, milliseconds.
-    fn gaps(&self) -> Vec<(Endpoint<'_>, i64)> {
-        let mut stopped = BTreeMap::new();
+    /// Spans of media that stopped, until it flowed again or its stream ended, with whose it was, milliseconds.
+    fn gaps(&self) -> Vec<(Who<'_>, i64)> {
+        let mut stopped: BTreeMap<(Who<'_>, &str), BTreeMap<&str, i64>> = BTreeMap::new();
         let mut gaps = Vec::new();
-        let kinds = &["MediaFlowInStateChanged", "MediaFlowOutStateChanged"];
-        for line in self.saying("type", kinds) {
-            let (time, key) =
-                (integer(line, "timestamp"), (endpoint(line), text(line, "mediaType")));
+        for line in &self.0 {
+            let time = integer(line, "timestamp");
+            if text(line, "event") == "webrtcConnectionDestroyed" {
+                let stream = text(line, "streamId");
+                let name = match text(line, "connection") {
+                    "OUTBOUND" => stream.to_owned(),
+                    _ => format!("{}_{stream}", text(line, "connectionId")),
+                };
+                let own = stopped.get(&(who(line), name.as_str()));
+                let first = own.and_then(|kinds| kinds.values().min());
+                gaps.extend(first.map(|then| (who(line), time - then)));
+            }
+            if !text(line, "type").starts_with("MediaFlow") {
+                continue;
+            }
+            let own = stopped.entry((who(line), text(line, "endpoint"))).or_default();
             match text(line, "state") {
-                "NOT_FLOWING" => drop(stopped.insert(key, time)),
-                _ => gaps.extend(stopped.remove(&key).map(|then| (endpoint(line), time - then))),
+                "NOT_FLOWING" => drop(own.insert(text(line, "mediaType"), time)),
+                _ => {
+                    let then = own.remove(text(line, "mediaType"));
+                    gaps.extend(then.map(|then| (who(line), time - then)));
+                }
             }
         }
         gaps
@@ -545,14 +560,14 @@ fn of_media(lines: &Lines) -> Vec<Expected> {
         ("interruptions", "gaps", one(count(&gaps))),
         (
             "interruptions",
-            "endpoints",
+            "connections",
             total(gaps.iter().map(|(whose, _)| *whose).collect::<BTreeSet<_>>().into_iter()),
         ),
         ("interruptions", "time", one(sum(gaps.iter().map(|(_, gap)| *gap)))),
         (
             "network-quality",
-            "times",
-            each(levels.map(|line| (line["newValue"].to_string(), who(line)))),
+            "connections",
+            different(levels.map(|line| (line["newValue"].to_string(), who(line)))),
         ),
     ]
 }
@@ -609,7 +624,48 @@ fn what_panels_show_is_what_was_told() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     every_step_adds_up(&shown);
+    a_bit_rate_is_what_there_was_however_short_a_step_is(&shown, &lines);
     a_chosen_cluster_is_what_is_counted(&shown, &lines);
+}
+
+/// Of samples that lie further apart than steps, each is about all the time since the one before.
+fn a_bit_rate_is_what_there_was_however_short_a_step_is(shown: &Shown, lines: &Lines) {
+    let mut told: BTreeMap<_, Vec<(i64, i64)>> = BTreeMap::new();
+    for line in lines.statistics("bytesReceived") {
+        let key = (endpoint(line), text(line, "mediaType"));
+        told.entry(key)
+            .or_default()
+            .push((integer(line, "timestamp"), integer(line, "bytesReceived")));
+    }
+    let rate = |(from, to): ((i64, i64), (i64, i64))| {
+        number(8_000 * (to.1 - from.1)) / number(to.0 - from.0)
+    };
+    let ((session, _, _), _) = told.iter().find(|(_, samples)| samples.len() > 3).unwrap().0;
+    // Sound and picture together, as they were at each sample.
+    let mut expected: BTreeMap<(String, i64), f64> = BTreeMap::new();
+    for (((_, _, endpoint), _), samples) in told.iter().filter(|(((of, _, _), _), _)| of == session)
+    {
+        for pair in samples.windows(2) {
+            *expected.entry(((*endpoint).to_owned(), pair[1].0)).or_default() +=
+                rate((pair[0], pair[1]));
+        }
+    }
+    let (from, to) =
+        expected.keys().fold((i64::MAX, 0), |(from, to), (_, at)| (from.min(*at), to.max(*at)));
+    let one = vec![Choice::Value((*session).to_owned())];
+    let filters = vec![("uniqueSessionId".to_owned(), one)];
+    let view = View { from: from - 60_000, to: to + 60_000, filters, ..month() };
+    let panel = panel("session-sent");
+    let answer = shown.index.panel(&panel, &view).unwrap();
+    assert!(answer.step.unwrap() < 300_000 && !answer.parts.is_empty());
+    for part in &answer.parts {
+        let [Key::Text(endpoint), Key::Time(at)] = part.keys.as_slice() else { panic!("{part:?}") };
+        let step = *at..at + answer.step.unwrap();
+        let known =
+            expected.iter().find(|((of, at), _)| of == endpoint && step.contains(at)).unwrap();
+        let rate = part.values[0].number().unwrap();
+        assert!((rate - known.1).abs() < 1e-6 * known.1, "{part:?} {known:?}");
+    }
 }
 
 /// What was open is that of one cluster where it is chosen.
