@@ -2,15 +2,19 @@
 //! after a cycle, but at most twice a second, and every 10 s while nothing is read. Nobody else looks into the fold.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::search::words;
 use crate::sessions::facts::Hasher;
 
-/// Sessions listed in one picture, those with the newest events; the totals count all.
-pub const SESSIONS_MAX: usize = 500;
+/// Sessions in one picture, those with problems first, then those with the newest events; the totals count all.
+pub const SESSIONS_MAX: usize = 10_000;
+/// The first of them, which are listed where none is looked for.
+pub const LISTED_MAX: usize = 500;
 /// People of one session who are found by name.
 pub const PEOPLE_MAX: usize = 200;
 /// Participants of a session up to which the sizes of sessions are told apart.
@@ -35,9 +39,11 @@ pub struct Live {
     pub made_at: i64,
     /// Of all open sessions.
     pub totals: Totals,
-    /// Newest event first.
-    pub sessions: Vec<LiveSession>,
-    /// Every open session, also those that are not listed.
+    /// How many of all have problems.
+    pub troubled: u64,
+    /// Those with problems first, then by the newest event. At most [`SESSIONS_MAX`].
+    pub sessions: Vec<Arc<LiveSession>>,
+    /// Every open session, also those that are not in the picture.
     #[serde(skip)]
     pub open: Vec<OpenSession>,
     /// Recordings that have stopped some time ago and of which no end is known yet: the newest [`AWAITED_MAX`].
@@ -171,6 +177,7 @@ impl Live {
         for part in parts {
             whole.at = whole.at.max(part.at);
             whole.totals.add(part.totals);
+            whole.troubled += part.troubled;
             whole.sessions.extend(part.sessions);
             whole.open.extend(part.open);
             whole.awaited.extend(part.awaited);
@@ -178,11 +185,17 @@ impl Live {
                 whole.add_share(share);
             }
         }
-        whole.sessions.sort_by_key(|session| std::cmp::Reverse(session.last_event_at));
+        whole.sessions.sort_by_key(|session| session.place());
         whole.sessions.truncate(SESSIONS_MAX);
-        whole.awaited.sort_by_key(|recording| std::cmp::Reverse(recording.start));
+        whole.awaited.sort_by_key(|recording| Reverse(recording.start));
         whole.awaited.truncate(AWAITED_MAX);
         whole
+    }
+
+    /// The sessions that are listed where none is looked for.
+    #[must_use]
+    pub fn listed(&self) -> &[Arc<LiveSession>] {
+        self.sessions.get(..LISTED_MAX).unwrap_or(&self.sessions)
     }
 
     fn add_share(&mut self, share: Share) {
@@ -213,6 +226,11 @@ impl Totals {
 }
 
 impl LiveSession {
+    /// By which it has its place among others.
+    pub(crate) fn place(&self) -> (bool, Reverse<i64>) {
+        (self.problems.is_empty(), Reverse(self.last_event_at))
+    }
+
     /// Whether every word of `text` is the beginning of one by which the session or somebody in it is found. A text without words
     /// finds nothing, unless it is empty.
     #[must_use]
@@ -245,6 +263,29 @@ mod tests {
         for text in ["ily", "zoe", "quinn nobody", "!!!"] {
             assert!(!session.is_found_by(text), "{text}");
         }
+    }
+
+    #[test]
+    fn of_many_the_ones_with_problems_and_the_newest_come_first() {
+        let lane = |sessions: &[(&str, i64, bool)]| {
+            let shown = |(id, last_event_at, is_bad): &(&str, i64, bool)| LiveSession {
+                session_id: (*id).to_owned(),
+                last_event_at: *last_event_at,
+                problems: is_bad.then_some("iceFailed".into()).into_iter().collect(),
+                ..LiveSession::default()
+            };
+            let sessions = sessions.iter().map(|told| Arc::new(shown(told))).collect();
+            Live { sessions, ..Live::default() }
+        };
+        let many: Vec<_> = (0..10_000).map(|at| ("many", at, false)).collect();
+        let live = Live::merged([
+            lane(&many),
+            lane(&[("old", 1, true), ("quiet", -1, false), ("new", 20_000, false)]),
+        ]);
+        let ids: Vec<_> = live.sessions.iter().map(|shown| &*shown.session_id).collect();
+        assert_eq!((ids.len(), ids[..3].to_vec()), (SESSIONS_MAX, vec!["old", "new", "many"]));
+        assert!(!ids.contains(&"quiet"));
+        assert_eq!(live.listed().len(), LISTED_MAX);
     }
 
     #[test]

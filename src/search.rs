@@ -140,6 +140,9 @@ pub enum SearchError {
     /// Documents go where they cannot be asked for.
     #[error("sink.kind is stdout: nothing is stored that could be searched")]
     Nowhere,
+    /// The servers do not let callscope read.
+    #[error("the index refuses to answer: {0}")]
+    Denied(String),
     /// The index cannot be asked at the moment.
     #[error("the index does not answer: {}", crate::logging::chain(.0))]
     Unavailable(anyhow::Error),

@@ -170,6 +170,7 @@ impl Sessions {
     ) -> Outcome {
         if let Body::Broadcast(stopped) = &event.body {
             if let Some(session) = self.open.get_mut(&name) {
+                session.picture.take();
                 merge::broadcast(&mut session.head, event.time, stopped.as_ref());
                 if self.keeping == Keeping::Lifetimes {
                     self.list_unsaved(&SessionKey::from(&name));
@@ -189,6 +190,7 @@ impl Sessions {
             return Outcome::Late;
         }
         let Some(session) = self.open.get_mut(&name) else { return Outcome::Late };
+        session.picture.take();
         let master = event.origin.master_node_id.as_deref().unwrap_or(source.master_node_id);
         let source = merge::source(&mut session.head, source.name, master);
         let before = session.entities;

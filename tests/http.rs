@@ -15,6 +15,7 @@ use callscope::config::{Config, Secret};
 use callscope::dead_letters::{Content, DeadLetter};
 use callscope::document::Document;
 use callscope::http::{Bound, HttpError};
+use callscope::live::{Live, LiveSession, Totals};
 use callscope::sink::embedded::EmbeddedIndex;
 use callscope::sink::{Sink, SinkStatus, StatusSender};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +23,6 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 #[path = "support/http_server.rs"]
-#[expect(dead_code, reason = "the page's API needs more of it")]
 mod http_server;
 
 use http_server::{BODIES_BYTES, Server, indexed};
@@ -477,6 +477,34 @@ async fn open_sessions_obey_what_was_asked_for() {
     }
     let body = server.json("/api/sessions?from=1").await;
     assert!(body.get("live").is_none(), "times are those of ended sessions: {body}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn of_many_open_sessions_each_is_found_and_the_first_are_listed() {
+    let server = Server::start(1 << 30, |_| {}).await;
+    server.live.send_modify(|live| {
+        let mut now = Live::clone(live);
+        for index in 0..700 {
+            let unique_session_id = format!("mass-{index}_1");
+            now.sessions.push(Arc::new(LiveSession {
+                session_id: format!("mass-{index}"),
+                unique_session_id,
+                open: Totals { sessions: 1, ..Totals::default() },
+                ..LiveSession::default()
+            }));
+        }
+        now.totals.sessions += 700;
+        *live = Arc::new(now);
+    });
+    let list = server.json("/api/sessions").await;
+    assert_eq!(list["live"]["sessions"].as_array().unwrap().len(), 500);
+    assert_eq!(list["live"]["totals"]["sessions"], 701);
+    let found = server.json("/api/sessions?q=mass-699").await;
+    assert_eq!(found["live"]["sessions"][0]["uniqueSessionId"], "mass-699_1");
+    assert_eq!(found["live"]["totals"]["sessions"], 1);
+    let one = server.json("/api/sessions/mass-699_1").await;
+    assert_eq!(one["open"]["sessionId"], "mass-699");
     server.end().await;
 }
 

@@ -204,9 +204,9 @@ async fn changes_are_told_as_they_happen_until_the_server_ends() {
     assert_eq!(all["people"], json!([]), "nobody has come just now");
     server.live.send_modify(|live| {
         let mut now = Live::clone(live);
-        now.sessions[0].people.push("u8 Link".to_owned());
-        now.sessions
-            .push(LiveSession { unique_session_id: "y_1".into(), ..LiveSession::default() });
+        Arc::make_mut(&mut now.sessions[0]).people.push("u8 Link".to_owned());
+        let new = LiveSession { unique_session_id: "y_1".into(), ..LiveSession::default() };
+        now.sessions.push(Arc::new(new));
         *live = Arc::new(now);
     });
     let (event, change) = listener.message().await;

@@ -24,7 +24,7 @@ use super::{App, troubles};
 use crate::command::AnyIndex;
 use crate::config::Link;
 use crate::document::fields::{self, Holds};
-use crate::live::{Live, LiveSession};
+use crate::live::{LISTED_MAX, Live, LiveSession};
 use crate::search::{Found, LIMIT_MAX, REACH_MAX, Search, SearchError, Sort, words};
 use crate::sink::SinkStatus;
 
@@ -66,6 +66,11 @@ pub(super) fn search_failure(error: &SearchError) -> Response {
             StatusCode::SERVICE_UNAVAILABLE,
             &error.to_string(),
             "set sink.kind to \"embedded\" or \"elasticsearch\" to see what has ended",
+        ),
+        SearchError::Denied(_) => failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &error.to_string(),
+            "see that the account of the section elasticsearch may read the index",
         ),
         SearchError::Unavailable(_) => {
             failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string(), "see /readyz")
@@ -315,7 +320,10 @@ fn live(app: &App, search: &Search) -> Option<Live> {
         live.sessions.retain(|session| session.is_found_by(&search.text));
         live.totals = Default::default();
         live.sessions.iter().for_each(|session| live.totals.add(session.open));
+        live.troubled =
+            live.sessions.iter().filter(|session| !session.problems.is_empty()).count() as u64;
     }
+    live.sessions.truncate(LISTED_MAX);
     Some(live)
 }
 
@@ -422,6 +430,7 @@ pub(super) async fn session(
     };
     let live = Arc::clone(&app.live.borrow());
     let open = live.sessions.iter().find(|open| open.unique_session_id == id);
+    let open = open.map(|open| &**open);
     let present = open.map(|open| &open.present);
     match one(&app.index, &id).await {
         Ok(one) if one.summary.is_none() && open.is_none() && one.events.is_empty() => failure(

@@ -32,8 +32,12 @@ const PEOPLE_TOLD_MAX: usize = 50;
 struct Change<'l> {
     /// Clock of the lane, milliseconds since 1970.
     at: i64,
+    /// When the picture was made, milliseconds since 1970.
+    made_at: i64,
     /// Of all open sessions.
     totals: Totals,
+    /// How many of all have problems.
+    troubled: u64,
     /// Sessions that are new or not as they were.
     changed: Vec<&'l LiveSession>,
     /// `uniqueSessionId` of those that are not listed any more.
@@ -54,7 +58,8 @@ struct Moved<'l> {
 
 fn change<'l>(before: &'l Live, now: &'l Live) -> Change<'l> {
     let listed = |live: &'l Live| -> BTreeMap<&'l str, &'l LiveSession> {
-        live.sessions.iter().map(|session| (&*session.unique_session_id, session)).collect()
+        let listed = live.listed().iter().map(|session| &**session);
+        listed.map(|session| (&*session.unique_session_id, session)).collect()
     };
     let (old, new) = (listed(before), listed(now));
     let mut people = Vec::new();
@@ -75,7 +80,9 @@ fn change<'l>(before: &'l Live, now: &'l Live) -> Change<'l> {
     }
     Change {
         at: now.at,
+        made_at: now.made_at,
         totals: now.totals,
+        troubled: now.troubled,
         changed: new
             .iter()
             .filter(|(id, new)| old.get(*id) != Some(new))
@@ -182,7 +189,8 @@ mod tests {
             people: people.iter().map(|who| (*who).to_owned()).collect(),
             ..LiveSession::default()
         };
-        Live { sessions: sessions.iter().map(session).collect(), ..Live::default() }
+        let sessions = sessions.iter().map(|told| Arc::new(session(told))).collect();
+        Live { sessions, ..Live::default() }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -44,6 +45,9 @@ pub(super) struct Digest {
     at: i64,
     totals: Totals,
     shares: Vec<Share>,
+    #[serde(default)]
+    troubled: u64,
+    /// Those that are listed where none is looked for.
     sessions: Vec<Shown>,
     /// All that were here of late, to see whether any is in another lane too. Named only by who owns the lane.
     #[serde(default, with = "packed")]
@@ -138,8 +142,8 @@ struct Shown {
 impl Digest {
     /// Of a lane's picture. `before`: what it told last.
     fn of(instance: &str, live: &Live, before: Option<&Self>, ticks: &Ticks) -> Self {
-        let shown = |session: &LiveSession| Shown {
-            session: session.clone(),
+        let shown = |session: &Arc<LiveSession>| Shown {
+            session: LiveSession::clone(session),
             people: session.people.clone(),
         };
         let is_own = |known: &&Self| known.instance == instance;
@@ -158,7 +162,8 @@ impl Digest {
             at: live.at,
             totals: live.totals,
             shares: live.shares.clone(),
-            sessions: live.sessions.iter().map(shown).collect(),
+            troubled: live.troubled,
+            sessions: live.listed().iter().map(shown).collect(),
             open: live.open.clone(),
             awaited: live.awaited.clone(),
             told,
@@ -167,12 +172,14 @@ impl Digest {
     }
 
     fn live(&self) -> Live {
-        let session =
-            |shown: &Shown| LiveSession { people: shown.people.clone(), ..shown.session.clone() };
+        let session = |shown: &Shown| {
+            Arc::new(LiveSession { people: shown.people.clone(), ..shown.session.clone() })
+        };
         Live {
             at: self.at,
             made_at: 0,
             totals: self.totals,
+            troubled: self.troubled,
             sessions: self.sessions.iter().map(session).collect(),
             open: self.open.clone(),
             awaited: self.awaited.clone(),

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Name;
 use super::Sessions;
@@ -15,7 +16,6 @@ use crate::summary::{self, problems};
 
 pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
     let mut live = Live { at: clock, ..Live::default() };
-    let mut open: Vec<(i64, &SessionKey, &Session)> = Vec::new();
     for (key, session) in &sessions.open {
         let Some(current) = current(sessions, key, session, clock) else { continue };
         let sources = session.head.sources.iter().enumerate();
@@ -26,13 +26,13 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
             id: OpenSession::hash(&key.cluster_id, &session.head.session_id),
             start: current.start.unwrap_or(0),
         });
-        open.push((current.newest, key, session));
+        let shown = session.picture.get_or_init(|| Arc::new(picture(key, session, &current)));
+        live.troubled += u64::from(!shown.problems.is_empty());
+        live.sessions.push(Arc::clone(shown));
     }
     live.awaited = awaited(sessions, clock);
-    open.sort_by_key(|(newest, key, _)| (Reverse(*newest), *key));
-    open.truncate(SESSIONS_MAX);
-    live.sessions =
-        open.into_iter().filter_map(|(_, key, session)| picture(key, session)).collect();
+    live.sessions.sort_by_cached_key(|shown| (shown.place(), shown.unique_session_id.clone()));
+    live.sessions.truncate(SESSIONS_MAX);
     live
 }
 
@@ -99,12 +99,10 @@ fn began(current: &Incarnation<'_>) -> i64 {
     current.start.or(known).unwrap_or(current.newest)
 }
 
-fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
-    let incarnations = incarnation::cut(session, key);
-    let current = incarnations.last()?;
+fn picture(key: &SessionKey, session: &Session, current: &Incarnation<'_>) -> LiveSession {
     let present = || current.connections.iter().filter(|person| person.is_open());
     let users: BTreeSet<&str> = present().map(|person| person.user().0).collect();
-    Some(LiveSession {
+    LiveSession {
         session_id: session.head.session_id.as_ref().into(),
         unique_session_id: summary::unique_session_id(key, session, current).unwrap_or_default(),
         cluster_id: key.cluster_id.as_ref().into(),
@@ -118,7 +116,7 @@ fn picture(key: &SessionKey, session: &Session) -> Option<LiveSession> {
             .take(PEOPLE_MAX)
             .map(|person| (person.id.to_owned(), person.user().0.to_owned()))
             .collect(),
-    })
+    }
 }
 
 /// The user, and what the client said about itself.

@@ -18,6 +18,7 @@
 //! written, never what they say.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,7 @@ use super::browser::Reporter;
 use super::endpoint::Endpoint;
 use super::facts::Hasher;
 use crate::event::RecordingStatus;
+use crate::live::LiveSession;
 
 /// The facts that made an entity: 64-bit hashes of their content, sorted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -635,6 +637,8 @@ pub struct Session {
     pub is_unsaved: bool,
     /// Lane clock at which it is looked at next.
     pub wakes_at: Option<i64>,
+    /// How it is shown while it is open, once that was asked for. What is merged into it takes that away.
+    pub picture: OnceLock<Arc<LiveSession>>,
 }
 
 impl Session {

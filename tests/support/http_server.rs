@@ -73,7 +73,9 @@ impl Server {
             people: vec!["u7 {\"clientData\":\"Zelda\"}".into()],
             present: [("con_Z".to_owned(), "Zelda of Hyrule".to_owned())].into(),
         };
-        let live = Live { at: 7, totals: open.open, sessions: vec![open], ..Live::default() };
+        let totals = open.open;
+        let sessions = vec![Arc::new(open)];
+        let live = Live { at: 7, totals, troubled: 1, sessions, ..Live::default() };
         let (live, live_watched) = watch::channel(Arc::new(live));
         let app = App {
             secrets: config

@@ -83,6 +83,9 @@ impl ElasticsearchSink {
                 let problem = "there are more parts than the servers count (search.max_buckets)";
                 return Err(SearchError::Refused(problem.to_owned()));
             }
+            if matches!(status, 401 | 403) {
+                return Err(SearchError::Denied(format!("status {status}: {told}")));
+            }
             return unavailable(format!("status {status}: {told}"));
         }
         if answer.get("timed_out") == Some(&json!(true)) {
