@@ -820,7 +820,7 @@ fn an_index_that_takes_its_time_is_told_of_until_it_answers() {
         [("CALLSCOPE__SINK__KIND", "elasticsearch"), ("CALLSCOPE__ELASTICSEARCH__URLS", &*url)];
     let page = Page::with(false, &environment);
     let mut browser = Browser::start();
-    let told = "document.querySelector('.notice.waiting')?.textContent.includes('The index has not answered since')";
+    let told = "document.querySelector('.notice.waiting')?.textContent.includes('the index has not answered yet')";
     for (path, shown) in
         [("d/sessions", "document.querySelectorAll('.is-empty').length > 3"), ("", ".empty")]
     {
@@ -836,11 +836,20 @@ fn an_index_that_takes_its_time_is_told_of_until_it_answers() {
         index.hang(false);
         browser.until(&format!("{shown} && !document.querySelector('.notice.waiting')"));
     }
-    // A live change leaves what is said, and whoever goes back sees what is known.
+    // What comes meanwhile is shown, also by a page that knows nothing else yet; whoever goes back sees it, too.
+    index.hang_searches();
+    browser.call("Page.navigate", &json!({ "url": "about:blank" }));
+    browser.call("Page.navigate", &json!({ "url": page.url("") }));
+    browser.until(told);
+    page.post(&joined("early-standup", "con_0", "Bo"));
+    browser.until("document.querySelector('.card b')?.textContent === 'early-standup'");
+    browser.until(told);
+    index.hang(false);
+    browser.until("!document.querySelector('.notice.waiting')");
     index.hang_searches();
     browser.until(told);
     page.post(&joined("daily-standup", "con_1", "Ana"));
-    browser.until("document.querySelector('.card b')?.textContent === 'daily-standup'");
+    browser.until("[...document.querySelectorAll('.card b')].some((name) => name.textContent === 'daily-standup')");
     browser.until(told);
     browser.value("location.hash = '#/d/sessions'");
     browser.until("document.querySelector('h1')?.textContent === 'Sessions'");

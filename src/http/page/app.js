@@ -59,11 +59,10 @@ function listen(isWanted) {
     const change = JSON.parse(event.data);
     state.live = applied(event.type === "all" ? null : state.live, change);
     state.moves = moved(state.moves, change);
-    state.alive = null;
-    if (state.body?.live && !String(getSelection())) draw();
+    if (!String(getSelection())) draw();
     if (change.gone?.length) route();
   };
-  source.addEventListener("alive", (event) => { state.alive = JSON.parse(event.data); });
+  source.addEventListener("alive", (event) => { if (state.live) state.live.madeAt = JSON.parse(event.data).madeAt; });
   source.addEventListener("all", take);
   source.addEventListener("change", take);
   source.addEventListener("error", () => { if (source?.readyState === EventSource.CLOSED) { source = null; } });
@@ -71,13 +70,17 @@ function listen(isWanted) {
 
 function draw() {
   const current = read(location.hash);
-  if (current.path[0] !== "" || !state.body) return;
-  const body = state.live && !current.q ? { ...state.body, live: { ...state.live, madeAt: state.body.live.madeAt } } : state.body;
+  if (current.path[0] !== "") return;
+  // What is said of the index or of callscope is true for as long as it is.
+  const said = view.querySelector(".notice.waiting, .notice.failed");
+  if (!state.body) {
+    if (said) replace([said, ...known(current), view.querySelector(".skeleton")].filter(Boolean));
+    return;
+  }
+  const body = state.live && !current.q ? { ...state.body, live: { ...state.live, madeAt: Math.max(state.live.madeAt, state.body.live.madeAt) } } : state.body;
   const more = (change) => { Object.assign(state, change); if (change.limit) route(true); else draw(); };
   const sort = (sorted) => { look(current.looks, "ended").sorted = sorted; note(current); route(true); };
-  // That the index takes its time is true for as long as it does.
-  const waiting = view.querySelector(".notice.waiting");
-  replace([waiting, ...now({ ...state, body, sorted: current.looks.ended?.sorted }, current.q, { more, sort, all: () => everything(current) })].filter(Boolean));
+  replace([said, ...now({ ...state, body, sorted: current.looks.ended?.sorted }, current.q, { more, sort, all: () => everything(current) })].filter(Boolean));
 }
 
 /** What the list of ended sessions asks for. */
@@ -180,11 +183,12 @@ async function route(isForced) {
     waitedSince = 0;
     const isWrong = error.status === 400 && kind === "d";
     // What one can do about it comes first, what a client of the store says is one click away.
-    const isAway = /^the index does not answer/.test(error.message);
+    const [isAway, isDenied] = [/^the index does not answer/, /^the index refuses/].map((way) => way.test(error.message));
     const box = el("div", { class: "notice bad failed", role: "alert" },
       el("p", {}, error instanceof TypeError ? `callscope has not answered since ${clock(failedSince)}. What is shown is from before. Trying again.`
-        : isAway ? `The store has not answered since ${clock(failedSince)}. Events are still taken; nothing is lost. Check that it runs; this page tries again by itself.` : failure(error)),
-      isAway ? el("details", { "data-key": "reason" }, el("summary", {}, "Reason"), el("p", {}, failure(error))) : null,
+        : isAway ? `The store has not answered since ${clock(failedSince)}. Events are still taken; nothing is lost. Check that it runs; this page tries again by itself.`
+        : isDenied ? "The store does not let callscope read. Events are still taken; nothing is lost. See that the account of the section elasticsearch may read the index; this page tries again by itself." : failure(error)),
+      isAway || isDenied ? el("details", { "data-key": "reason" }, el("summary", {}, "Reason"), el("p", {}, failure(error))) : null,
       isWrong ? el("a", { href: address({ path: current.path, filters: [], last: "24h" }) }, "The last 24 hours of everything") : el("a", { href: "#/" }, "All sessions"));
     const old = view.querySelector(".notice.failed");
     if (old) old.replaceWith(box);
@@ -200,7 +204,7 @@ async function route(isForced) {
 function wait(mine, current, isNew) {
   if (mine !== asked) return;
   waitedSince ||= Date.now() - WAIT;
-  const told = el("p", { class: "notice plain waiting", role: "status" }, `The index has not answered since ${clock(waitedSince)}. What it knows is shown as soon as it does.`);
+  const told = el("p", { class: "notice plain waiting", role: "status" }, `Asked at ${clock(waitedSince)}, the index has not answered yet. What it knows is shown as soon as it does.`);
   // A dashboard stands already, with room for what its panels will show.
   if (!isNew || (current.path[0] === "d" && board)) { if (!view.querySelector(".notice")) view.prepend(told); return; }
   view.replaceChildren(told, ...known(current), el("div", { class: "skeleton tall", "aria-busy": "true" }));
@@ -209,8 +213,7 @@ function wait(mine, current, isNew) {
 /** What is known without the index: the open sessions. */
 function known(current) {
   if (current.path[0] !== "" || !state.live) return [];
-  const { now: at, madeAt } = state.alive || { now: Date.now() };
-  return now({ ...state, body: { now: at, live: { ...state.live, madeAt }, ended: [], total: 0, troubles: [], events: 1 } }, "", {}).filter((node) => !node.classList.contains("empty"));
+  return now({ ...state, body: { now: Date.now(), live: state.live, ended: [], total: 0, troubles: [], events: 1 } }, "", {}).filter((node) => !node.classList.contains("empty"));
 }
 
 /** The names of all views; time and filters go along from one dashboard to the next. */

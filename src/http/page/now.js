@@ -5,7 +5,7 @@ import { failure } from "./view.js";
 
 /** Cards shown at first: three rows, or a screen of a phone. */
 const CARDS = () => (innerWidth <= 720 ? 4 : innerWidth < 1100 ? 6 : 8);
-const CARDS_MAX = 200;
+const CARDS_MAX = 500;
 /** Comings and goings that are kept. */
 const MOVES_MAX = 6;
 /** So long after its picture was made, what is open is of another time. */
@@ -25,11 +25,11 @@ export function show(state, q, { more, sort, all }) {
   const live = body.live;
   const open = [...live.sessions].sort((a, b) => b.problems.length - a.problems.length || b.users - a.users || a.sessionId.localeCompare(b.sessionId));
   const parts = [trouble(body), old(live, body)];
-  // The totals count all sessions, the list holds at most 500.
+  // The totals count all sessions, the list holds at most 500: those with problems, and those with the newest events.
   const people = live.sessions.length < live.totals.sessions ? live.totals.connections : live.sessions.reduce((sum, s) => sum + s.users, 0);
   if (q) {
     parts.push(el("header", { class: "title" }, el("h1", {}, `“${q}”`), el("p", { class: "lead" },
-      `${count(open.length, "open session", "open sessions")}, ${count(body.total, "ended one", "ended ones")} · `, el("a", { href: "#/", class: "link" }, "× show everything"))));
+      `${count(live.totals.sessions, "open session", "open sessions")}, ${count(body.total, "ended one", "ended ones")} · `, el("a", { href: "#/", class: "link" }, "× show everything"))));
   } else {
     parts.push(el("section", { class: "numbers", "aria-label": "At this moment" },
       number(live.totals.sessions, "session open", "sessions open", spark(state.past, 0)), number(people, "person connected", "people connected", spark(state.past, 1)),
@@ -38,13 +38,13 @@ export function show(state, q, { more, sort, all }) {
   }
   if (open.length) {
     const most = state.allCards ? CARDS_MAX : CARDS();
-    const bad = open.filter((s) => s.problems.length).length;
-    parts.push(el("h2", {}, "Open now", el("small", {}, bad ? `${thousands(bad)} of ${thousands(open.length)} with problems` : "")),
+    parts.push(el("h2", {}, "Open now", el("small", {}, live.troubled ? `${thousands(live.troubled)} of ${thousands(live.totals.sessions)} with problems` : "")),
       el("div", { class: "cards" }, open.slice(0, most).map((s) => card(s, live.at))));
     if (open.length > CARDS()) {
       parts.push(el("button", { class: "more", "data-key": "cards", "aria-expanded": String(state.allCards), onclick: () => more({ allCards: !state.allCards }) },
-        state.allCards ? "Show fewer" : `Show all ${thousands(Math.min(CARDS_MAX, open.length))}`));
+        state.allCards ? "Show fewer" : `Show ${open.length < live.totals.sessions ? "the first" : "all"} ${thousands(open.length)}`));
     }
+    if (state.allCards && open.length < live.totals.sessions) parts.push(el("p", { class: "quiet" }, `Another ${thousands(live.totals.sessions - open.length)} are open, without problems, and longer without news. The search finds each of them.`));
   }
   if (body.ended.length) {
     parts.push(el("h2", {}, "Ended", el("small", {}, `${body.ended.length < body.total ? `the ${order(state.sorted) ? "first" : "last"} ${thousands(body.ended.length)} of ` : ""}${body.total >= 10000 ? "more than 10\u2009000" : thousands(body.total)}`), files(all)), ended(body.ended, body.now, state.sorted, sort));
@@ -95,7 +95,7 @@ export function applied(live, change) {
   const sessions = new Map((live?.sessions || []).map((session) => [session.uniqueSessionId, session]));
   for (const id of change.gone) sessions.delete(id);
   for (const session of change.changed) sessions.set(session.uniqueSessionId, session);
-  return { at: change.at, totals: change.totals, sessions: [...sessions.values()] };
+  return { at: change.at, madeAt: change.madeAt, totals: change.totals, troubled: change.troubled, sessions: [...sessions.values()] };
 }
 
 /** What is asked for of the past, besides what has ended: the last two days, and the last hour. */

@@ -98,8 +98,10 @@ function cutAt(description, answer) {
 /** What is inside of the frame. */
 function content(description, answer, scene) {
   if (isEmpty(description, answer)) {
-    // Why it is empty by itself says nothing of one that was narrowed.
-    return [scene.filters.length ? el("p", { class: "nothing" }, `Nothing of this has ${[...new Set(scene.filters.map((filter) => field(filter.field)))].join(" and ")} as the filters say. `, el("button", { type: "button", onclick: scene.clear }, "Remove them")) : el("p", { class: "nothing" }, description.empty)];
+    if (!scene.filters.length) return [el("p", { class: "nothing" }, description.empty)];
+    const fields = new Set(scene.filters.map((filter) => field(filter.field)));
+    // Whether the filters emptied it or it always is, nobody knows without asking once more.
+    return [el("p", { class: "nothing" }, `Nothing of this has ${[...fields].join(" and ")} as the filters say. `, el("button", { type: "button", onclick: scene.clear }, "Remove them"), `, and if it stays empty: ${description.empty}`)];
   }
   if (scene.kept.isTable) return [grid(table(description, answer), { ...scene, title: description.title })];
   const last = description.by.at(-1)?.kind;
