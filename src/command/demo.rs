@@ -49,7 +49,7 @@ const POLLED_EVERY: Duration = Duration::from_secs(5);
 /// What the cluster's pages and its REST API are opened with, where the settings say nothing else.
 const KEY: &str = "key-of-the-demo";
 /// Connections over which events are sent. A session keeps to one of them.
-const SENDERS: usize = 16;
+const SENDERS: usize = 64;
 /// How much of the past is told at once. Within it, sessions do not wait for each other.
 const WINDOW: i64 = 3_600_000;
 

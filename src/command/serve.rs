@@ -43,6 +43,9 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 const SHOW_AT_REST_EVERY: Duration = Duration::from_secs(10);
 /// How often sessions are looked through for what time brings, while nothing arrives.
 const IDLE: Duration = Duration::from_secs(1);
+/// How long records come together once all are read, in lengths of the cycle before; and at most.
+const GATHERED: u32 = 2;
+const GATHERED_MAX: Duration = Duration::from_millis(200);
 
 /// What `demo` does beside serving, once the address is known.
 pub(super) type Beside =
@@ -365,17 +368,30 @@ impl Running {
             let started = Instant::now();
             let has_items = !read.items.is_empty();
             self.lane.cycle(read.items, wall()).await?;
+            let took = started.elapsed();
             if has_items {
                 self.is_shown = false;
-                self.lane.outlet.metrics.cycle_seconds.observe(started.elapsed().as_secs_f64());
+                self.lane.outlet.metrics.cycle_seconds.observe(took.as_secs_f64());
                 self.inputs.release(&self.lane.progress.positions);
             }
             self.show();
+            if has_items && self.lane.behind.is_empty() {
+                self.gather(took).await;
+            }
             if let Some(geoip) = self.databases.renewed() {
                 self.lane.folder.set_geoip(geoip);
             }
         }
         Ok(())
+    }
+
+    /// Lets records come together for the next cycle: of a commit for every few of them an index would have no end of small
+    /// segments to merge. `took`: the cycle before.
+    async fn gather(&self, took: Duration) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep((took * GATHERED).min(GATHERED_MAX)) => {}
+        }
     }
 
     /// Waits until something may have come. Only this time counts for the clocks: everything was read, and the sink took it.
