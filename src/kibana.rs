@@ -175,7 +175,14 @@ impl Kibana {
                 .filter(|line| !line.trim().is_empty())
                 .map(serde_json::from_str)
                 .collect();
-            return read.map_err(|_| self.not_a_kibana(&answer));
+            let there = read.map_err(|_| self.not_a_kibana(&answer))?;
+            // What is kept back may be somebody else's.
+            let is_told = |object: &Json| there.iter().any(|one| is_same(one, object));
+            return if wanted.iter().all(is_told) {
+                Ok(there)
+            } else {
+                Err(self.not_a_kibana(&answer))
+            };
         }
         Err(SetupError::Away(anyhow::anyhow!("objects change while they are looked at; try again")))
     }

@@ -144,6 +144,38 @@ async fn an_older_dashboard_of_ours_is_replaced_although_nothing_says_managed() 
     assert!(code == 0 && told.contains("replace dashboard callscope-sessions"), "{told}");
 }
 
+/// Whatever ships an object calls it managed, and whoever copies one keeps its references.
+#[tokio::test]
+async fn what_somebody_else_made_under_our_names_is_not_replaced() {
+    for change in [json!({ "managed": true, "references": [] }), json!({ "managed": false })] {
+        let mut other = shipped("callscope.ndjson")
+            .into_iter()
+            .find(|object| object["id"] == "callscope-sessions")
+            .unwrap();
+        other.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        other["attributes"]["description"] = json!("A copy of somebody's own");
+        let double = Double::start(Nature::kibana()).await;
+        double.put("default", &other);
+        let (code, told) = setup(&["--kibana", &double.url()], &[]).await;
+        assert!(code == 3 && told.contains("not made by callscope"), "{code} {told}");
+        let name = ("default".to_owned(), "dashboard".to_owned(), "callscope-sessions".to_owned());
+        assert_eq!(double.objects()[&name], other);
+    }
+}
+
+/// It may keep back what it has.
+#[tokio::test]
+async fn an_answer_without_what_was_asked_for_is_not_taken_for_nothing() {
+    let answer = Some(("/api/saved_objects/_export", 200, ""));
+    let double = Double::start(Nature { answer, ..Nature::kibana() }).await;
+    let (code, told) = setup(&["--kibana", &double.url()], &[]).await;
+    assert!(
+        code == 3 && told.contains("is neither Kibana nor OpenSearch Dashboards"),
+        "{code} {told}"
+    );
+    assert!(double.objects().is_empty());
+}
+
 #[tokio::test]
 async fn an_answer_of_200_without_success_names_each_object_and_why() {
     let missing = json!({ "type": "missing_references", "references": [{ "type": "index-pattern", "id": "gone" }] });

@@ -32,8 +32,10 @@ pub mod check;
 
 /// The id of what all dashboards share: data view and tag.
 const OWN: &str = "callscope";
-/// By which what callscope made is known where nothing else tells.
+/// By which what callscope made is known.
 const MARK: &str = "Shipped with callscope";
+/// What people call the data view of callscope's documents.
+const VIEW: &str = "OpenVidu events";
 /// From when on dashboards show what was, unless somebody chooses otherwise.
 const FROM: &str = "now-24h";
 
@@ -43,7 +45,7 @@ pub fn objects(dashboards: &[Dashboard], index: &str) -> Vec<Json> {
     let lists = dashboards.iter().flat_map(Dashboard::panels);
     let searches = lists.filter(|panel| panel.form == Form::List).map(search::search);
     let boards = dashboards.iter().map(|one| dashboard::dashboard(dashboards, one));
-    let events = data_view(Source::Events, index, "OpenVidu events");
+    let events = data_view(Source::Events, index, VIEW);
     [events, tag()].into_iter().chain(boards).chain(searches).collect()
 }
 
@@ -78,18 +80,13 @@ pub fn hosts(dashboards: &[Dashboard], hosts: &[Dashboard]) -> String {
     views.into_iter().chain(boards).map(|object| encoded(&object) + "\n").collect()
 }
 
-/// Whether an object that has an identifier of ours was made by callscope, also by an older one. Kibana keeps `managed` from
-/// everybody else; besides there are the mark, and references to our own data view and tag.
+/// Whether an object that has an identifier of ours was made by callscope, also by an older one: its description bears our mark. A
+/// data view of Kibana has none; that one has our name for it.
 #[must_use]
 pub fn is_ours(object: &Json) -> bool {
-    let described = object.pointer("/attributes/description").and_then(Json::as_str);
-    let references = object.get("references").and_then(Json::as_array).into_iter().flatten();
-    let mut kinds = references
-        .filter(|reference| reference.get("id").and_then(Json::as_str) == Some(OWN))
-        .filter_map(|reference| reference.get("type").and_then(Json::as_str));
-    object.get("managed") == Some(&Json::Bool(true))
-        || described.is_some_and(|described| described.contains(MARK))
-        || kinds.any(|kind| ["tag", "index-pattern"].contains(&kind))
+    let text = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).unwrap_or_default();
+    let is_view = text("/type") == "index-pattern";
+    text("/attributes/description").contains(MARK) || is_view && text("/attributes/name") == VIEW
 }
 
 /// The files of the folder `kibana/` by name, over the alias `openvidu`.
@@ -101,6 +98,11 @@ pub fn files(dashboards: &[Dashboard], hosts: &[Dashboard]) -> [(&'static str, S
         ("callscope.ndjson", ndjson(dashboards, "openvidu", Flavour::Kibana)),
         ("README.md", readme::readme(dashboards, hosts)),
     ]
+}
+
+/// What people read of an object, and by which it is known as ours.
+fn described(text: &str) -> String {
+    format!("{text} — {MARK}.")
 }
 
 /// The id of a dashboard, or of the search behind a list.

@@ -5,7 +5,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{MARK, OWN, encoded, id, query, search, view};
+use super::{MARK, OWN, described, encoded, id, query, search, view};
 use crate::document::fields::exact;
 use crate::panels::model::{Dashboard, Form, Metric, Panel};
 use crate::panels::source::Source;
@@ -41,11 +41,6 @@ fn object(kind: &str, id: &str, attributes: &Json, references: &[Json]) -> Json 
     })
 }
 
-/// What people read of an object, and by which it is known as ours.
-fn described(text: &str) -> String {
-    format!("{text} — {MARK}.")
-}
-
 /// Names of sessions lead to their dashboard, as nothing else does here.
 fn data_view(index: &str) -> Json {
     let mut formats = super::formats(Source::Events);
@@ -72,7 +67,6 @@ fn list(panel: &Panel) -> Json {
         for name in ["hideChart", "isTextBasedQuery", "grid"] {
             attributes.remove(name);
         }
-        attributes.insert("description".to_owned(), json!(described(&panel.question)));
         attributes.insert("version".to_owned(), json!(1));
     }
     object("search", &id(&panel.id.value), &attributes, &[view(search::INDEX)])

@@ -22,7 +22,7 @@ pub(super) fn attributes(panel: &Panel) -> Json {
     let order = if panel.oldest_first { "asc" } else { "desc" };
     let columns: Vec<&String> = panel.columns.iter().map(|column| &column.value).collect();
     json!({
-        "title": panel.title, "description": panel.question, "columns": columns, "sort": [["timestamp", order]],
+        "title": panel.title, "description": super::described(&panel.question), "columns": columns, "sort": [["timestamp", order]],
         "hideChart": true, "isTextBasedQuery": false, "grid": {},
         "kibanaSavedObjectMeta": { "searchSourceJSON": encoded(&source) },
     })
