@@ -7,6 +7,9 @@ import { panel } from "./panel.js";
 
 const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
 
+/** Fields of people, which sessions have of everybody who was in them. */
+const OF_PEOPLE = /^(client\.|location$|geoPoints$)/;
+
 /**
  * Shows a dashboard. `go(view)` leads to another address, `note(view)` writes it down. Gives its nodes, and `load()`, which asks for everything
  * anew, and fails if what is asked for cannot be shown at all.
@@ -42,7 +45,8 @@ export function chips(dashboard, view, go) {
   const splits = dashboard.rows.flatMap((row) => row.panels).flatMap((panel) => panel.by);
   return el("div", { class: "chips", role: "group", "aria-label": "Filters" },
     view.filters.map((filter) => el("button", { type: "button", class: "chip", title: "Remove this filter", onclick: () => go(toggled(view, [filter])) }, el("span", {}, `${field(filter.field)} `), el("b", {}, filterText(splits, filter)), " ×")),
-    view.filters.length > 1 ? el("button", { type: "button", class: "more", onclick: () => go({ ...view, filters: [] }) }, "Remove all") : null);
+    view.filters.length > 1 ? el("button", { type: "button", class: "more", onclick: () => go({ ...view, filters: [] }) }, "Remove all") : null,
+    view.filters.some((filter) => OF_PEOPLE.test(filter.field)) ? el("p", { class: "quiet" }, "Sessions are those in which such a person was; people, streams and what was streamed are of such people alone.") : null);
 }
 
 /** A menu that closes when something else is touched. */
