@@ -140,6 +140,17 @@ async function showBoard(current, isNew) {
   return () => current.every * 1000;
 }
 
+/** Whether an address is one of this page. */
+const isKnown = ({ path: [kind, id] }) => kind === "" || ((kind === "s" || kind === "d") && Boolean(id));
+
+/** Says that an address leads nowhere, and what does lead somewhere. */
+function showNothing() {
+  const link = (path, label) => el("a", { class: "link", href: address({ path, filters: [], last: "24h" }) }, label);
+  const links = [link([""], "Now"), ...catalog.filter((one) => !one.ofOne).map((one) => link(["d", one.id], one.title))];
+  view.replaceChildren(el("div", { class: "empty" }, el("h1", {}, "There is no such page"), el("p", {}, "What there is: ", links.flatMap((one, i) => (i ? [" · ", one] : [one])), ". A session is found by its name, or by who was there.")));
+  return 0;
+}
+
 // Wiring ---------------------------------------------------------------------------------------------------------------
 
 /** Shows what the address says. */
@@ -160,7 +171,7 @@ async function route(isForced) {
   try {
     catalog ||= (await ask("/api/dashboards")).body.dashboards;
     name(current);
-    const settle = kind === "s" ? await showSession(current, isForced, isNew) : kind === "d" ? await showBoard(current, isNew || !board) : await showNow(current, isForced, isNew);
+    const settle = !isKnown(current) ? showNothing : kind === "s" ? await showSession(current, isForced, isNew) : kind === "d" ? await showBoard(current, isNew || !board) : await showNow(current, isForced, isNew);
     if (mine !== asked) return;
     clearTimeout(waiting);
     again = settle();
