@@ -8,6 +8,8 @@ const MARGIN = { right: 16, top: 12, bottom: 24 };
 const LABEL = { least: 36, around: 14, character: 6.4 };
 /** Steps that are drawn at most. */
 const STEPS_MAX = 4000;
+/** Marks that lie closer, pixels, are one. */
+const APART = 24;
 /** A line goes on over as many steps without a value. */
 const GAP = 3;
 const MINUTE = 60000, HOUR = 3600000, DAY = 86400000;
@@ -194,10 +196,33 @@ function draw(panel, answer, shown, scene, { width, height, isTime }) {
   else if (panel.form === "stairs") for (const one of [...shown].reverse()) clipped.append(stairs(one, scaleOf(one), within, step));
   else for (const one of [...shown].reverse()) clipped.append(...line(one, scaleOf(one), within, step, panel.form === "area"));
   root.append(clipped);
-  if (isTime) for (const mark of scene.marks) {
-    for (const time of mark.times) if (time >= from && time < to) root.append(svg("g", { class: "happened" }, svg("line", { x1: x(time), x2: x(time), y1: MARGIN.top, y2: bottom }), svg("path", { d: `M${x(time)} ${MARGIN.top + 5}l-4-7h8z` }), svg("title", {}, `${mark.label}, ${when(time)}`)));
-  }
+  if (isTime) for (const happened of together(scene.marks, from, to, x)) root.append(marked(happened, x, bottom));
   return { svg: root, x, at, top: MARGIN.top, bottom, step };
+}
+
+/** What is marked, in the order of time; what lies too close to be told apart is one. */
+function together(marks, from, to, x) {
+  const all = marks.flatMap((mark) => mark.times.filter((at) => at >= from && at < to).map((at) => ({ at, label: mark.label }))).sort((a, b) => a.at - b.at);
+  const groups = [];
+  for (const one of all) {
+    const group = groups.at(-1);
+    if (group && x(one.at) - x(group[0].at) < APART) group.push(one);
+    else groups.push([one]);
+  }
+  return groups;
+}
+
+/** A mark: where it happened a line down to the axis, of several how far they lie apart. */
+function marked(happened, x, bottom) {
+  const [first, last] = [happened[0].at, happened.at(-1).at];
+  const [left, right] = [x(first), x(last)];
+  const middle = (left + right) / 2;
+  const isOne = right - left < 2;
+  const line = isOne ? svg("line", { x1: middle, x2: middle, y1: MARGIN.top, y2: bottom }) : svg("path", { d: `M${left} ${MARGIN.top - 3}H${right}v2H${left}z` });
+  const counts = new Map();
+  for (const { label } of happened) counts.set(label, (counts.get(label) || 0) + 1);
+  const told = [...counts].map(([label, n]) => (n > 1 ? `${label} × ${thousands(n)}` : label)).join(", ");
+  return svg("g", { class: "happened" }, line, svg("path", { d: `M${middle} ${MARGIN.top + 5}l-4-7h8z` }), svg("title", {}, `${told}, ${when(first)}${when(last) === when(first) ? "" : ` – ${when(last)}`}`));
 }
 
 function bars(one, scale, x, step, bounds) {

@@ -1,6 +1,6 @@
 // Panels that are not over time: numbers, rings, areas, grids, the map, bars by name.
 
-import { amount, el, figure, svg, thousands } from "./text.js";
+import { amount, el, figure, share, svg, thousands } from "./text.js";
 import { colorOf, filterOf, keyText, tile, valueText } from "./data.js";
 import { room, sized, timeTicks } from "./chart.js";
 
@@ -28,7 +28,7 @@ export function numbers(panel, answer, scene) {
   const said = (metric, value) => (panel.hasKinds && scene.filters?.length && !value && metric.isZero ? "–" : valueText(metric, value));
   const one = (part) => el("dl", { class: "figures" }, panel.show.map((metric, i) => el("div", {}, el("dd", {}, said(metric, part.values[i])), el("dt", {}, metric.label))));
   if (answer.parts.length === 1) return [one(answer.parts[0])];
-  return answer.parts.map((part) => el("div", { class: "group" }, chosen(filterOf(panel.by[0], part.keys[0]), scene, { class: "name" }, keyText(panel.by[0], part.keys[0])), one(part)));
+  return answer.parts.map((part) => el("div", { class: "group" }, chosen(filterOf(panel.by[0], part.keys[0]), scene, { class: "name", title: keyText(panel.by[0], part.keys[0]) }, keyText(panel.by[0], part.keys[0])), one(part)));
 }
 
 export function donut(panel, answer, scene) {
@@ -38,18 +38,18 @@ export function donut(panel, answer, scene) {
   let angle = 0;
   const point = (turn, radius) => `${(Math.sin(turn * 2 * Math.PI) * radius).toFixed(2)} ${(-Math.cos(turn * 2 * Math.PI) * radius).toFixed(2)}`;
   parts.forEach((part, i) => {
-    const share = part.value / total;
+    const turn = part.value / total;
     // A whole turn would end where it begins, and be nothing.
-    const [a, b] = [angle, angle + Math.min(share, 0.9999)];
-    const large = share > 0.5 ? 1 : 0;
-    ring.append(svg("path", { class: `slice ${colorOf(panel.by[0], part.key, i)}`, d: `M${point(a, 46)}A46 46 0 ${large} 1 ${point(b, 46)}L${point(b, 30)}A30 30 0 ${large} 0 ${point(a, 30)}z` }, svg("title", {}, `${keyText(panel.by[0], part.key)}: ${figure(100 * share)} %`)));
-    angle += share;
+    const [a, b] = [angle, angle + Math.min(turn, 0.9999)];
+    const large = turn > 0.5 ? 1 : 0;
+    ring.append(svg("path", { class: `slice ${colorOf(panel.by[0], part.key, i)}`, d: `M${point(a, 46)}A46 46 0 ${large} 1 ${point(b, 46)}L${point(b, 30)}A30 30 0 ${large} 0 ${point(a, 30)}z` }, svg("title", {}, `${keyText(panel.by[0], part.key)}: ${figure(100 * turn)} %`)));
+    angle += turn;
   });
   const { unit, per } = panel.show[0];
   ring.append(svg("text", { y: 4, "text-anchor": "middle", class: "total" }, amount(total, unit, per)));
   const list = el("ul", { class: "shares" }, parts.map((part, i) => el("li", {}, el("i", { class: `swatch ${colorOf(panel.by[0], part.key, i)}` }),
     chosen(filterOf(panel.by[0], part.key), scene, { class: "name" }, keyText(panel.by[0], part.key)),
-    el("b", {}, amount(part.value, unit, per)), el("span", { class: "share" }, `${figure((100 * part.value) / total)}\u00a0%`))));
+    el("b", {}, amount(part.value, unit, per)), el("span", { class: "share" }, share(part.value, total)))));
   return [el("div", { class: "rings" }, ring, list)];
 }
 
@@ -133,9 +133,13 @@ export function treemap(panel, answer, scene) {
       squares(outer.item.parts, { x: outer.x, y: outer.y, width: outer.width, height: outer.height }).forEach((inner, j) => {
         const text = keyText(panel.by[1], inner.item.key);
         const shape = svg("rect", { x: inner.x + 1, y: inner.y + 1, width: Math.max(0, inner.width - 2), height: Math.max(0, inner.height - 2), rx: 3, "fill-opacity": Math.max(0.45, 1 - j * 0.16) });
-        const lines = [j === 0 ? label : "", text, `${figure((100 * inner.item.value) / total)} %`].filter(Boolean);
-        const fits = lines.filter((line, n) => inner.width > line.length * 8 + 12 && inner.height > 18 * (n + 1) + 6);
-        const words = fits.map((line, n) => svg("text", { x: inner.x + 9, y: inner.y + 20 + 17 * n, class: j === 0 && n === 0 ? "strong" : "" }, line));
+        const part = share(inner.item.value, total);
+        const head = j === 0 ? [label] : [];
+        const isFit = (line, n) => inner.width > line.length * 8 + 12 && inner.height > 18 * (n + 1) + 6;
+        // A low one has its share beside its name, and one that has no room for all tells what it can.
+        const told = [[...head, text, part], [...head, `${text} ${part}`], [[...head, text, part].join(" ")], [text, part], [`${text} ${part}`], [text]];
+        const fits = told.find((lines) => lines.every(isFit)) || [];
+        const words = fits.map((line, n) => svg("text", { x: inner.x + 9, y: inner.y + 20 + 17 * n, class: n === 0 && head.length && line.startsWith(label) ? "strong" : "" }, line));
         group.append(chosenShape([filterOf(panel.by[0], outer.item.key), filterOf(panel.by[1], inner.item.key)], scene, `${label}, ${text}`, shape, ...words, svg("title", {}, `${label} · ${text}: ${thousands(inner.item.value)} (${figure((100 * inner.item.value) / total)} %)`)));
       });
       root.append(group);
@@ -179,7 +183,8 @@ export function heatmap(panel, answer, scene) {
     for (const [at, text] of ticks) if (at >= left) root.append(svg("text", { class: "tick", x: at, y: height - 4, "text-anchor": "middle" }, text));
     box.replaceChildren(root);
   });
-  const told = [outer, inner].filter((split) => split.kind === "steps").map((split) => split.label).join(" · ");
+  // How days are counted says nothing where their names stand.
+  const told = [outer, inner].filter((split) => split.kind === "steps").map((split) => split.label.replace(", 1 is Monday", "")).join(" · ");
   return [box, told ? el("p", { class: "under" }, told) : null].filter(Boolean);
 }
 

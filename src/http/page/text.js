@@ -53,6 +53,11 @@ export function figure(n) {
   const rounded = Math.abs(n) >= 100 ? Math.round(n) : Number(n.toPrecision(3));
   return rounded.toLocaleString("en", { maximumFractionDigits: 6 }).replaceAll(",", "\u2009");
 }
+/** A part of a whole, to the hundredth of a percent. */
+export function share(part, whole) {
+  const percent = (100 * part) / whole;
+  return `${percent > 0 && percent < 0.01 ? "< 0.01" : figure(percent < 1 ? Math.round(percent * 100) / 100 : percent)}${NB}%`;
+}
 const PREFIXES = ["", "k", "M", "G", "T", "P"];
 function scaled(n, unit, base = 1000) {
   let power = 0;
@@ -96,6 +101,7 @@ export const called = (field, value) => (field === "reason" ? why(value) : field
 const FIELDS = {
   timestamp: "time", location: "place", elastic_type: "kind", uniqueSessionId: "session", sessionId: "session", connectionId: "connection", streamId: "stream",
   cluster_id: "cluster", media_node_id: "media node", "client.browser": "browser", "client.os": "system", geoPoints: "place near", "users.numberOfElements": "people", dayOfWeek: "day", hourOfDay: "hour", msSinceEndpointCreation: "after",
+  nodeId: "node", nodeRole: "role", environmentId: "machine", ip: "IP address", oldStatus: "status before", newStatus: "status after", newValue: "network quality", issuer: "told by", operation: "step",
 };
 /** How a field is called. */
 export const field = (name) => (Object.hasOwn(FIELDS, name) ? FIELDS[name] : plain(name));
