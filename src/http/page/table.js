@@ -2,8 +2,13 @@
 
 import { csv, download, el, thousands } from "./text.js";
 import { address } from "./view.js";
+import { sized } from "./chart.js";
 
 const ROWS = 100;
+/** As wide as a cell of text is at most, pixels: the widest with which a table fits; a narrower one cuts too much. */
+const CELLS = [280, 220, 180, 150, 124, 104, 88];
+/** From so narrow cells on, they stand closer. */
+const CLOSE = 180;
 
 /**
  * `data`: heads and rows of cells, see `data.js`. `options`: `choose(filter)`, `title`, `kept`, where it notes how it is looked at, and
@@ -21,9 +26,9 @@ export function grid(data, options) {
       fill();
       note();
     };
-    const name = el("button", { type: "button", onclick: sort }, head.label);
+    const name = el("button", { type: "button", onclick: sort }, upper(head.label));
     // A long name takes two lines above narrow figures, not one for each word.
-    name.style.minWidth = `${Math.ceil(head.label.length / 2) + 5}ch`;
+    name.style.setProperty("--least", `${Math.ceil(head.label.length / 2) + 5}ch`);
     return el("th", { scope: "col", class: head.isNumber ? "n" : "", "aria-sort": "none" }, name);
   });
   const arrange = () => {
@@ -36,13 +41,40 @@ export function grid(data, options) {
   };
   const fill = () => {
     const most = kept.isWhole ? rows.length : ROWS;
-    body.replaceChildren(...rows.slice(0, most).map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: data.heads[i].isNumber ? "n" : "", title: cell.text }, content(cell, options))))));
+    body.replaceChildren(...rows.slice(0, most).map((row) => el("tr", {}, row.map((cell, i) => el("td", { class: data.heads[i].isNumber ? "n" : "", title: cell.title ?? cell.text }, content(cell, options))))));
     more.hidden = rows.length <= most;
     more.textContent = `Show all ${thousands(rows.length)}`;
   };
   arrange();
   fill();
-  return el("div", { class: data.heads.length > 7 ? "scroll wide" : "scroll", tabindex: "0", role: "region", "aria-label": options.title || "Table" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body), more);
+  const box = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": options.title || "Table" }, el("table", {}, el("thead", {}, el("tr", {}, heads)), body), more);
+  return fitted(box, kept);
+}
+
+const upper = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}`;
+
+/** Makes a table as narrow as its room, if it can be; if not, it fades where it goes on. How narrow it was, `kept` knows for the next one. */
+function fitted(box, kept) {
+  const dress = (cell) => {
+    box.style.setProperty("--cell", `${cell}px`);
+    box.classList.toggle("close", cell <= CLOSE);
+  };
+  const isFit = (cell) => { dress(cell); return box.scrollWidth <= box.clientWidth; };
+  const fade = () => box.classList.toggle("further", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  let width = 0;
+  sized(box, (now) => {
+    if (now === width) return;
+    width = now;
+    // A frame later, because cells change how high the box is.
+    requestAnimationFrame(() => {
+      kept.cell = CELLS.find(isFit) || CLOSE;
+      dress(kept.cell);
+      fade();
+    });
+  });
+  box.addEventListener("scroll", fade, { passive: true });
+  if (kept.cell) dress(kept.cell);
+  return box;
 }
 
 function compare(a, b) {
