@@ -12,6 +12,8 @@ const STEPS_MAX = 4000;
 const APART = 24;
 /** A line goes on over as many steps without a value. */
 const GAP = 3;
+/** So many times between two values tell how regularly they come, and more than so many milliseconds are none between two samples. */
+const SURE = 3, SAMPLES_MAX = 900000;
 const MINUTE = 60000, HOUR = 3600000, DAY = 86400000;
 const TICKS = [1000, 5000, 15000, 30000, MINUTE, 2 * MINUTE, 5 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 3 * DAY, 5 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 61 * DAY, 91 * DAY, 183 * DAY, 365 * DAY, 730 * DAY, 1826 * DAY];
 
@@ -49,13 +51,16 @@ export const room = (kind, height) => { const box = el("div", { class: `plot ${k
  */
 export function chart(panel, answer, scene) {
   const isTime = panel.by.at(-1).kind === "time";
-  const shown = stacked(panel, filled(panel, series(panel, answer), answer, scene, isTime));
+  const shown = stacked(panel, filled(panel, named(panel, series(panel, answer), scene), answer, scene, isTime));
   const legend = el("div", { class: "legend" });
   const values = shown.map((one) => el("span", { class: "value" }));
-  shown.forEach((one, i) => {
-    const name = one.filter && scene.choose ? el("button", { type: "button", title: `Only ${one.label}`, onclick: () => scene.choose(...one.filter) }, one.label) : one.label;
-    legend.append(el("span", { class: "entry", title: one.label }, el("i", { class: `swatch ${one.color}` }), name, values[i]));
-  });
+  const pick = (one) => () => { box.firstChild?.classList.toggle("picking", one !== null); for (const other of shown) other.node?.classList.toggle("picked", other === one); };
+  for (const i of ranked(panel, shown)) {
+    const one = shown[i];
+    const told = [one.label, one.id].filter(Boolean).join(", ");
+    const name = one.filter && scene.choose ? el("button", { type: "button", title: `Only ${told}`, onclick: () => scene.choose(...one.filter) }, one.label) : el("span", { class: "name" }, one.label);
+    legend.append(el("span", { class: "entry", title: told, onpointerenter: pick(one), onpointerleave: pick(null), onfocusin: pick(one), onfocusout: pick(null) }, el("i", { class: `swatch ${one.color}` }), name, values[i]));
+  }
   // How high it was at most, until somebody points at a moment. Of a rate it would be that of the busiest step, and of what was greatest in
   // a step a sum over series would be one of different moments.
   const write = (one, value) => amount(value, one.metric.unit, one.metric.per);
@@ -63,12 +68,17 @@ export function chart(panel, answer, scene) {
   const isStacked = panel.form === "area" || panel.form === "bar";
   const together = isStacked && shown.length > 1 && shown[0].metric.isZero && !shown[0].metric.per ? `together ${most({ ...shown[0], points: shown.flatMap((one) => one.points) }, "high")}` : "";
   if (together) legend.append(el("span", { class: "entry" }, together));
+  folded(legend, scene.kept);
   const box = room("", scene.height);
+  const reach = isTime ? reachOf(shown, answer.step) : GAP * panel.by.at(-1).every;
+  // For how long a value is shown as that of a moment.
+  const every = answer.step || panel.by.at(-1).every;
+  const held = panel.form === "stairs" ? Infinity : reach > GAP * every ? reach / 2 : every;
   const isAlone = panel.by.length === 1 && shown.length === 1;
   sized(box, (width, height) => {
-    const drawn = draw(panel, answer, shown, scene, { width, height, isTime });
+    const drawn = draw(panel, answer, shown, scene, { width, height, isTime, reach });
     const read = (at) => shown.forEach((one, i) => {
-      const point = at === null ? null : nearest(one.points, at, panel.form === "stairs" ? Infinity : answer.step || panel.by.at(-1).every);
+      const point = at === null ? null : nearest(one.points, at, held);
       values[i].textContent = point ? write(one, point.value) : at === null ? most(one, "value") : "–";
     });
     const time = el("span", { class: "moment" });
@@ -81,6 +91,52 @@ export function chart(panel, answer, scene) {
   });
   legend.classList.toggle("alone", isAlone);
   return [legend, box];
+}
+
+/** With names in place of ids, where the view knows whose they are: `scene.called(field, value)`. */
+function named(panel, all, scene) {
+  const [split] = panel.by;
+  const isEach = new Set(all.map((one) => one.outer)).size === all.length;
+  return all.map((one) => {
+    const name = one.outer === null ? null : scene.called?.(split.field?.field, one.outer);
+    if (!name) return one;
+    // What is measured of everybody is told by the title.
+    return { ...one, id: String(one.outer), label: isEach ? name : one.label.replace(keyText(split, one.outer), () => name) };
+  });
+}
+
+/** In which order a legend tells series, as places: of parts that are measured the highest first, all others as they are drawn. */
+function ranked(panel, shown) {
+  const places = shown.map((_, i) => i);
+  const isMeasured = panel.form === "line" && panel.by.length > 1 && panel.by[0].field?.kind !== "number";
+  const highest = shown.map((one) => Math.max(...one.points.map((point) => point.value)));
+  return isMeasured ? places.sort((a, b) => highest[b] - highest[a]) : places;
+}
+
+/** Shows as many entries of a legend as have room, how many more there are, and all of them where that is asked for. */
+export function folded(legend, kept = {}) {
+  const all = el("button", { type: "button", class: "all", onclick: () => { kept.isUnfolded = !kept.isUnfolded; fold(); } });
+  const fold = () => {
+    legend.classList.toggle("open", Boolean(kept.isUnfolded));
+    const entries = [...legend.querySelectorAll(".entry")];
+    const isBeyond = entries.map((entry) => !kept.isUnfolded && entry.offsetTop >= legend.clientHeight);
+    entries.forEach((entry, i) => entry.classList.toggle("beyond", isBeyond[i]));
+    const more = isBeyond.filter(Boolean).length;
+    all.hidden = !more && !kept.isUnfolded;
+    all.textContent = kept.isUnfolded ? "fewer" : `+ ${thousands(more)} more`;
+    all.setAttribute("aria-expanded", String(Boolean(kept.isUnfolded)));
+  };
+  legend.append(all);
+  sized(legend, fold);
+}
+
+/** Over how much time a line goes on without a value: statistics come regularly, and what lies further apart is silence. */
+function reachOf(shown, step) {
+  const least = GAP * step;
+  const gaps = shown.flatMap((one) => one.points.slice(1).map((point, i) => point.x - one.points[i].x)).sort((a, b) => a - b);
+  const [median, most] = [0.5, 0.75].map((part) => gaps[Math.floor(gaps.length * part)]);
+  const isRegular = gaps.length >= SURE && most <= 1.5 * median && median <= SAMPLES_MAX;
+  return isRegular ? Math.max(least, 2 * median) : least;
 }
 
 /** With a 0 at each step where nothing was counted, so that lines come down to it; what is added up stays as it was. */
@@ -163,7 +219,7 @@ function axis(shown, panel, height) {
   return { y: (value) => bottom - ((value - least) / (top - least)) * height, ticks, write: (n) => (panel.form === "fullBar" ? `${n}\u00a0%` : n === 0 ? "0" : amount(n, unit, per)) };
 }
 
-function draw(panel, answer, shown, scene, { width, height, isTime }) {
+function draw(panel, answer, shown, scene, { width, height, isTime, reach }) {
   const high = height - MARGIN.top - MARGIN.bottom;
   const left = axis(shown.filter((one) => !one.isRight), panel, high);
   const right = axis(shown.filter((one) => one.isRight), panel, high);
@@ -192,9 +248,15 @@ function draw(panel, answer, shown, scene, { width, height, isTime }) {
   const clipped = svg("g", {});
   const scaleOf = (one) => (one.isRight ? right : left);
   const within = (at) => Math.max(margin.left, Math.min(margin.left + inner.width, x(at)));
-  if (panel.form === "bar" || panel.form === "fullBar") for (const one of shown) clipped.append(bars(one, scaleOf(one), x, step, { left: margin.left, right: margin.left + inner.width }));
-  else if (panel.form === "stairs") for (const one of [...shown].reverse()) clipped.append(stairs(one, scaleOf(one), within, step));
-  else for (const one of [...shown].reverse()) clipped.append(...line(one, scaleOf(one), within, step, panel.form === "area"));
+  const isBars = panel.form === "bar" || panel.form === "fullBar";
+  const shapes = (one) => {
+    if (isBars) return [bars(one, scaleOf(one), x, step, { left: margin.left, right: margin.left + inner.width })];
+    return panel.form === "stairs" ? [stairs(one, scaleOf(one), within, step)] : line(one, scaleOf(one), within, { step, reach, isArea: panel.form === "area" });
+  };
+  for (const one of isBars ? shown : [...shown].reverse()) {
+    one.node = svg("g", { class: "series" }, shapes(one));
+    clipped.append(one.node);
+  }
   root.append(clipped);
   if (isTime) for (const happened of together(scene.marks, from, to, x)) root.append(marked(happened, x, bottom));
   return { svg: root, x, at, top: MARGIN.top, bottom, step };
@@ -236,13 +298,13 @@ function bars(one, scale, x, step, bounds) {
   return group;
 }
 
-function line(one, scale, x, step, isArea) {
+function line(one, scale, x, { step, reach, isArea }) {
   // A value is of a whole step: drawn in its middle.
   const place = (point) => x(point.x + step / 2);
   const runs = [];
   for (const point of one.points) {
     const run = runs.at(-1);
-    if (run && point.x - run.at(-1).x <= GAP * step) run.push(point);
+    if (run && point.x - run.at(-1).x <= reach) run.push(point);
     else runs.push([point]);
   }
   const path = (points, key) => points.map((point) => `${place(point).toFixed(1)} ${scale.y(point[key]).toFixed(1)}`).join("L");

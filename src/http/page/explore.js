@@ -39,12 +39,12 @@ export function show(dashboard, view, { go, note }) {
   return { nodes, load, end: () => aborted.abort() };
 }
 
-/** What is chosen, each to be taken away. */
-export function chips(dashboard, view, go) {
+/** What is chosen, each to be taken away. `called(field, value)`: what to call an id, where that is known. */
+export function chips(dashboard, view, go, called) {
   if (!view.filters.length) return null;
   const splits = dashboard.rows.flatMap((row) => row.panels).flatMap((panel) => panel.by);
   return el("div", { class: "chips", role: "group", "aria-label": "Filters" },
-    view.filters.map((filter) => el("button", { type: "button", class: "chip", title: "Remove this filter", onclick: () => go(toggled(view, [filter])) }, el("span", {}, `${field(filter.field)} `), el("b", {}, filterText(splits, filter)), " ×")),
+    view.filters.map((filter) => el("button", { type: "button", class: "chip", title: `Remove this filter: ${filter.value}`, onclick: () => go(toggled(view, [filter])) }, el("span", {}, `${field(filter.field)} `), el("b", {}, called?.(filter.field, filter.value) || filterText(splits, filter)), " ×")),
     view.filters.length > 1 ? el("button", { type: "button", class: "more", onclick: () => go({ ...view, filters: [] }) }, "Remove all") : null,
     view.filters.some((filter) => OF_PEOPLE.test(filter.field)) ? el("p", { class: "quiet" }, "Sessions are those in which such a person was; people, streams and what was streamed are of such people alone.") : null);
 }
@@ -66,10 +66,11 @@ addEventListener("pointerdown", (event) => {
   for (const open of document.querySelectorAll("details.choice[open]")) if (!open.contains(event.target)) open.open = false;
 });
 
-/** A menu of the values of a field. `scene`: `choose(filter)`, filters besides those of the view, and `span()`, where the time is not the view's. */
+/** A menu of the values of a field. `scene`: `choose(filter)`, filters besides those of the view, `span()`, where the time is not the view's, and perhaps `called(field, value)`. */
 export function choice(control, view, scene) {
   const chosen = view.filters.filter((filter) => filter.field === control.field);
-  const label = chosen.length ? `${control.label}: ${chosen.length === 1 ? chosen[0].value : thousands(chosen.length)}` : control.label;
+  const named = (value) => scene.called?.(control.field, value) || value;
+  const label = chosen.length ? `${control.label}: ${chosen.length === 1 ? named(chosen[0].value) : thousands(chosen.length)}` : control.label;
   return menu(label, { class: `choice${chosen.length ? " chosen" : ""}`, "data-key": control.field }, async (inside, close) => {
     inside.replaceChildren(el("p", { class: "quiet" }, "…"));
     try {
@@ -80,7 +81,7 @@ export function choice(control, view, scene) {
       const list = el("ul", {}, body.parts.map((part) => {
         const value = String(part.keys[0]);
         const isChosen = has(view, control.field, value);
-        return el("li", {}, el("button", { type: "button", "aria-pressed": String(isChosen), onclick: () => { close(); scene.choose({ field: control.field, value }); } }, el("span", {}, value), el("small", {}, thousands(part.values[0]))));
+        return el("li", {}, el("button", { type: "button", "aria-pressed": String(isChosen), title: value, onclick: () => { close(); scene.choose({ field: control.field, value }); } }, el("span", {}, named(value)), el("small", {}, thousands(part.values[0]))));
       }));
       const search = body.parts.length > 12 ? el("input", { type: "search", "aria-label": `Find a ${control.label.toLowerCase()}`, oninput: (event) => {
         const wanted = event.target.value.toLowerCase();

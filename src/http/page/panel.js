@@ -12,7 +12,7 @@ const FRAME = { title: 76, legend: 26 };
 
 /**
  * A panel. `scene`: `choose(filter)` and `zoom(from, to)` or null, `marks`, `more`: filters besides those of the view, `looks`: how panels are
- * looked at, and `note()`, which is called when that has changed. Its `load(view, times, signal)` asks for what it shows and shows it, or gives
+ * looked at, `note()`, which is called when that has changed, and perhaps `called(field, value)`: what to call an id. Its `load(view, times, signal)` asks for what it shows and shows it, or gives
  * why it cannot; `hush()` leaves that to somebody else. `kept`: how it is looked at.
  */
 export function panel(description, rows, scene) {
@@ -95,6 +95,17 @@ function cutAt(description, answer) {
   return el("p", { class: "under" }, `The first ${thousands(size)} by ${label.toLowerCase()}${place > 0 ? ` of each ${description.by[0].label.toLowerCase()}` : ""}; there may be more.`);
 }
 
+/** A table with names in place of ids, where the view knows whose they are; files keep the ids. */
+function named(description, data, { called }) {
+  if (!called) return data;
+  const fields = description.form === "list" ? description.columns.map((column) => column.field) : [...description.by.map((split) => split.field?.field), ...description.show.map((metric) => metric.field)];
+  const cell = (one, i) => {
+    const name = typeof one.raw === "string" && called(fields[i], one.raw);
+    return name ? { ...one, text: name, title: `${name}, ${one.raw}`, sort: name } : one;
+  };
+  return { ...data, rows: data.rows.map((row) => row.map(cell)) };
+}
+
 /** What is inside of the frame. */
 function content(description, answer, scene) {
   if (isEmpty(description, answer)) {
@@ -103,7 +114,8 @@ function content(description, answer, scene) {
     // Whether the filters emptied it or it always is, nobody knows without asking once more.
     return [el("p", { class: "nothing" }, `Nothing of this has ${[...fields].join(" and ")} as the filters say. `, el("button", { type: "button", onclick: scene.clear }, "Remove them"), `, and if it stays empty: ${description.empty}`)];
   }
-  if (scene.kept.isTable) return [grid(table(description, answer), { ...scene, title: description.title })];
+  const rows = () => grid(named(description, table(description, answer), scene), { ...scene, title: description.title });
+  if (scene.kept.isTable) return [rows()];
   const last = description.by.at(-1)?.kind;
   const overLine = { ...scene, height: scene.height - FRAME.legend };
   switch (description.form) {
@@ -111,7 +123,7 @@ function content(description, answer, scene) {
     case "table": case "list": {
       const cut = description.form === "list" && answer.documents > answer.parts.length ? el("p", { class: "under" }, `The ${description.oldestFirst ? "first" : "last"} ${thousands(answer.parts.length)} of ${thousands(answer.documents)}.`) : null;
       const most = cutAt(description, answer);
-      return [cut, most, grid(table(description, answer), { ...scene, title: description.title })].filter(Boolean);
+      return [cut, most, rows()].filter(Boolean);
     }
     case "donut": return donut(description, answer, scene);
     case "treemap": return treemap(description, answer, scene);

@@ -177,11 +177,44 @@ function table(heads, rows, empty, options) {
   return grid({ heads: heads.map((label) => ({ label })), rows: rows.map((row) => row.map(cell)) }, options);
 }
 
+/**
+ * What to call the ids of a session, as `called(field, value)`: whose a connection, a stream or an endpoint is. A stream's id holds that of its
+ * connection, and so does the endpoint that sends it; the one that receives it begins with that of another. Nothing of any other id.
+ */
+function names(model) {
+  const known = new Map();
+  const times = new Map();
+  for (const { person, c } of model.people.flatMap((person) => person.connections.map((c) => ({ person, c }))).sort((a, b) => a.c.from - b.c.from)) {
+    const nth = (times.get(person.name) || 0) + 1;
+    times.set(person.name, nth);
+    // Whoever came back, or is called as somebody else, is told apart.
+    known.set(c.connectionId, nth > 1 ? `${person.name} (${nth})` : person.name);
+  }
+  const ids = [...known.keys()].filter(Boolean).sort((a, b) => b.length - a.length);
+  const what = (id) => (/(^|_)(SCR|SCREEN)_/.test(id) ? " (screen)" : "");
+  const sender = (id) => known.get(ids.find((one) => id.endsWith(`_${one}`)) ?? ids.find((one) => id.startsWith(`${one}_`)));
+  const flow = (id) => {
+    const receiver = ids.find((one) => id.startsWith(`${one}_`));
+    const from = receiver && sender(id.slice(receiver.length + 1));
+    if (from) return `${known.get(receiver)} ← ${from}${what(id)}`;
+    return sender(id) ? `${sender(id)} sends${what(id)}` : null;
+  };
+  const flows = new Map();
+  return (field, value) => {
+    if (field === "connectionId") return known.get(value) || null;
+    if (field !== "endpoint" && field !== "streamId") return null;
+    if (!flows.has(value)) flows.set(value, flow(value));
+    return flows.get(value);
+  };
+}
+
 /** An event in a line; opened, all that was stored of it. */
-function eventLine(e) {
-  const what = [e.type && e.elastic_type === "kms" ? e.mediaType : "", e.connection, e.streamId && typeof e.streamId === "string" ? e.streamId : "", e.status, e.state, e.newValue !== undefined ? `quality ${e.oldValue} → ${e.newValue}` : "", why(e.reason)].filter(Boolean).join(" · ");
+function eventLine(e, called) {
+  // Media servers number the streams of an endpoint, and tell the connection twice.
+  const stream = typeof e.streamId === "string" ? e.streamId : e.endpoint || "";
+  const what = [e.type && e.elastic_type === "kms" ? e.mediaType : "", e.connection === e.connectionId ? "" : e.connection, called("endpoint", stream) || stream, e.status, e.state, e.newValue !== undefined ? `quality ${e.oldValue} → ${e.newValue}` : "", why(e.reason)].filter(Boolean).join(" · ");
   const line = el("details", { class: "event", "data-at": e.timestamp, "data-key": `${e.timestamp} ${e.event || e.type} ${e.connectionId || ""} ${e.streamId || e.endpoint || ""}` },
-    el("summary", {}, el("span", {}, clock(e.timestamp)), el("b", {}, String(e.event || e.type || e.elastic_type)), el("span", {}, String(e.connectionId || "")), el("span", {}, what)));
+    el("summary", {}, el("span", {}, clock(e.timestamp)), el("b", {}, String(e.event || e.type || e.elastic_type)), el("span", { title: e.connectionId }, called("connectionId", e.connectionId) || String(e.connectionId || "")), el("span", { title: stream || null }, what)));
   line.addEventListener("toggle", () => { if (line.open && line.children.length < 2) line.append(el("pre", { class: "json" }, JSON.stringify(e, null, 2))); });
   return line;
 }
@@ -199,8 +232,8 @@ function charts(dashboard, model, { view, note }) {
   const head = el("div");
   const go = (next) => { drawn.view = next; note(next); narrow(); load(); };
   const narrow = () => head.replaceChildren(...[
-    el("div", { class: "looked" }, dashboard.controls.filter((control) => control.field !== dashboard.ofOne).map((control) => choice(control, drawn.view, { more: drawn.scene.more, span, choose: drawn.scene.choose }))),
-    chips(dashboard, drawn.view, go)].filter(Boolean));
+    el("div", { class: "looked" }, dashboard.controls.filter((control) => control.field !== dashboard.ofOne).map((control) => choice(control, drawn.view, { more: drawn.scene.more, span, choose: drawn.scene.choose, called: drawn.scene.called }))),
+    chips(dashboard, drawn.view, go, drawn.scene.called)].filter(Boolean));
   if (drawn.id !== id) {
     const scene = { marks: [], more: [{ field: dashboard.ofOne, value: id }], choose: (...filters) => drawn.go(toggled(drawn.view, filters)), clear: () => drawn.go({ ...drawn.view, filters: [] }), zoom: null, looks: view.looks, note: () => note(drawn.view) };
     drawn = { id, view, scene, asked: 0, panels: dashboard.rows.flatMap((row) => row.panels.map((description) => panel(description, row.height, scene))) };
@@ -208,6 +241,7 @@ function charts(dashboard, model, { view, note }) {
   // The session is drawn anew now and then, and its panels are not.
   drawn.view = view;
   drawn.go = go;
+  drawn.scene.called = names(model);
   for (const one of drawn.panels) view.looks[one.id] = one.kept;
   if (!model.open || Date.now() - drawn.asked > CHARTS_MS) load();
   narrow();
@@ -230,7 +264,7 @@ function tabs(s, model, { view, note, dashboard }) {
     streams: () => table(["From", "Source", "Size", "Started", "Length", "Lost", "Jitter", "First media", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", at(t.from), long(t.to - t.from), measured(t, "lossPercent", "percent"), measured(t, "jitterMs", "milliseconds"), measured(t, "firstMediaMs", "milliseconds"), t.open ? "still sent" : why(t.reason)])), "Nobody has sent anything.", looked("streams")),
     recordings: () => table(["Recording", "Started", "Stopped", "Length", "Size", "Result"], model.recordings.map((r) => [r.name, at(r.from), at(r.to, r.open ? "running" : ""), r.seconds ? long(r.seconds * 1000) : "–", size(r.size), r.status === "none" ? "never became ready" : r.status]), "Nothing was recorded.", looked("recordings")),
     charts: () => charts(dashboard, model, { view, note }),
-    events: () => (told = events(s)).node,
+    events: () => (told = events(s, names(model))).node,
     raw: () => el("pre", { class: "json", tabindex: "0" }, JSON.stringify(s, null, 2)),
   };
   const counts = { people: model.people.length, recordings: model.recordings.length, events: s.totalEvents };
@@ -284,8 +318,8 @@ const EVENTS = ["cdr", "kms", "networkQualityStats", "webrtcDebug"];
 /** What was asked for of the session that is shown: it stays while the session goes on. `measured`: events and media statistics. */
 let asked = { id: "", more: [], around: null, measured: null };
 
-/** All events, the first ones at once. Gives a node, and `near(moment)`, after which the events around that moment are in it. */
-function events(s) {
+/** All events, the first ones at once, with people as they are `called`. Gives a node, and `near(moment)`, after which the events around that moment are in it. */
+function events(s, called) {
   const id = s.events[0]?.uniqueSessionId;
   if (asked.id !== id) asked = { id, more: [], around: null, measured: null };
   const node = el("div");
@@ -321,7 +355,7 @@ function events(s) {
     node.replaceChildren(...[
       asked.around ? el("p", { class: "quiet" }, `${count(shown.length, "event", "events")} around ${clock(asked.moment)}. `, button("Show all from the beginning", () => { asked.around = null; })) : null,
       !asked.around && id ? el("p", { class: "quiet" }, asked.measured ? button("Leave out media statistics", () => { asked.measured = null; }) : button("With media statistics", page)) : null,
-      el("div", { class: "events" }, shown.map(eventLine)),
+      el("div", { class: "events" }, shown.map((e) => eventLine(e, called))),
       isCut ? button(`Show more: ${shown.length} of ${total} are shown`, next) : null, told].filter(Boolean));
   };
   draw();

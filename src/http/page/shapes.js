@@ -2,7 +2,7 @@
 
 import { amount, el, figure, share, svg, thousands } from "./text.js";
 import { colorOf, filterOf, keyText, tile, valueText } from "./data.js";
-import { room, sized, timeTicks } from "./chart.js";
+import { folded, room, sized, timeTicks } from "./chart.js";
 
 /** A part that can be chosen is a button, any other is text. */
 function chosen(filter, scene, attributes, ...children) {
@@ -67,6 +67,7 @@ export function bars(panel, answer, scene) {
   const { unit, per } = panel.show[0];
   const bar = (part) => el("i", { class: `fill c${Math.max(0, inner.indexOf(part.keys[1])) % 8}`, title: inner.length ? `${keyText(panel.by[1], part.keys[1])}: ${amount(part.values[0] || 0, unit, per)}` : null, style: { width: `${(100 * (part.values[0] || 0)) / most}%` } });
   const legend = inner.length ? el("div", { class: "legend" }, inner.map((key, i) => el("span", { class: "entry" }, el("i", { class: `swatch c${i % 8}` }), chosen(filterOf(panel.by[1], key), scene, {}, keyText(panel.by[1], key))))) : null;
+  if (legend) folded(legend, scene.kept);
   return [legend, el("ul", { class: "bars" }, [...rows.values()].map((row) => el("li", {},
     chosen(filterOf(panel.by[0], row.key), scene, { class: "name" }, keyText(panel.by[0], row.key)),
     el("span", { class: "track" }, row.parts.map(bar)), el("b", {}, amount(row.sum, unit, per)))))].filter(Boolean);
@@ -149,6 +150,9 @@ export function treemap(panel, answer, scene) {
   return [box];
 }
 
+/** As many characters as stand beside a row of a grid. */
+const BESIDE = 17;
+
 /** A grid of two splits: the first gives rows, the second columns. */
 export function heatmap(panel, answer, scene) {
   const [outer, inner] = panel.by;
@@ -160,21 +164,22 @@ export function heatmap(panel, answer, scene) {
   const values = new Map(answer.parts.map((part) => [JSON.stringify(part.keys), part.values[0]]));
   const most = Math.max(...answer.parts.map((part) => part.values[0] || 0)) || 1;
   const { unit, per } = panel.show[0];
+  const names = rows.map((key) => scene.called?.(outer.field?.field, key) || keyText(outer, key));
   const box = room("", scene.height - 20);
   sized(box, (width, height) => {
-    const left = Math.min(140, 16 + 7 * Math.max(...rows.map((key) => keyText(outer, key).length)));
+    const left = Math.min(140, 16 + 7 * Math.max(...names.map((name) => name.length)));
     const step = isTime ? answer.step : 1;
     const [from, to] = isTime ? [scene.from, scene.to] : [columns[0], columns.at(-1) + 1];
     const x = (key) => left + ((key - from) / (to - from)) * (width - left);
     const high = (height - 20) / rows.length;
     const root = svg("svg", { width, height, role: "img", "aria-label": `${panel.title}. The table has all values.` });
     rows.forEach((row, i) => {
-      root.append(svg("text", { class: "tick", x: left - 8, y: i * high + high / 2 + 4, "text-anchor": "end" }, keyText(outer, row)));
+      root.append(svg("text", { class: "tick", x: left - 8, y: i * high + high / 2 + 4, "text-anchor": "end" }, names[i].length > BESIDE ? `${names[i].slice(0, BESIDE)}…` : names[i], svg("title", {}, names[i] === keyText(outer, row) ? names[i] : `${names[i]}, ${keyText(outer, row)}`)));
       columns.forEach((column) => {
         const value = values.get(JSON.stringify([row, column]));
         const [a, b] = [Math.max(left, x(column)), Math.min(width, x(column + step))];
         if (b <= a) return;
-        const name = `${keyText(outer, row)}, ${keyText(inner, column)}: ${value ? amount(value, unit, per) : "none"}`;
+        const name = `${names[i]}, ${keyText(inner, column)}: ${value ? amount(value, unit, per) : "none"}`;
         const choose = value ? choosing([filterOf(outer, row), filterOf(inner, column)], scene) : null;
         root.append(svg("rect", { class: `cell${value ? "" : " none"}${choose ? " chosen" : ""}`, onclick: choose, x: a + 0.5, y: i * high + 1, width: Math.max(0.5, b - a - 1), height: Math.max(1, high - 2), rx: 2, "fill-opacity": value ? 0.15 + 0.85 * (value / most) : 1 }, svg("title", {}, name)));
       });
