@@ -8,6 +8,8 @@ const MARGIN = { right: 16, top: 12, bottom: 24 };
 const LABEL = { least: 36, around: 14, character: 6.4 };
 /** Steps that are drawn at most. */
 const STEPS_MAX = 4000;
+/** So close to the edge, pixels, a text in the middle of its place is cut. */
+const EDGE = 18;
 /** Marks that lie closer, pixels, are one. */
 const APART = 24;
 /** A line goes on over as many steps without a value. */
@@ -119,7 +121,9 @@ export function folded(legend, kept = {}) {
   const fold = () => {
     legend.classList.toggle("open", Boolean(kept.isUnfolded));
     const entries = [...legend.querySelectorAll(".entry")];
-    const isBeyond = entries.map((entry) => !kept.isUnfolded && entry.offsetTop >= legend.clientHeight);
+    const isCut = !kept.isUnfolded && entries.at(-1)?.offsetTop >= legend.clientHeight;
+    // What says that there are more has its place at the end of the last line.
+    const isBeyond = entries.map((entry) => isCut && (entry.offsetTop >= legend.clientHeight || (entry.offsetTop + entry.offsetHeight >= legend.clientHeight && entry.offsetLeft + entry.offsetWidth > legend.clientWidth - MORE)));
     entries.forEach((entry, i) => entry.classList.toggle("beyond", isBeyond[i]));
     const more = isBeyond.filter(Boolean).length;
     all.hidden = !more && !kept.isUnfolded;
@@ -129,6 +133,9 @@ export function folded(legend, kept = {}) {
   legend.append(all);
   sized(legend, fold);
 }
+
+/** As wide as it is said that there are more, pixels. */
+const MORE = 64;
 
 /** Over how much time a line goes on without a value: statistics come regularly, and what lies further apart is silence. */
 function reachOf(shown, step) {
@@ -243,7 +250,7 @@ function draw(panel, answer, shown, scene, { width, height, isTime, reach }) {
   for (const tick of isTime ? timeTicks(from, to, inner.width) : rounds(from, to, inner.width / 80).map((n) => [n, keyText(panel.by.at(-1), n)])) {
     const px = x(tick[0]);
     if (px < margin.left - 1 || px > margin.left + inner.width + 1) continue;
-    root.append(svg("line", { class: "stub", x1: px, x2: px, y1: bottom, y2: bottom + 4 }), svg("text", { class: "tick", x: px, y: bottom + 17, "text-anchor": "middle" }, tick[1]));
+    root.append(svg("line", { class: "stub", x1: px, x2: px, y1: bottom, y2: bottom + 4 }), tickText(px, bottom + 17, width, tick[1]));
   }
   const clipped = svg("g", {});
   const scaleOf = (one) => (one.isRight ? right : left);
@@ -321,6 +328,9 @@ function stairs(one, scale, x, step) {
   const heights = one.points.map((point, i) => `${x(point.x).toFixed(1)} ${scale.y(point.high).toFixed(1)}H${x(one.points[i + 1]?.x ?? point.x + step).toFixed(1)}`);
   return svg("path", { class: `line ${one.color}`, d: `M${heights.join("L")}` });
 }
+
+/** What stands below an axis: in the middle of its place, or at the edge of the drawing where it would be cut. */
+export const tickText = (x, y, width, text) => { const isLast = x > width - EDGE; return svg("text", { class: "tick", x: isLast ? width : x, y, "text-anchor": isLast ? "end" : "middle" }, text); };
 
 /** Round moments, and how they are written: the day where it begins, the clock else. */
 export function timeTicks(from, to, width) {

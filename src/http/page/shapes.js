@@ -2,7 +2,7 @@
 
 import { amount, el, figure, share, svg, thousands } from "./text.js";
 import { colorOf, filterOf, keyText, tile, valueText } from "./data.js";
-import { folded, room, sized, timeTicks } from "./chart.js";
+import { folded, room, sized, tickText, timeTicks } from "./chart.js";
 
 /** A part that can be chosen is a button, any other is text. */
 function chosen(filter, scene, attributes, ...children) {
@@ -185,7 +185,7 @@ export function heatmap(panel, answer, scene) {
       });
     });
     const ticks = isTime ? timeTicks(from, to, width - left).map(([at, text]) => [x(at), text]) : columns.filter((_, i) => i % 3 === 0).map((key) => [(x(key) + x(key + step)) / 2, keyText(inner, key)]);
-    for (const [at, text] of ticks) if (at >= left) root.append(svg("text", { class: "tick", x: at, y: height - 4, "text-anchor": "middle" }, text));
+    for (const [at, text] of ticks) if (at >= left) root.append(tickText(at, height - 4, width, text));
     box.replaceChildren(root);
   });
   // How days are counted says nothing where their names stand.

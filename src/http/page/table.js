@@ -6,7 +6,7 @@ import { sized } from "./chart.js";
 
 const ROWS = 100;
 /** As wide as a cell of text is at most, pixels, the first one half as wide again: the widest with which a table fits; a narrower one cuts too much. */
-const CELLS = [280, 220, 180, 150, 124, 104, 88, 76];
+const CELLS = [280, 220, 180, 150, 124, 104, 88];
 /** From so narrow cells on, they stand closer. */
 const CLOSE = 180;
 
