@@ -10,6 +10,8 @@ const LABEL = { least: 36, around: 14, character: 6.4 };
 const STEPS_MAX = 4000;
 /** So close to the edge, pixels, a text in the middle of its place is cut. */
 const EDGE = 18;
+/** As wide as it is said that a legend goes on, pixels. */
+const MORE = 64;
 /** Marks that lie closer, pixels, are one. */
 const APART = 24;
 /** A line goes on over as many steps without a value. */
@@ -117,7 +119,7 @@ function ranked(panel, shown) {
 
 /** Shows as many entries of a legend as have room, how many more there are, and all of them where that is asked for. */
 export function folded(legend, kept = {}) {
-  const all = el("button", { type: "button", class: "all", onclick: () => { kept.isUnfolded = !kept.isUnfolded; fold(); } });
+  const all = el("button", { type: "button", class: "all", hidden: true, onclick: () => { kept.isUnfolded = !kept.isUnfolded; fold(); } });
   const fold = () => {
     legend.classList.toggle("open", Boolean(kept.isUnfolded));
     const entries = [...legend.querySelectorAll(".entry")];
@@ -133,9 +135,6 @@ export function folded(legend, kept = {}) {
   legend.append(all);
   sized(legend, fold);
 }
-
-/** As wide as it is said that there are more, pixels. */
-const MORE = 64;
 
 /** Over how much time a line goes on without a value: statistics come regularly, and what lies further apart is silence. */
 function reachOf(shown, step) {

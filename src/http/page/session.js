@@ -187,7 +187,7 @@ function names(model) {
   for (const { person, c } of model.people.flatMap((person) => person.connections.map((c) => ({ person, c }))).sort((a, b) => a.c.from - b.c.from)) {
     const nth = (times.get(person.name) || 0) + 1;
     times.set(person.name, nth);
-    // Whoever came back, or is called as somebody else, is told apart.
+    // Whoever came back, or is called like somebody else, is told apart.
     known.set(c.connectionId, nth > 1 ? `${person.name} (${nth})` : person.name);
   }
   const ids = [...known.keys()].filter(Boolean).sort((a, b) => b.length - a.length);
