@@ -28,6 +28,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
+#[path = "real_servers/accounts.rs"]
+mod accounts;
 #[path = "real_servers/doors.rs"]
 mod doors;
 #[path = "support/instance.rs"]
@@ -58,6 +60,11 @@ impl Server {
             .tempdir()
             .unwrap()
             .keep();
+        Self::start_in(kind, folder).await
+    }
+
+    /// Starts it in a folder that it removes with itself.
+    async fn start_in(kind: &'static str, folder: PathBuf) -> Self {
         let (process, url) = Self::run(kind, &folder, "0").await;
         Self { kind, process, folder, url }
     }

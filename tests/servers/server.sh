@@ -4,7 +4,8 @@
 #   server.sh fetch elasticsearch|opensearch
 #   server.sh run   elasticsearch|opensearch FOLDER [PORT]
 #       runs it in the foreground with its data in FOLDER. Once it answers, its address is printed and held by FOLDER/url;
-#       FOLDER/pid holds the server's process. Ends with SIGTERM. Its queue of writes is short, so that it is soon full.
+#       FOLDER/pid holds the server's process. Ends with SIGTERM. Its queue of writes is short, so that it is soon full. An
+#       Elasticsearch asks for passwords where FOLDER/accounts is there, with its files roles.yml, users and users_roles.
 # Archives are kept in CALLSCOPE_SERVERS_DIR, /var/tmp/callscope-servers if that is not set. The servers refuse to run as
 # root, so root becomes `nobody`, who must be able to reach both folders.
 set -euo pipefail
@@ -76,7 +77,9 @@ thread_pool.write.size: 1
 thread_pool.write.queue_size: 2
 YML
   if [ "$kind" = elasticsearch ]; then
-    printf 'xpack.security.enabled: false\nxpack.security.autoconfiguration.enabled: false\n' >> "$config"
+    local secured=false
+    if [ -d "$folder/accounts" ]; then cp "$folder/accounts"/* "$folder/conf/" && secured=true; fi
+    printf 'xpack.security.%s\n' "enabled: $secured" 'autoconfiguration.enabled: false' 'http.ssl.enabled: false' 'transport.ssl.enabled: false' >> "$config"
   else
     sed -i -e '/gc\.log/d' -e "s#ErrorFile=logs#ErrorFile=$folder/logs#" -e "s#HeapDumpPath=data#HeapDumpPath=$folder/logs#" "$folder/conf/jvm.options"
   fi
@@ -100,7 +103,8 @@ announce() { # writes the address once the server answers
   for _ in $(seq 1 600); do
     if [ -s "$1/logs/http.ports" ]; then
       url=http://$(grep -m1 -o '127[.]0[.]0[.]1:[0-9]*' "$1/logs/http.ports")
-      if curl -sS -m 40 -o /dev/null -f "$url/_cluster/health?wait_for_status=yellow&timeout=30s" 2> /dev/null; then
+      # Who asks for a password answers.
+      if curl -sS -m 40 -o /dev/null -w '%{http_code}' "$url/_cluster/health?wait_for_status=yellow&timeout=30s" 2> /dev/null | grep -qE '200|401'; then
         echo "$url" > "$1/url.part" && mv "$1/url.part" "$1/url"
         echo "$url"
         return
