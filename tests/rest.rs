@@ -8,10 +8,11 @@
     reason = "a test that fails shows where"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
+use callscope::simulate::send::{Sender, Webhook};
 use serde_json::{Value, json};
 
 #[path = "support/elastic_double.rs"]
@@ -132,7 +133,7 @@ async fn each_version_tells_how_its_endpoints_are_once() {
             let expected = if unique { json!(format!("s_{START}")) } else { Value::Null };
             assert_eq!(json["uniqueSessionId"], expected, "{version:?}: {json}");
         }
-        let endpoints: std::collections::BTreeSet<(&str, &str)> = kinds["kms"]
+        let endpoints: BTreeSet<(&str, &str)> = kinds["kms"]
             .iter()
             .map(|json| {
                 (json["connectionId"].as_str().unwrap(), json["endpoint"].as_str().unwrap())
@@ -351,6 +352,47 @@ async fn killed_while_it_asks_it_tells_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_browsers_report_it_loses_nothing_and_has_nothing_twice() {
+    let bench = Bench::of(Version::V2_29).await;
+    let start = chrono::Utc::now().timestamp_millis() - 60_000;
+    bench.platform.shows(&[session(Version::V2_29, "s", start)]);
+    let mut taken = BTreeSet::new();
+    for kill in 0..4 {
+        let instance =
+            bench.serve_with(&[("CALLSCOPE__SOURCES__DEFAULT__BROWSERS__KEYS", "a-key-of-pages")]);
+        let mut sender = Sender::new(Webhook::at(instance.address));
+        for count in (1..=10).map(|count| 100 * (10 * kill + count)) {
+            let at = chrono::Utc::now().to_rfc3339();
+            let report = json!({
+                "@timestamp": at, "participant_id": "con_A", "session_id": "s",
+                "webrtc_stats": { "inbound": { "audio": {}, "video": { "packetsReceived": count } } },
+            });
+            let path = "/stats/default?key=a-key-of-pages&connection=con_B";
+            // The session has to be known to be open.
+            while sender.post(path, None, &report.to_string()).await.unwrap() != 204 {
+                instance.get("/healthz").await;
+            }
+            taken.insert(count);
+        }
+        if kill < 3 {
+            instance.kill();
+            continue;
+        }
+        until(async || {
+            instance.get("/healthz").await;
+            bench.count("webrtcStats") >= taken.len()
+        })
+        .await;
+        instance.stop();
+    }
+    let told = bench.kinds().remove("webrtcStats").unwrap();
+    let counts: Vec<i64> =
+        told.iter().map(|json| json["packetsReceived"].as_i64().unwrap()).collect();
+    assert_eq!(counts.len(), taken.len(), "{counts:?}");
+    assert_eq!(counts.into_iter().collect::<BTreeSet<_>>(), taken);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_vanish_are_told_to_be_gone_and_are_not_closed() {
     let bench = Bench::of(Version::V2_29).await;
     // Of a moment ago: what is older than sessions.silent_after would be closed for its silence.
@@ -395,7 +437,7 @@ async fn the_end_of_a_recording_that_was_missed_is_asked_for() {
     })]);
     let instance = bench.serve();
     let webhook = format!("http://{}/webhook", instance.address).parse().unwrap();
-    let mut sender = callscope::simulate::send::Sender::new(webhook);
+    let mut sender = Sender::new(webhook);
     let ids = json!({ "sessionId": "s", "uniqueSessionId": format!("s_{START}") });
     let recording = |id: &str, status: &str, at: i64| {
         json!({ "event": "recordingStatusChanged", "timestamp": START + at, "id": id, "startTime": START + 5_000, "status": status,

@@ -299,3 +299,17 @@ fn allowed(mut answer: Response, own: &Own, headers: &HeaderMap) -> Response {
     answer.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_ipv4_is_limited_by_itself_and_of_ipv6_a_network() {
+        let household = |text: &str| household(text.parse::<IpAddr>().unwrap().to_canonical());
+        assert_eq!(household("2001:db8:1:2::3"), household("2001:db8:1:2:ffff::4"));
+        assert_ne!(household("2001:db8:1:2::3"), household("2001:db8:1:3::3"));
+        assert_ne!(household("192.0.2.1"), household("192.0.2.2"));
+        assert_ne!(household("::ffff:192.0.2.1"), household("::ffff:192.0.2.2"));
+    }
+}
