@@ -460,6 +460,7 @@ async fn parameters_that_cannot_be_taken_are_named_with_what_would_be_right() {
         ("/api/sessions?sort=duration", "duration:down"),
         ("/api/sessions?from=monday", "milliseconds"),
         ("/api/sessions?user=Ana", "no parameter user"),
+        ("/api/sessions?q=a&q=b", "q is given twice"),
     ] {
         let answer = server.request("GET", path, "", b"").await;
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(told), "{path}: {answer}");

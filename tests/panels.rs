@@ -108,6 +108,7 @@ async fn what_cannot_be_asked_is_refused_with_the_reason() {
             "too far apart",
         ),
         ("/api/panels/totals?zone=60", 400, "zone=60 is no time zone"),
+        ("/api/panels/totals?from=1&from=2", 400, "from is given twice"),
         ("/api/panels/totals?filter=reason", 400, "names no field and value"),
         ("/api/panels/totals?filter=raeson:x", 400, "no field is called raeson"),
         ("/api/panels/totals?filter=geoPoints:1", 400, "geoPoints is a place, and 1 is no tile"),

@@ -702,7 +702,17 @@ pub(super) fn has_such(field: &str, holds: Holds, value: &str) -> Result<(), Wro
     Err(Wrong::new(format!("{field} is {what}, and {value} is none"), format!("write {what}")))
 }
 
+/// Refuses what is given twice of parameters that have one value.
+pub(super) fn each_once(parameters: &[(String, String)], names: &[&str]) -> Result<(), Wrong> {
+    let count = |wanted: &str| parameters.iter().filter(|(name, _)| name == wanted).count();
+    match names.iter().find(|name| count(name) > 1) {
+        Some(name) => Err(Wrong::new(format!("{name} is given twice"), "give it once")),
+        None => Ok(()),
+    }
+}
+
 fn read_search(parameters: &[(String, String)]) -> Result<Search, Wrong> {
+    each_once(parameters, &["q", "from", "to", "sort", "limit", "offset"])?;
     let mut search = Search { limit: 50, ..Search::default() };
     for (name, value) in parameters.iter().filter(|(_, value)| !value.is_empty()) {
         let number = |most: usize| {

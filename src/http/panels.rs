@@ -14,7 +14,9 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
-use super::api::{Parameters, Reading, Wrong, failure, has_such, now, search_failure, time_of};
+use super::api::{
+    Parameters, Reading, Wrong, each_once, failure, has_such, now, search_failure, time_of,
+};
 use super::page::Asset;
 use crate::document::fields::{self, Holds};
 use crate::panels::answer::{Answer, Choice, View};
@@ -178,6 +180,7 @@ fn is_offered(field: &str) -> bool {
 }
 
 fn read_view(parameters: &[(String, String)]) -> Result<View, Wrong> {
+    each_once(parameters, &["from", "to", "zone"])?;
     let to = now();
     let mut view = View { from: to - DAY, to, ..View::default() };
     for (name, value) in parameters {
