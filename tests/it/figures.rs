@@ -403,7 +403,10 @@ fn of_use(lines: &Lines) -> Vec<Expected> {
         (
             "streams-started",
             "streams",
-            each(lines.streams("webrtcConnectionCreated").map(|(role, line)| (role, who(line)))),
+            each(lines.streams("webrtcConnectionCreated").map(|(role, line)| {
+                let way = if role == "publisherSummary" { "Sent" } else { "Received" };
+                (way.to_owned(), who(line))
+            })),
         ),
         ("streamed-time", "streamed", sent.into()),
         ("joins-and-leaves", "joined", total(lines.event("participantJoined").map(who))),
