@@ -364,7 +364,7 @@ async fn killed_while_browsers_report_it_loses_nothing_and_has_nothing_twice() {
         for count in (1..=10).map(|count| 100 * (10 * kill + count)) {
             let at = chrono::Utc::now().to_rfc3339();
             let report = json!({
-                "@timestamp": at, "participant_id": "con_A", "session_id": "s",
+                "@timestamp": at, "participant_id": "I am con_A", "session_id": "s",
                 "webrtc_stats": { "inbound": { "audio": {}, "video": { "packetsReceived": count } } },
             });
             let path = "/stats/default?key=a-key-of-pages&connection=con_B";

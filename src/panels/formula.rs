@@ -1,4 +1,4 @@
-//! Formulas: sums, differences, products and quotients of other values.
+//! Formulas: sums, differences, products and quotients of other values, and the greater of two.
 
 use serde::Deserialize;
 
@@ -34,6 +34,8 @@ pub enum Operator {
     Multiply,
     /// ÷
     Divide,
+    /// The greater one, written `max(a, b)`.
+    Max,
 }
 
 impl Formula {
@@ -75,6 +77,7 @@ impl Term {
                     Operator::Multiply => Some(left * right),
                     Operator::Divide if right == 0.0 => None,
                     Operator::Divide => Some(left / right),
+                    Operator::Max => Some(left.max(right)),
                 }
             }
         }
@@ -138,8 +141,19 @@ impl Parser<'_> {
                 .parse()
                 .map(Term::Number)
                 .map_err(|_| format!("{word:?} in a formula is no number")),
+            Some(_) if word == "max" => self.pair(Operator::Max),
             Some(_) => Ok(Term::Value(word.to_owned())),
         }
+    }
+
+    /// Two parts between brackets.
+    fn pair(&mut self, operator: Operator) -> Result<Term, String> {
+        self.operator(&[('(', ())]).ok_or("a formula lacks an opening bracket")?;
+        let left = self.sum()?;
+        self.operator(&[(',', ())]).ok_or("a formula lacks the second of two values")?;
+        let right = self.sum()?;
+        self.operator(&[(')', ())]).ok_or("a formula lacks a closing bracket")?;
+        Ok(Term::Both(operator, Box::new(left), Box::new(right)))
     }
 
     /// What the next character stands for, if it is one of these.
@@ -175,6 +189,8 @@ mod tests {
             ("a + b * 2", Some(12.0)),
             ("a / zero", None),
             ("zero / a", Some(0.0)),
+            ("2 * max(a + b, 3 * b) - 1", Some(17.0)),
+            ("max(b, max(zero, a))", Some(6.0)),
             ("a + unknown", None),
         ] {
             assert_eq!(formula(text).unwrap().result(value), expected, "{text}");
@@ -188,6 +204,9 @@ mod tests {
             ("", "lacks a value"),
             ("a +", "lacks a value"),
             ("(a + b", "closing bracket"),
+            ("max a", "opening bracket"),
+            ("max(a)", "second of two"),
+            ("max(a, b", "closing bracket"),
             ("a b", "'b' is not expected"),
             ("1.2.3", "no number"),
             ("a % b", "'%' is not expected"),

@@ -74,18 +74,22 @@ impl Chain<'_> {
             Term::Value(id) => self.operand(id, true),
             Term::Both(operator, left, right) => {
                 let (left, right) = (self.term(left), self.term(right));
-                let (name, sign, binding) = match operator {
-                    Operator::Add => ("add", '+', Binding::Sum),
-                    Operator::Subtract => ("subtract", '-', Binding::Sum),
-                    Operator::Multiply => ("multiply", '*', Binding::Product),
-                    Operator::Divide => ("divide", '/', Binding::Product),
-                };
                 // Equals are read from the left, so on the right they need brackets.
-                let text = format!(
-                    "{} {sign} {}",
-                    bracketed(&left, left.binding < binding),
-                    bracketed(&right, right.binding <= binding)
-                );
+                let between = |sign: char, binding: Binding| {
+                    let left = bracketed(&left, left.binding < binding);
+                    let right = bracketed(&right, right.binding <= binding);
+                    (format!("{left} {sign} {right}"), binding)
+                };
+                let (name, (text, binding)) = match operator {
+                    Operator::Add => ("add", between('+', Binding::Sum)),
+                    Operator::Subtract => ("subtract", between('-', Binding::Sum)),
+                    Operator::Multiply => ("multiply", between('*', Binding::Product)),
+                    Operator::Divide => ("divide", between('/', Binding::Product)),
+                    Operator::Max => {
+                        let text = format!("pick_max({}, {})", left.text, right.text);
+                        ("pick_max", (text, Binding::Atom))
+                    }
+                };
                 let tree =
                     json!({ "type": "function", "name": name, "args": [left.tree, right.tree] });
                 Written { text, tree, binding }

@@ -75,6 +75,13 @@ impl Reader<'_> {
         }
         self.expect('(')?;
         match word.as_str() {
+            "pick_max" => {
+                let left = self.sum()?;
+                self.expect(',')?;
+                let right = self.sum()?;
+                self.expect(')')?;
+                Ok(json!({ "type": "function", "name": word, "args": [left, right] }))
+            }
             "cumulative_sum" | "counter_rate" | "normalize_by_unit" => self.reference(word),
             "count" | "unique_count" | "sum" | "average" | "min" | "max" | "percentile" => {
                 self.operation(word)

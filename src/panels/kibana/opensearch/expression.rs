@@ -88,13 +88,15 @@ pub(super) fn term(term: &Term) -> String {
         Term::Number(number) => number.to_string(),
         Term::Value(id) => format!("datum.m_{id}"),
         Term::Both(operator, left, right) => {
+            let (left, right) = (self::term(left), self::term(right));
             let sign = match operator {
                 Operator::Add => '+',
                 Operator::Subtract => '-',
                 Operator::Multiply => '*',
                 Operator::Divide => '/',
+                Operator::Max => return format!("max({left}, {right})"),
             };
-            format!("({} {sign} {})", self::term(left), self::term(right))
+            format!("({left} {sign} {right})")
         }
     }
 }
