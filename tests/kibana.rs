@@ -144,6 +144,19 @@ async fn an_older_dashboard_of_ours_is_replaced_although_nothing_says_managed() 
     assert!(code == 0 && told.contains("replace dashboard callscope-sessions"), "{told}");
 }
 
+#[tokio::test]
+async fn what_an_older_callscope_made_without_a_mark_is_replaced() {
+    let double = Double::start(Nature::kibana()).await;
+    for mut object in shipped("callscope.ndjson") {
+        object["attributes"]["description"] = json!("As it was described then");
+        if ["dashboard", "search"].contains(&object["type"].as_str().unwrap()) {
+            double.put("default", &object);
+        }
+    }
+    let (code, told) = setup(&["--kibana", &double.url()], &[]).await;
+    assert!(code == 0 && told.contains("replace search callscope-node-events"), "{told}");
+}
+
 /// Whatever ships an object calls it managed, and whoever copies one keeps its references.
 #[tokio::test]
 async fn what_somebody_else_made_under_our_names_is_not_replaced() {

@@ -80,13 +80,19 @@ pub fn hosts(dashboards: &[Dashboard], hosts: &[Dashboard]) -> String {
     views.into_iter().chain(boards).map(|object| encoded(&object) + "\n").collect()
 }
 
-/// Whether an object that has an identifier of ours was made by callscope, also by an older one: its description bears our mark. A
-/// data view of Kibana has none; that one has our name for it.
+/// Whether an object that has an identifier of ours was made by callscope: its description bears our mark. A data view of Kibana has
+/// none; that one has our name for it. What an older callscope made without the mark is managed and refers to what is ours;
+/// either alone is so of others' objects, too.
 #[must_use]
 pub fn is_ours(object: &Json) -> bool {
     let text = |pointer: &str| object.pointer(pointer).and_then(Json::as_str).unwrap_or_default();
     let is_view = text("/type") == "index-pattern";
-    text("/attributes/description").contains(MARK) || is_view && text("/attributes/name") == VIEW
+    let references = object.get("references").and_then(Json::as_array).into_iter().flatten();
+    let mut ids = references.filter_map(|reference| reference.get("id")?.as_str());
+    let is_managed = object.get("managed") == Some(&Json::Bool(true));
+    text("/attributes/description").contains(MARK)
+        || is_view && text("/attributes/name") == VIEW
+        || is_managed && ids.any(|id| id == OWN)
 }
 
 /// The files of the folder `kibana/` by name, over the alias `openvidu`.
