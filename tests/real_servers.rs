@@ -187,23 +187,42 @@ static EMBEDDED: LazyLock<(EmbeddedIndex, tempfile::TempDir)> = LazyLock::new(||
     (month::index(folder.path()), folder)
 });
 
-/// Every panel is a request that the server answers, and it says what the embedded index says of the same documents.
-async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = [
-        ("CALLSCOPE__ELASTICSEARCH__URLS", &*server.url),
-        ("CALLSCOPE__ELASTICSEARCH__INDEX", "panels"),
-    ];
-    month::import(&MONTH, "elasticsearch", folder.path(), &settings);
-    server.call("POST", "/panels/_refresh", None).await;
-    let index = &EMBEDDED.0;
-    let (sink, _) = server.sink(|config| "panels".clone_into(&mut config.elasticsearch.index));
+/// A panel in a view, as the embedded index answers it.
+struct Asked {
+    panel: Panel,
+    view: View,
+    own: Answer,
+    /// What [`around_percentiles`] shows.
+    around: Answer,
+}
+
+/// Everything of the month.
+static ALL: LazyLock<View> = LazyLock::new(|| {
     let zone = Zone::named("Europe/Madrid").unwrap();
-    let all = View { from: 1_500_000_000_000, to: 1_800_000_000_000, zone, filters: Vec::new() };
+    View { from: 1_500_000_000_000, to: 1_800_000_000_000, zone, filters: Vec::new() }
+});
+
+/// Every panel in views of every kind.
+static ASKED: LazyLock<Vec<Asked>> = LazyLock::new(|| {
+    let index = &EMBEDDED.0;
+    let described = panels::all().iter().flat_map(panels::Dashboard::panels).cloned();
+    let marks = panels::all().iter().flat_map(|dashboard| &dashboard.marks).map(made::times);
+    let panels: Vec<Panel> = described.chain(marks).chain([made::values("sessionId")]).collect();
+    let asked = |view: &View, panel: &Panel| Asked {
+        own: index.panel(panel, view).unwrap(),
+        around: index.panel(&around_percentiles(panel), view).unwrap(),
+        panel: panel.clone(),
+        view: view.clone(),
+    };
+    let views = views(index);
+    views.iter().flat_map(|view| panels.iter().map(|panel| asked(view, panel))).collect()
+});
+
+fn views(index: &EmbeddedIndex) -> [View; 10] {
     let chosen = |filters: &[(&str, &[Choice])]| {
         let filters =
             filters.iter().map(|(field, choices)| ((*field).to_owned(), choices.to_vec()));
-        View { filters: filters.collect(), ..all.clone() }
+        View { filters: filters.collect(), ..ALL.clone() }
     };
     let narrowed = |filters: &[(&str, &[&str])]| {
         let said = |values: &[&str]| {
@@ -213,8 +232,8 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
             filters.iter().map(|(field, values)| (*field, said(values))).collect();
         chosen(&filters.iter().map(|(field, choices)| (*field, &**choices)).collect::<Vec<_>>())
     };
-    let views = [
-        all.clone(),
+    [
+        ALL.clone(),
         narrowed(&[
             ("client.browser", &["Safari", "Chrome"]),
             ("location", &["Madrid, Spain", "Lyon, France"]),
@@ -233,15 +252,23 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
         ]),
         chosen(&[("users.numberOfElements", &[Choice::Between(None, Some(3.0))])]),
         // Of the last, clocks are put back on the third day: by hours, and by days of another length.
-        View { from: START + 2 * DAY, to: START + 3 * DAY, ..all.clone() },
-        View { from: START, to: START + 31 * DAY, ..all.clone() },
+        View { from: START + 2 * DAY, to: START + 3 * DAY, ..ALL.clone() },
+        View { from: START, to: START + 31 * DAY, ..ALL.clone() },
+    ]
+}
+
+/// Every panel is a request that the server answers, and it says what the embedded index says of the same documents.
+async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [
+        ("CALLSCOPE__ELASTICSEARCH__URLS", &*server.url),
+        ("CALLSCOPE__ELASTICSEARCH__INDEX", "panels"),
     ];
-    let described = panels::all().iter().flat_map(panels::Dashboard::panels).cloned();
-    let marks = panels::all().iter().flat_map(|dashboard| &dashboard.marks).map(made::times);
-    let asked: Vec<Panel> = described.chain(marks).chain([made::values("sessionId")]).collect();
+    month::import(&MONTH, "elasticsearch", folder.path(), &settings);
+    server.call("POST", "/panels/_refresh", None).await;
+    let (sink, _) = server.sink(|config| "panels".clone_into(&mut config.elasticsearch.index));
     let mut wrong = Vec::new();
-    for (view, panel) in views.iter().flat_map(|view| asked.iter().map(move |panel| (view, panel)))
-    {
+    for Asked { panel, view, own, around } in ASKED.iter() {
         let id = format!("{} {:?}", panel.id.value, view.filters);
         let theirs = match sink.panel(panel, view).await {
             Ok(theirs) => theirs,
@@ -250,14 +277,12 @@ async fn panels_are_answered_as_by_the_embedded_index(server: &Server) {
                 continue;
             }
         };
-        let own = index.panel(panel, view).unwrap();
-        let around = index.panel(&around_percentiles(panel), view).unwrap();
-        if let Some(difference) = difference(panel, &own, &around, &theirs) {
+        if let Some(difference) = difference(panel, own, around, &theirs) {
             wrong.push(format!("{id}: {difference}"));
         }
         let is_described = panel.width > 0;
-        let filled = [is_filled(&own), is_filled(&theirs)];
-        if is_described && *view == all && filled != [panel.expect == Expect::Filled; 2] {
+        let filled = [is_filled(own), is_filled(&theirs)];
+        if is_described && *view == *ALL && filled != [panel.expect == Expect::Filled; 2] {
             wrong.push(format!("{id}: filled {filled:?}, expected {:?}", panel.expect));
         }
     }

@@ -50,14 +50,12 @@ archive() {
 
 format() {
   local folder=$1 port=$2 nodes=${3:-1} copies=${4:-${3:-1}} in_step=1 session=1000 i
-  local controllers='' clients='' first='' doors='' proxies=''
+  local controllers='' clients='' doors='' proxies=''
   [ "$nodes" -ge 3 ] && session=3000
   [ "$copies" -ge 3 ] && in_step=2
   for ((i = 1; i <= nodes; i++)); do
     clients+=,127.0.0.1:$((port + i - 1))
-    controllers+=,127.0.0.1:$((port + 9 + i))
-    # 16 bytes as base64 without padding.
-    first+=,$i@127.0.0.1:$((port + 9 + i)):callscopetests000000${i}A
+    controllers+=,$i@127.0.0.1:$((port + 9 + i))
   done
   if [ "$nodes" = 1 ]; then
     doors=,A://127.0.0.1:$((port + 20)),B://127.0.0.1:$((port + 21)),C://127.0.0.1:$((port + 22))
@@ -69,10 +67,22 @@ format() {
       -e "s|@FOLDER@|$folder/$i|" -e "s|@COPIES@|$copies|" -e "s|@IN_STEP@|$in_step|" -e "s|@SESSION@|$session|" \
       -e "s|@DOORS@|$doors|" -e "s|@PROXIES@|$proxies|" \
       "$here/server.properties" > "$folder/$i/server.properties"
-    "${java[@]}" kafka.tools.StorageTool format --ignore-formatted -t callscopecluster0000AA -c "$folder/$i/server.properties" \
-      --initial-controllers "${first#,}" --add-scram 'SCRAM-SHA-512=[name=callscope,password=secret]' > "$folder/$i/format.log" 2>&1 || { cat "$folder/$i/format.log" >&2; exit 1; }
+    prepared "$nodes" "$i" "$folder/$i"
   done
   echo "${clients#,}"
+}
+
+# What a node begins with is the same for every test: it is made once for each number of nodes.
+prepared() {
+  local begun=$lib/begun-$1-$2 folder=$3
+  if [ ! -e "$begun" ]; then
+    "${java[@]}" kafka.tools.StorageTool format -t callscopecluster0000AA -c "$folder/server.properties" \
+      --add-scram 'SCRAM-SHA-512=[name=callscope,password=secret]' > "$folder/format.log" 2>&1 || { cat "$folder/format.log" >&2; exit 1; }
+    cp -r "$folder/data" "$begun.$$"
+    # Another test may have been quicker.
+    mv -T "$begun.$$" "$begun" 2> /dev/null || rm -rf "$begun.$$"
+  fi
+  [ -e "$folder/data" ] || cp -r "$begun" "$folder/data"
 }
 
 secure() {
