@@ -43,6 +43,7 @@ use crate::sink::SinkStatus;
 
 mod access;
 mod api;
+mod guests;
 mod listen;
 mod page;
 mod panels;
@@ -51,6 +52,7 @@ mod stats;
 mod webhook;
 
 use access::Access;
+use guests::Guests;
 use patience::Patience;
 pub use stats::Door;
 use stats::Peer;
@@ -183,6 +185,7 @@ impl Bound {
         let reading = Arc::new(api::Reading::new(stop.clone()));
         let router = router(Arc::clone(&app), Arc::clone(&reading), &self.config);
         let connections = Arc::new(Semaphore::new(self.config.connections_max.get()));
+        let guests = Arc::new(Guests::new(self.config.connections_max.get() / 4));
         let tasks = TaskTracker::new();
         tasks.spawn(reading.watch(app.sink.clone()));
         loop {
@@ -199,10 +202,11 @@ impl Bound {
                     continue;
                 }
             };
+            let Some(guest) = Guests::enter(&guests, peer.0) else { continue };
             let (router, stop, config) = (router.clone(), stop.clone(), self.config.clone());
             tasks.spawn(async move {
                 connection(stream, peer, router, &config, stop).await;
-                drop(permit);
+                drop((permit, guest));
             });
         }
         drop(self.listener);

@@ -27,6 +27,15 @@ pub fn parse(text: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
+/// What one subscriber of the internet has: of IPv6 a network, in which a machine changes its address now and then (RFC 8981).
+#[must_use]
+pub fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 /// Whether an address can be somebody's place on the internet.
 ///
 /// Not so: private, loopback, link-local, shared (RFC 6598), documentation, benchmark, multicast, reserved and
@@ -97,6 +106,15 @@ mod tests {
         {
             assert_eq!(parse(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn an_address_of_ipv4_is_a_household_and_of_ipv6_a_network() {
+        let household = |text: &str| household(text.parse().unwrap());
+        assert_eq!(household("2001:db8:1:2::3"), household("2001:db8:1:2:ffff::4"));
+        assert_ne!(household("2001:db8:1:2::3"), household("2001:db8:1:3::3"));
+        assert_ne!(household("192.0.2.1"), household("192.0.2.2"));
+        assert_ne!(household("::ffff:192.0.2.1"), household("::ffff:192.0.2.2"));
     }
 
     #[test]
