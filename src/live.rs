@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::search::words;
+use crate::sessions::browser::Visitor;
 use crate::sessions::facts::Hasher;
 
 /// Sessions in one picture, those with problems first, then those with the newest events; the totals count all.
@@ -117,7 +118,7 @@ pub struct Share {
 }
 
 /// One open session.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LiveSession {
     /// The application's name for it.
@@ -126,6 +127,8 @@ pub struct LiveSession {
     pub unique_session_id: String,
     /// Empty if none is known.
     pub cluster_id: String,
+    /// A `[sources.NAME]` that has told of it: of several the first by name.
+    pub source: String,
     /// Milliseconds since 1970; absent if the start was missed.
     pub created_at: Option<i64>,
     /// Time of the newest event.
@@ -137,12 +140,18 @@ pub struct LiveSession {
     pub open: Totals,
     /// Codes as in `sessionSummary.problems`.
     pub problems: Vec<Cow<'static, str>>,
+    /// The same in sentences, as `sessionSummary.problemDetails`; empty: there are none.
+    #[serde(skip)]
+    pub problem_details: String,
     /// By what each connection is found: its user and what the client said about itself. At most [`PEOPLE_MAX`].
     #[serde(skip)]
     pub people: Vec<String>,
     /// The open connections, by which the session is found where it is open, each with its user. At most [`PEOPLE_MAX`].
     #[serde(skip)]
     pub present: BTreeMap<String, String>,
+    /// All open connections as reports of browsers name them.
+    #[serde(skip)]
+    pub visitors: Vec<Visitor>,
 }
 
 impl Live {
@@ -228,7 +237,13 @@ impl Totals {
 impl LiveSession {
     /// By which it has its place among others.
     pub(crate) fn place(&self) -> (bool, Reverse<i64>) {
-        (self.problems.is_empty(), Reverse(self.last_event_at))
+        (!self.is_troubled(), Reverse(self.last_event_at))
+    }
+
+    /// Whether anything has gone wrong.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        !self.problems.is_empty()
     }
 
     /// Whether every word of `text` is the beginning of one by which the session or somebody in it is found. A text without words

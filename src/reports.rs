@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use crate::json::{Object, prefix};
-use crate::sessions::browser::{Client, Reporter, Sender, hash};
+use crate::sessions::browser::{Client, Reporter, Sender, Visitor, hash, hash_address};
 
 mod running;
 
@@ -31,8 +31,6 @@ const RATE_MAX: f64 = 1e11;
 const PIXELS_MAX: f64 = 32_768.0;
 /// As long as a browser's description of itself may be, in bytes.
 const PLATFORM_BYTES_MAX: usize = 200;
-/// How far a browser's clock may be from ours; beyond, ours counts. Milliseconds.
-const SKEW_MAX: i64 = 60_000;
 /// Longest `et_type`, whose names have three parts and a number.
 const METRIC_BYTES_MAX: usize = 64;
 
@@ -68,8 +66,8 @@ pub enum ReportError {
 pub struct Report {
     /// `sessionId`.
     pub session_id: String,
-    /// When it was made, milliseconds since 1970.
-    pub at: i64,
+    /// When it was made as the browser says, milliseconds since 1970.
+    told_at: Option<i64>,
     /// Whether the stream is the reporter's own.
     sends: bool,
     sender: Sender,
@@ -166,7 +164,6 @@ const COMING: &[&str] = &[
     "jitter",
     "framesDecoded",
     "framesReceived",
-    "framesDropped",
     "jitterBufferDelay",
     "freezeCount",
     "totalFreezesDuration",
@@ -232,7 +229,7 @@ fn modern(report: &Modern<'_>, arrival: Arrival<'_>) -> Result<Report, ReportErr
     let platform = report.platform_description.as_deref().or(report.platform.as_deref());
     Ok(Report {
         session_id,
-        at: time(report.timestamp.as_deref(), arrival.at),
+        told_at: time(report.timestamp.as_deref()),
         sends,
         sender: Sender::Told(hash(report.participant_id.as_deref().unwrap_or_default())),
         platform: platform.unwrap_or_default().to_owned(),
@@ -276,7 +273,7 @@ fn old(members: &Old<'_>, arrival: Arrival<'_>) -> Result<Report, ReportError> {
     }
     Ok(Report {
         session_id,
-        at: time(text("@timestamp").as_deref(), arrival.at),
+        told_at: time(text("@timestamp").as_deref()),
         sends,
         sender: Sender::Unknown(hash(&metric)),
         platform: String::new(),
@@ -285,28 +282,34 @@ fn old(members: &Old<'_>, arrival: Arrival<'_>) -> Result<Report, ReportError> {
     })
 }
 
-/// When a report was made: as it says, unless its clock is far off.
-fn time(told: Option<&str>, at: i64) -> i64 {
-    let told = told.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-    let told = told.map(|time| time.timestamp_millis());
-    told.filter(|told| told.abs_diff(at) <= SKEW_MAX.unsigned_abs()).unwrap_or(at)
+fn time(told: Option<&str>) -> Option<i64> {
+    Some(DateTime::parse_from_rfc3339(told?).ok()?.timestamp_millis())
 }
 
 impl Report {
-    /// The records that it becomes, one of each kind of media; `start`: when its session began. What an old one tells of each second is
-    /// added up in `running`.
+    /// The records that it becomes, one of each kind of media. `session`: when it began, and who is there. `running` corrects a clock
+    /// that is far off, and adds up what an old one tells of each second.
     #[must_use]
-    pub fn records(mut self, start: i64, arrival: Arrival<'_>, running: &Running) -> Vec<String> {
+    pub fn records(
+        mut self,
+        (start, present): (i64, &[Visitor]),
+        arrival: Arrival<'_>,
+        running: &Running,
+    ) -> Vec<String> {
         let client = Client {
             connection: arrival.connection,
-            address: arrival.address.map(hash),
+            address: arrival.address.map(hash_address),
             platform: Some(&*self.platform).filter(|text| !text.is_empty()).map(hash),
+            visit: None,
         };
-        let reporter = Reporter { start, sends: self.sends, client, sender: self.sender };
-        let endpoint = reporter.name();
+        let (sends, sender) = (self.sends, self.sender);
+        let reporter = Reporter { start, sends, client, sender, sender_visit: None };
+        let endpoint = reporter.among(present).name();
+        let stream = hash(&format!("{}/{endpoint}", self.session_id));
+        let at = running.time(stream, self.told_at, arrival.at);
         if self.is_old {
             for figures in self.media.values_mut() {
-                running.add(hash(&format!("{}/{endpoint}", self.session_id)), self.at, figures);
+                running.add(stream, at, figures);
             }
         }
         let record = |(media, figures): (&&str, &BTreeMap<&str, f64>)| {
@@ -332,7 +335,7 @@ impl Report {
                     json.integer(name, number.round() as i64);
                 }
             }
-            json.integer("timestamp", self.at);
+            json.integer("timestamp", at);
             json.finish()
         };
         self.media.iter().filter(|(_, figures)| !figures.is_empty()).map(record).collect()

@@ -281,7 +281,7 @@ impl Poller {
                 }
             }
         }
-        if !splitter.is_complete() {
+        if !splitter.is_complete()? {
             return Err(PollError::Cut(bytes));
         }
         // Of one that could not be read it is not known which it is.
@@ -303,6 +303,10 @@ impl Poller {
             let id = OpenSession::hash(&self.cluster_id, id);
             [*start, 0].iter().any(|start| open.contains(&OpenSession { id, start: *start }))
         };
+        // What events alone have told of is looked for as well: callscope may not have asked while it was shown.
+        let own = live.sessions.iter().filter(|open| open.source == self.source);
+        let own = own.filter_map(|open| Some((open.session_id.clone(), open.created_at?)));
+        self.memory.expect(own.filter(|(_, start)| *start < at), shown);
         let changes = self.memory.shown(shown, is_open, at);
         let record = |id: &Id, is_shown| answer::presence((&id.0, id.1), api.naming, is_shown, at);
         let gone = changes.gone.iter().map(|id| record(id, false));

@@ -174,13 +174,15 @@ impl<'a> Writer<'a> {
         let streamed: i64 = users.values().flatten().map(|written| written.streamed).sum();
         let users: Vec<String> =
             users.into_iter().map(|(user, connections)| self.user(user, &connections)).collect();
-        let stopped =
-            incarnation.recordings.iter().filter(|(_, recording)| recording.stop.is_some());
+        let recordings = incarnation.recordings.iter();
+        let stopped = recordings.filter_map(|(key, recording)| {
+            Some((recording.stopped_at(key.start)?, *key, *recording))
+        });
         let mut stopped: Vec<_> = stopped.collect();
-        stopped
-            .sort_by_key(|(key, recording)| (recording.stop.as_ref().map(|stop| stop.time), *key));
+        stopped.sort_by_key(|(at, key, _)| (*at, *key));
+        let recordings = stopped.into_iter();
         let recordings: Vec<String> =
-            stopped.into_iter().map(|(key, recording)| self.recording(key, recording)).collect();
+            recordings.map(|(at, key, recording)| self.recording(at, key, recording)).collect();
         self.session(limits, &users, &recordings, streamed);
     }
 
@@ -393,9 +395,8 @@ impl<'a> Writer<'a> {
         json
     }
 
-    fn recording(&mut self, key: &RecordingKey, recording: &Recording) -> String {
+    fn recording(&mut self, stopped_at: i64, key: &RecordingKey, recording: &Recording) -> String {
         let stop = recording.stop.as_ref();
-        let stopped_at = stop.map_or(key.start, |stop| stop.time);
         let reason = stop.and_then(|stop| stop.reason.as_deref());
         let values = recording.values();
         let mut json = self.begin("recordingSummary", 640);

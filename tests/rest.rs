@@ -175,6 +175,12 @@ async fn a_platform_in_trouble_is_told_of_and_asked_again() {
         (Mood::Cut(length + 20), "the answer broke off after"),
         (Mood::Status(500), "was answered 500"),
         (Mood::Page, "the answer is no JSON object"),
+        (Mood::Says("[\"tok_KeepThisToYourself\"]"), "it begins with '['"),
+        (Mood::Says("{\"status\":500,\"error\":\"x\"}"), "the answer has no list of sessions"),
+        (
+            Mood::Says("{\"numberOfElements\":3,\"content\":[]}"),
+            "the answer says that it shows 3 sessions, and shows 0",
+        ),
         (Mood::Silent, "no answer from http://"),
         (Mood::Stuck(length + 20), "rest.request_timeout is the limit"),
         (Mood::Status(401), "refuses the secret; set sources.default.rest.secret"),
@@ -193,6 +199,7 @@ async fn a_platform_in_trouble_is_told_of_and_asked_again() {
     })
     .await;
     until(async || !instance.get("/readyz").await.contains("warnings")).await;
+    assert!(!instance.told().contains("KeepThisToYourself"));
     let metrics = instance.get("/metrics").await;
     for line in [
         "callscope_rest_polls_total{source=\"default\",outcome=\"failed\"}",
@@ -402,6 +409,14 @@ async fn sessions_that_vanish_are_told_to_be_gone_and_are_not_closed() {
     bench.platform.shows(&[stays.clone(), goes.clone()]);
     let instance = bench.serve();
     instance.wait_for("/api/sessions", "\"sessionId\":\"goes\"").await;
+    // One that events alone have told of.
+    let mut sender = Sender::new(format!("http://{}/webhook", instance.address).parse().unwrap());
+    for event in ["sessionCreated", "participantJoined"] {
+        let mut event = json!({ "event": event, "sessionId": "told", "uniqueSessionId": format!("told_{start}"), "timestamp": start });
+        event["connectionId"] = json!("con_T");
+        sender.send(&event.to_string()).await.unwrap();
+    }
+    instance.wait_for("/api/sessions", "\"sessionId\":\"told\"").await;
     bench.is_asked_again(&instance).await;
     // It is seen though nobody asked meanwhile.
     instance.stop();
@@ -410,11 +425,14 @@ async fn sessions_that_vanish_are_told_to_be_gone_and_are_not_closed() {
     let gone = |kind: &str| {
         let kinds = bench.kinds();
         let seen = kinds["seen"].iter().filter(|json| json["type"] == kind);
-        seen.map(|json| json["uniqueSessionId"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        let seen = seen.map(|json| json["uniqueSessionId"].as_str().unwrap().to_owned());
+        let mut seen: Vec<String> = seen.collect();
+        seen.sort();
+        seen
     };
     until(async || {
         instance.get("/healthz").await;
-        gone("gone") == [format!("goes_{start}")]
+        gone("gone") == [format!("goes_{start}"), format!("told_{start}")]
     })
     .await;
     let told = instance.get("/api/sessions").await;
@@ -434,13 +452,14 @@ async fn the_end_of_a_recording_that_was_missed_is_asked_for() {
     bench.platform.records(&[json!({
         "id": "s~1", "object": "recording", "sessionId": "s", "uniqueSessionId": format!("s_{START}"), "createdAt": START + 5_000,
         "status": "ready", "size": 4_000, "duration": 15.5, "url": "https://openvidu.example.com/recordings/s/R.mp4",
-    })]);
+    }), json!({ "id": "s~2", "createdAt": START + 6_000, "status": "ready", "size": 777, "duration": 14 })]);
     let instance = bench.serve();
     let webhook = format!("http://{}/webhook", instance.address).parse().unwrap();
     let mut sender = Sender::new(webhook);
     let ids = json!({ "sessionId": "s", "uniqueSessionId": format!("s_{START}") });
     let recording = |id: &str, status: &str, at: i64| {
-        json!({ "event": "recordingStatusChanged", "timestamp": START + at, "id": id, "startTime": START + 5_000, "status": status,
+        let start = START + if id == "s~2" { 6_000 } else { 5_000 };
+        json!({ "event": "recordingStatusChanged", "timestamp": START + at, "id": id, "startTime": start, "status": status,
             "name": "R", "outputMode": "COMPOSED", "size": 0, "duration": 0 })
     };
     for mut event in [
@@ -448,6 +467,8 @@ async fn the_end_of_a_recording_that_was_missed_is_asked_for() {
         recording("s~1", "started", 5_000),
         recording("s~1", "stopped", 20_000),
         recording("deleted", "stopped", 20_000),
+        // That it stopped was missed as well.
+        recording("s~2", "started", 6_000),
         json!({ "event": "sessionDestroyed", "timestamp": START + 21_000, "startTime": START, "reason": "sessionClosedByServer" }),
         // Time goes on.
         json!({ "event": "sessionCreated", "timestamp": START + 300_000, "sessionId": "later", "uniqueSessionId": format!("later_{}", START + 300_000) }),
@@ -462,8 +483,10 @@ async fn the_end_of_a_recording_that_was_missed_is_asked_for() {
     until(async || {
         instance.get("/healthz").await;
         let kinds = bench.kinds();
-        let mut summaries = kinds.get("recordingSummary").into_iter().flatten();
-        summaries.any(|json| json["finalStatus"] == "ready" && json["size"] == 4_000)
+        let summaries = kinds.get("recordingSummary").into_iter().flatten();
+        let ready = summaries.filter(|json| json["finalStatus"] == "ready");
+        let sizes: BTreeSet<i64> = ready.filter_map(|json| json["size"].as_i64()).collect();
+        sizes == BTreeSet::from([777, 4_000])
     })
     .await;
     bench.is_asked_again(&instance).await;

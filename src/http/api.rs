@@ -320,8 +320,7 @@ fn live(app: &App, search: &Search) -> Option<Live> {
         live.sessions.retain(|session| session.is_found_by(&search.text));
         live.totals = Default::default();
         live.sessions.iter().for_each(|session| live.totals.add(session.open));
-        live.troubled =
-            live.sessions.iter().filter(|session| !session.problems.is_empty()).count() as u64;
+        live.troubled = live.sessions.iter().filter(|session| session.is_troubled()).count() as u64;
     }
     live.sessions.truncate(LISTED_MAX);
     Some(live)
@@ -397,6 +396,9 @@ struct Session<'a> {
     /// Whose the open connections are.
     #[serde(skip_serializing_if = "Option::is_none")]
     present: Option<&'a BTreeMap<String, String>>,
+    /// What has gone wrong while it is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem_details: Option<&'a RawValue>,
     /// Where else one can look, as the settings say.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     links: &'a [Link],
@@ -432,19 +434,22 @@ pub(super) async fn session(
     let open = live.sessions.iter().find(|open| open.unique_session_id == id);
     let open = open.map(|open| &**open);
     let present = open.map(|open| &open.present);
+    let problem_details = open.and_then(|open| serde_json::from_str(&open.problem_details).ok());
+    let links = &app.links[..];
     match one(&app.index, &id).await {
         Ok(one) if one.summary.is_none() && open.is_none() && one.events.is_empty() => failure(
             StatusCode::NOT_FOUND,
             "no such session",
             "use the uniqueSessionId that /api/sessions gives",
         ),
-        Ok(one) => room.answer(&Session { open, present, links: &app.links, ..one }),
+        Ok(one) => room.answer(&Session { open, present, problem_details, links, ..one }),
         Err(error) if open.is_none() => search_failure(&error),
         // What is open is known without the index.
         Err(error) => {
-            let error = Some(error.to_string());
-            let links = &app.links;
-            room.answer(&Session { now: now(), open, present, links, error, ..Session::default() })
+            let (now, error) = (now(), Some(error.to_string()));
+            let known =
+                Session { now, open, present, problem_details, links, error, ..Session::default() };
+            room.answer(&known)
         }
     }
 }
@@ -494,6 +499,7 @@ async fn one<'a>(index: &AnyIndex, id: &str) -> Result<Session<'a>, SearchError>
         now: now(),
         open: None,
         present: None,
+        problem_details: None,
         links: &[],
         summary: summary.map(|json| strip(&json)),
         users: of_kind("userSummary"),

@@ -57,9 +57,9 @@ struct Moved<'l> {
 }
 
 fn change<'l>(before: &'l Live, now: &'l Live) -> Change<'l> {
-    let listed = |live: &'l Live| -> BTreeMap<&'l str, &'l LiveSession> {
-        let listed = live.listed().iter().map(|session| &**session);
-        listed.map(|session| (&*session.unique_session_id, session)).collect()
+    // What was not made anew is found the same without a look at it.
+    let listed = |live: &'l Live| -> BTreeMap<&'l str, &'l Arc<LiveSession>> {
+        live.listed().iter().map(|session| (&*session.unique_session_id, session)).collect()
     };
     let (old, new) = (listed(before), listed(now));
     let mut people = Vec::new();
@@ -86,7 +86,7 @@ fn change<'l>(before: &'l Live, now: &'l Live) -> Change<'l> {
         changed: new
             .iter()
             .filter(|(id, new)| old.get(*id) != Some(new))
-            .map(|(_, new)| *new)
+            .map(|(_, new)| &***new)
             .collect(),
         gone: old.keys().filter(|id| !new.contains_key(*id)).copied().collect(),
         people,

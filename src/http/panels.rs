@@ -48,6 +48,8 @@ pub(super) async fn dashboards(headers: HeaderMap) -> Response {
 struct Shown {
     /// When it was asked, milliseconds since 1970.
     now: i64,
+    /// Up to when events have come, milliseconds since 1970; 0: none has.
+    reaches: i64,
     from: i64,
     to: i64,
     #[serde(flatten)]
@@ -156,7 +158,10 @@ async fn answer(app: &App, reading: &Reading, panel: &Panel, view: &View) -> Res
         Err(busy) => return busy,
     };
     match app.index.panel(panel, view, turn).await {
-        Ok(answer) => room.answer(&Shown { now: now(), from: view.from, to: view.to, answer }),
+        Ok(answer) => {
+            let reaches = app.live.borrow().at;
+            room.answer(&Shown { now: now(), reaches, from: view.from, to: view.to, answer })
+        }
         Err(error) => search_failure(&error),
     }
 }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use governor::{Quota, RateLimiter};
 
 use super::{App, api, webhook};
 use crate::config::{BrowsersConfig, Config, Secret};
+use crate::enrich::address::household;
 use crate::enrich::privacy::Privacy;
 use crate::live::{Live, OpenSession};
 use crate::reports::{self, Arrival, ReportError, Running};
@@ -100,16 +101,6 @@ fn is_too_fast<K: Hash + Eq + Clone>(limiter: &Limiter<K>, of: &K) -> bool {
         limiter.retain_recent();
     }
     limiter.len() >= LIMITED_MAX || limiter.check_key(of).is_err()
-}
-
-/// What one subscriber of the internet has: of IPv6 a network, not an address.
-fn household(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)))
-        }
-    }
 }
 
 /// `OPTIONS /stats/{source}`: whether pages of an origin may post here.
@@ -237,7 +228,8 @@ async fn take(
         Refused(StatusCode::BAD_REQUEST, error.to_string().into(), hint)
     })?;
     let session = OpenSession::hash(&own.cluster_id, &report.session_id);
-    let start = start_of(&app.live.borrow(), session).ok_or_else(|| {
+    let live = Arc::clone(&app.live.borrow());
+    let start = start_of(&live, session).ok_or_else(|| {
         let hint = "a session is known from its first event on";
         Refused::new(StatusCode::NOT_FOUND, "no such session is open", hint)
     })?;
@@ -255,7 +247,11 @@ async fn take(
             "journal.bytes_max is the limit",
         ));
     }
-    for record in report.records(start, arrival, &door.running) {
+    let mut shown = live.sessions.iter();
+    let shown = shown
+        .find(|shown| shown.session_id == report.session_id && shown.cluster_id == own.cluster_id);
+    let visitors = shown.map_or(&[][..], |shown| &shown.visitors);
+    for record in report.records((start, visitors), arrival, &door.running) {
         let appended = app.journal.append(source, arrival.at, record.as_bytes()).await;
         appended.map_err(|error| {
             let hint = "the next report may find room";
@@ -298,18 +294,4 @@ fn allowed(mut answer: Response, own: &Own, headers: &HeaderMap) -> Response {
     }
     answer.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_of_ipv4_is_limited_by_itself_and_of_ipv6_a_network() {
-        let household = |text: &str| household(text.parse::<IpAddr>().unwrap().to_canonical());
-        assert_eq!(household("2001:db8:1:2::3"), household("2001:db8:1:2:ffff::4"));
-        assert_ne!(household("2001:db8:1:2::3"), household("2001:db8:1:3::3"));
-        assert_ne!(household("192.0.2.1"), household("192.0.2.2"));
-        assert_ne!(household("::ffff:192.0.2.1"), household("::ffff:192.0.2.2"));
-    }
 }

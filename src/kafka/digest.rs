@@ -137,6 +137,8 @@ struct Shown {
     #[serde(flatten)]
     session: LiveSession,
     people: Vec<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    problem_details: String,
 }
 
 impl Digest {
@@ -145,6 +147,7 @@ impl Digest {
         let shown = |session: &Arc<LiveSession>| Shown {
             session: LiveSession::clone(session),
             people: session.people.clone(),
+            problem_details: session.problem_details.clone(),
         };
         let is_own = |known: &&Self| known.instance == instance;
         let mut known = before.filter(is_own).map(|known| known.ticks.clone()).unwrap_or_default();
@@ -173,7 +176,11 @@ impl Digest {
 
     fn live(&self) -> Live {
         let session = |shown: &Shown| {
-            Arc::new(LiveSession { people: shown.people.clone(), ..shown.session.clone() })
+            Arc::new(LiveSession {
+                people: shown.people.clone(),
+                problem_details: shown.problem_details.clone(),
+                ..shown.session.clone()
+            })
         };
         Live {
             at: self.at,
@@ -187,7 +194,8 @@ impl Digest {
         }
     }
 
-    /// As it is sent: with fewer sessions to show where it is too large, and as the last resort with nothing to compare.
+    /// As it is sent: where it is too large without what has gone wrong in sentences, then with fewer sessions to show, and as the
+    /// last resort with nothing to compare.
     fn encoded(&mut self) -> serde_json::Result<(Vec<u8>, Sent)> {
         loop {
             let json = serde_json::to_vec(self)?;
@@ -199,7 +207,11 @@ impl Digest {
                 self.open.truncate(BYTES_MAX / 32);
                 return Ok((serde_json::to_vec(self)?, Sent::WithoutNames));
             }
-            self.sessions.truncate(self.sessions.len() / 2);
+            let told =
+                self.sessions.iter_mut().map(|shown| std::mem::take(&mut shown.problem_details));
+            if told.filter(|details| !details.is_empty()).count() == 0 {
+                self.sessions.truncate(self.sessions.len() / 2);
+            }
         }
     }
 
@@ -477,6 +489,23 @@ mod tests {
         let mut sent = Digest { open: open.clone(), ..digest([]) };
         let read: Digest = serde_json::from_slice(&sent.encoded().unwrap().0).unwrap();
         assert_eq!(read.open, open);
+    }
+
+    #[test]
+    fn where_room_is_short_sentences_go_before_sessions() {
+        let shown = |problem_details: String| Shown {
+            session: LiveSession::default(),
+            people: Vec::new(),
+            problem_details,
+        };
+        let told = |bytes: usize| {
+            let sessions = vec![shown("x".repeat(bytes)), shown(String::new())];
+            let json = Digest { sessions, ..digest([]) }.encoded().unwrap().0;
+            let read = serde_json::from_slice::<Digest>(&json).unwrap().live();
+            read.sessions.iter().map(|session| session.problem_details.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(told(7), [7, 0]);
+        assert_eq!(told(BYTES_MAX), [0, 0]);
     }
 
     #[test]

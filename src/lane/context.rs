@@ -15,7 +15,7 @@ use crate::sessions::endpoint::{Endpoint, endpoint_name};
 use crate::sessions::facts::Hasher;
 use crate::sessions::state::{RecordingKey, Session, Stream};
 
-/// Counters of `webrtcStats` and the field that tells their growth.
+/// Counters of `webrtcStats` and the field that tells their growth. The first is what was lost.
 const COUNTERS: [(FieldName, FieldName); 8] = [
     (FieldName::PacketsLost, FieldName::PacketsLostDelta),
     (FieldName::PacketsReceived, FieldName::PacketsReceivedDelta),
@@ -39,13 +39,31 @@ struct Sample {
 
 impl Samples {
     /// The sample before this one, if any; keeps the newer of both.
-    fn exchange(&mut self, id: u64, sample: Sample) -> Option<Sample> {
+    fn exchange(&mut self, id: u64, mut sample: Sample) -> Option<Sample> {
         let Some(known) = self.0.get_mut(id) else {
             self.0.insert(id, sample);
             return None;
         };
-        (known.time < sample.time).then(|| std::mem::replace(known, sample))
+        if known.time >= sample.time {
+            return None;
+        }
+        // What comes late was told to be lost: it is not lost again when the next one is.
+        let is_anew = is_anew(known.counters, sample.counters);
+        if let ([Some(then), ..], [Some(now), ..]) = (known.counters, &mut sample.counters)
+            && !is_anew
+        {
+            *now = then.max(*now);
+        }
+        Some(std::mem::replace(known, sample))
     }
+}
+
+/// Whether an endpoint counts from nothing again: everything but what was lost can only grow.
+fn is_anew(before: [Option<i64>; COUNTERS.len()], now: [Option<i64>; COUNTERS.len()]) -> bool {
+    let fell = |(then, now): (Option<i64>, Option<i64>)| {
+        then.zip(now).is_some_and(|(then, now)| now < then)
+    };
+    before.into_iter().zip(now).skip(1).any(fell)
 }
 
 /// What is known about `event`; `session` is its state before the event was folded.
@@ -158,14 +176,16 @@ fn deltas(event: &Event<'_>, samples: &mut Samples, members: &mut Object) {
         time: event.time,
         counters: COUNTERS.map(|(counter, _)| event.field(counter).and_then(Field::integer)),
     };
-    let Some(before) = samples.exchange(id.digest(), sample) else { return };
+    let id = id.digest();
+    let Some(before) = samples.exchange(id, sample) else { return };
     members.integer("sampleMs", sample.time - before.time);
+    let is_anew = is_anew(before.counters, sample.counters);
     let mut grown = [None; COUNTERS.len()];
     for ((grown, (_, delta)), (then, now)) in
         grown.iter_mut().zip(COUNTERS).zip(before.counters.iter().zip(sample.counters))
     {
         if let (Some(then), Some(now)) = (then, now) {
-            let growth = if now >= *then { now.saturating_sub(*then) } else { now.max(0) };
+            let growth = if is_anew { now.max(0) } else { now.saturating_sub(*then).max(0) };
             members.integer(delta.text(), growth);
             *grown = Some(growth);
         }

@@ -1,4 +1,4 @@
-//! Counters made of what reports tell of each second.
+//! What is remembered of those who report: how far their clocks are from ours, and counters made of what they tell of each second.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -6,12 +6,19 @@ use std::sync::Mutex;
 use super::GROWING;
 use crate::recent::Recent;
 
+/// How far a browser's clock may be from ours; beyond, ours counts. Milliseconds.
+const SKEW_MAX: i64 = 60_000;
 /// The longest time that one report can be about, in milliseconds: after a longer silence it is about its own last second.
 const SPAN_MAX: i64 = 60_000;
 
-/// What streams came to so far. Kept in memory: after a restart it begins anew, like the counters of a browser that reconnects.
+/// What streams came to so far, and by how much clocks are wrong. Kept in memory: after a restart it begins anew, like the counters of a
+/// browser that reconnects.
 #[derive(Debug, Default)]
-pub struct Running(Mutex<Recent<Sums, 20_000>>);
+pub struct Running {
+    sums: Mutex<Recent<Sums, 20_000>>,
+    /// Milliseconds that are added to what a browser tells.
+    clocks: Mutex<Recent<i64, 20_000>>,
+}
 
 #[derive(Debug, Clone, Default)]
 struct Sums {
@@ -21,9 +28,25 @@ struct Sums {
 }
 
 impl Running {
+    /// When a report on `stream` was made that came at `came`: as it says, unless its clock is far off. Then it is as far off as it was
+    /// the first time, so that a report which comes twice, or late, is of the same time.
+    pub(super) fn time(&self, stream: u64, told: Option<i64>, came: i64) -> i64 {
+        let is_near = |time: &i64| time.abs_diff(came) <= SKEW_MAX.unsigned_abs();
+        let Some(told) = told else { return came };
+        if is_near(&told) {
+            return told;
+        }
+        let mut clocks = self.clocks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = clocks.get_mut(stream).map(|off| told.saturating_add(*off));
+        known.filter(is_near).unwrap_or_else(|| {
+            clocks.insert(stream, came.saturating_sub(told));
+            came
+        })
+    }
+
     /// Makes counters of the figures that tell what there was in each second since the last report on `stream`.
     pub(super) fn add(&self, stream: u64, at: i64, figures: &mut BTreeMap<&'static str, f64>) {
-        let mut streams = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut streams = self.sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let sums = streams.get_or_default(stream);
         let since = at.saturating_sub(sums.at);
         // One that was told before the last is about a time that is counted.

@@ -11,7 +11,7 @@ const ARRIVAL: Arrival<'static> =
 
 fn records(body: &Json, arrival: Arrival<'_>) -> Vec<Json> {
     let report = read(body.to_string().as_bytes(), arrival).unwrap();
-    let records = report.records(AT - 1_000, arrival, &Running::default());
+    let records = report.records((AT - 1_000, &[]), arrival, &Running::default());
     records.iter().map(|record| serde_json::from_str(record).unwrap()).collect()
 }
 
@@ -37,9 +37,12 @@ fn a_report_on_its_own_stream_is_what_it_sends() {
         connection: None,
         address: Some(hash("203.0.113.7")),
         platform: Some(hash("Chrome 129.0 on Linux 64-bit")),
+        visit: None,
     };
     let sender = Sender::Told(hash("{\"clientData\":\"Ana\"}%/%teacher"));
-    let endpoint = Reporter { start: AT - 1_000, sends: true, client: machine, sender }.name();
+    let start = AT - 1_000;
+    let endpoint =
+        Reporter { start, sends: true, client: machine, sender, sender_visit: None }.name();
     assert_eq!(
         audio,
         json!({
@@ -119,6 +122,29 @@ fn what_is_no_report_is_refused_with_the_reason() {
     assert!(matches!(error, ReportError::Odd(_)));
 }
 
+#[test]
+fn a_clock_that_is_far_off_is_as_far_off_each_time() {
+    let running = Running::default();
+    let hour = 3_600_000;
+    let time = |told: i64, came: i64| {
+        let mut body = outbound();
+        body["@timestamp"] = json!(DateTime::from_timestamp_millis(told).unwrap().to_rfc3339());
+        let arrival = Arrival { at: came, ..ARRIVAL };
+        let report = read(body.to_string().as_bytes(), arrival).unwrap();
+        let records = report.records((AT, &[]), arrival, &running);
+        serde_json::from_str::<Json>(&records[0]).unwrap()["timestamp"].as_i64().unwrap()
+    };
+    assert_eq!(time(AT + 900, AT + 1_000), AT + 900, "as it says");
+    assert_eq!(time(AT - hour, AT), AT, "an hour slow");
+    assert_eq!(time(AT - hour + 30_000, AT + 31_000), AT + 30_000);
+    assert_eq!(time(AT - hour + 30_000, AT + 55_000), AT + 30_000, "told twice");
+    assert_eq!(time(AT - hour + 15_000, AT + 56_000), AT + 15_000, "late");
+    // Set right meanwhile, or set otherwise.
+    assert_eq!(time(AT + 60_000, AT + 60_100), AT + 60_000);
+    assert_eq!(time(AT + 2 * hour, AT + 70_000), AT + 70_000);
+    assert_eq!(time(AT + 2 * hour, AT + 71_000), AT + 70_000);
+}
+
 /// Up to 2.16 they tell what there was in each second.
 #[test]
 fn old_reports_add_up_to_counters() {
@@ -129,10 +155,10 @@ fn old_reports_add_up_to_counters() {
             "stream": "webRtc", "et_type": "webrtc_inbound_video_7", "stream_type": "composed_metrics", "units": {},
             "webrtc_inbound_video_7": {"bytesReceived": 1000, "jitter": 12, "packetsReceived": 50, "packetsLost": lost, "framesDecoded": 25},
         });
-        let report =
-            read(body.to_string().as_bytes(), Arrival { at: AT + second * 1_000, ..ARRIVAL })
-                .unwrap();
-        let [record] = <[String; 1]>::try_from(report.records(AT, ARRIVAL, &running)).unwrap();
+        let arrival = Arrival { at: AT + second * 1_000, ..ARRIVAL };
+        let report = read(body.to_string().as_bytes(), arrival).unwrap();
+        let records = report.records((AT, &[]), arrival, &running);
+        let [record] = <[String; 1]>::try_from(records).unwrap();
         let record: Json = serde_json::from_str(&record).unwrap();
         assert!(record.get("uniqueSessionId").is_none(), "that came with 2.17");
         assert_eq!(record["jitter"], 0.012);
@@ -155,7 +181,7 @@ proptest! {
             report[name] = json!(text.repeat(50));
         }
         if let Ok(report) = read(report.to_string().as_bytes(), ARRIVAL) {
-            for record in report.records(AT, ARRIVAL, &Running::default()) {
+            for record in report.records((AT, &[]), ARRIVAL, &Running::default()) {
                 let record: Json = serde_json::from_str(&record).unwrap();
                 prop_assert!(record["endpoint"].as_str().unwrap().len() < 200);
                 prop_assert!(record.get("platform").is_none_or(|text| text.as_str().unwrap().len() <= PLATFORM_BYTES_MAX));

@@ -93,10 +93,11 @@ struct Endpoint<'a> {
     local_sdp: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     remote_sdp: Option<Cow<'a, str>>,
-    /// Of the browser; `receivedCandidates` before 2.14.
+    /// Of the browser; `receivedCandidates` up to 2.17.
     #[serde(borrow, default, alias = "receivedCandidates", deserialize_with = "or_nothing")]
     client_ice_candidates: Vec<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "or_nothing")]
+    /// Of the media server; `gatheredCandidates` up to 2.17.
+    #[serde(borrow, default, alias = "gatheredCandidates", deserialize_with = "or_nothing")]
     server_ice_candidates: Vec<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "or_nothing")]
     events: Vec<&'a RawValue>,
@@ -295,7 +296,7 @@ impl Teller<'_> {
     }
 
     fn endpoint(&mut self, connection_id: &str, publishes: bool, endpoint: &Endpoint<'_>) {
-        // Without statistics, or of a camera by address, it has none.
+        // Without statistics it has none.
         let Some(name) = endpoint.webrtc_endpoint_name.as_deref() else { return };
         let mut ids = Object::members_in(String::new());
         self.ids.write(&mut ids);
@@ -379,6 +380,26 @@ mod tests {
         assert!(!shown.records.iter().any(|record| record.contains("con_P")), "{shown:?}");
         let empty = br#"{"sessionId":"s","createdAt":7,"connections":{"content":null}}"#;
         assert_eq!(session(empty, Naming::Plain, true).unwrap().odd, 0);
+    }
+
+    #[test]
+    fn candidates_have_the_names_of_their_version() {
+        for (client, server) in [
+            ("receivedCandidates", "gatheredCandidates"),
+            ("clientIceCandidates", "serverIceCandidates"),
+        ] {
+            let json = format!(
+                r#"{{"sessionId":"s","createdAt":7,"connections":{{"content":[{{"connectionId":"con_A","createdAt":8,"publishers":[
+                {{"createdAt":9,"webrtcEndpointName":"e","{client}":["c"],"{server}":["s"]}}]}}]}}}}"#
+            );
+            let shown = session(json.as_bytes(), Naming::Plain, true).unwrap();
+            for (issuer, candidate) in [("client", "c"), ("server", "s")] {
+                let told = format!(
+                    r#""issuer":"{issuer}","operation":"publish","type":"iceCandidate","content":"\"{candidate}\"""#
+                );
+                assert!(shown.records.iter().any(|record| record.contains(&told)), "{shown:?}");
+            }
+        }
     }
 
     #[test]

@@ -108,6 +108,17 @@ impl Memory {
         self.count -= self.told.remove(id).map_or(0, |told| told.len());
     }
 
+    /// Expects those of `open` to be shown, as those that were shown before. Names are looked at alone: up to 2.16 events and API may
+    /// differ in when a session began.
+    pub(super) fn expect(&mut self, open: impl Iterator<Item = Id>, shown: &HashSet<Id>) {
+        let named: HashSet<&str> = shown.iter().map(|(name, _)| &**name).collect();
+        for id in open.filter(|(name, _)| !named.contains(&**name)) {
+            if self.fates.len() < SESSIONS_MAX {
+                self.fates.entry(id).or_insert_with_key(Fate::of);
+            }
+        }
+    }
+
     /// Takes in which sessions a complete answer has shown. `is_open`: whether a session is open as far as events tell, and whether
     /// anybody knows.
     pub(super) fn shown(
@@ -186,6 +197,18 @@ mod tests {
         assert_eq!(gone(memory.shown(&ids(&[]), is_open, 7)), ["a", "b"]);
         memory.shown(&ids(&[]), |_| false, 8);
         assert!(memory.fates.is_empty(), "they have ended after all");
+    }
+
+    #[test]
+    fn who_is_open_and_never_shown_is_gone_too() {
+        let mut memory = Memory::default();
+        let open = || [("a".to_owned(), 7), ("b".to_owned(), 8)].into_iter();
+        let mut shown = |at| {
+            memory.expect(open(), &ids(&["b"]));
+            memory.shown(&ids(&["b"]), |_| true, at).gone
+        };
+        // The other is shown, if with another start.
+        assert_eq!((shown(1), shown(2), shown(3)), (vec![], vec![("a".to_owned(), 7)], vec![]));
     }
 
     #[test]

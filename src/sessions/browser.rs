@@ -7,12 +7,14 @@
 //!
 //! Where an application puts its connection's id into the address that reports go to, the reporter is known, if it reports from the
 //! address it has joined from. Otherwise it is who has joined from there with the same browser. If that can be more than one, nobody is
-//! guessed: also where somebody came back, as one name stands for both visits then, and where two senders told the same of themselves.
+//! guessed: also where two senders told the same of themselves. Who came back is told from who was there before by what was open when
+//! the report came ([`Visitor`]), as far as that was known.
 
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::state::{Connection, Joined, Session, Stream};
+use crate::enrich::address::{household, parse};
 
 /// Connection id under which reports are kept: they name none.
 pub const NOBODY: &str = "";
@@ -34,6 +36,8 @@ pub struct Reporter<'n> {
     pub client: Client<'n>,
     /// Who sends the stream.
     pub sender: Sender,
+    /// [`hash`] of the connection of who sent it when the report came, if that was known.
+    pub sender_visit: Option<u64>,
 }
 
 /// Who sends a stream.
@@ -54,6 +58,8 @@ pub struct Client<'n> {
     pub address: Option<u64>,
     /// Hash of its platform, where that is told.
     pub platform: Option<u64>,
+    /// [`hash`] of the connection that it was when the report came, if that was known.
+    pub visit: Option<u64>,
 }
 
 /// What a text is called in a name.
@@ -62,7 +68,28 @@ pub fn hash(text: &str) -> u64 {
     xxh3_64(text.as_bytes())
 }
 
+/// What an address is called in a name: that of a household, whatever its spelling.
+#[must_use]
+pub fn hash_address(text: &str) -> u64 {
+    parse(text).map_or_else(|| hash(text), |address| hash(&household(address).to_string()))
+}
+
 impl<'n> Reporter<'n> {
+    /// It with those of `present` who it can only be.
+    #[must_use]
+    pub fn among(mut self, present: &[Visitor]) -> Self {
+        let senders = || present.iter().filter(|one| one.is_sender(&self));
+        let reporters = present.iter().filter(|one| one.is_of(self.client));
+        let visit = |one: Option<&Visitor>| one.map(|one| hash(&one.id));
+        let reporter = match self.sends {
+            true => only(reporters.filter(|one| one.is_sender(&self))),
+            false => only(reporters),
+        };
+        let sender = only(senders().filter(|one| one.sends)).or_else(|| only(senders()));
+        (self.client.visit, self.sender_visit) = (visit(reporter), visit(sender));
+        self
+    }
+
     /// Whether an endpoint is one that a browser told of.
     #[must_use]
     pub fn has_named(endpoint: &str) -> bool {
@@ -75,13 +102,11 @@ impl<'n> Reporter<'n> {
         endpoint.rsplit_once('/').map_or(endpoint, |(client, _)| client)
     }
 
-    /// The part of a name that all endpoints of one address have, and no other; `None`: the address is not kept.
+    /// How the names of all endpoints begin that come from its address, and of no other; `None`: the address is not kept.
     #[must_use]
-    pub fn address_in(endpoint: &str) -> Option<&str> {
-        let client = Self::client_of(endpoint);
-        let from = client.find('~')?;
-        let to = client.rfind('~')?;
-        client.get(from..=to).filter(|part| part.len() > 2)
+    pub fn from_there(&self) -> Option<[String; 2]> {
+        let address = self.client.address?;
+        Some(["in", "out"].map(|way| format!("{PREFIX}{}/{way}/{address:x}~", self.start)))
     }
 
     /// Reads the name of an endpoint; `None`: no browser told of it.
@@ -92,14 +117,18 @@ impl<'n> Reporter<'n> {
         let (start, way, client, sender) = (next()?, next()?, next()?, next()?);
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
         let mut client = client.split('~');
+        let address = number(client.next()?);
         let connection = client.next().filter(|id| !id.is_empty());
-        let (address, platform) = (number(client.next()?), number(client.next()?));
-        let client = Client { connection, address, platform };
+        let (platform, visit) = (number(client.next()?), number(client.next()?));
+        let client = Client { connection, address, platform, visit };
+        let (sender, sender_visit) = sender.split_once('@').unwrap_or((sender, ""));
+        let sender_visit = number(sender_visit);
         let sender = match sender.strip_prefix('~') {
             None => Sender::Told(number(sender)?),
             Some(stream) => Sender::Unknown(number(stream)?),
         };
-        let reporter = Self { start: start.parse().ok()?, sends: way == "out", client, sender };
+        let (start, sends) = (start.parse().ok()?, way == "out");
+        let reporter = Self { start, sends, client, sender, sender_visit };
         next().is_none().then_some(reporter)
     }
 
@@ -107,30 +136,35 @@ impl<'n> Reporter<'n> {
     #[must_use]
     pub fn name(&self) -> String {
         let hash = |hash: Option<u64>| hash.map_or_else(String::new, |hash| format!("{hash:x}"));
-        let Client { connection, address, platform } = self.client;
-        let client =
-            format!("{}~{}~{}", connection.unwrap_or_default(), hash(address), hash(platform));
+        let Client { connection, address, platform, visit } = self.client;
+        let connection = connection.unwrap_or_default();
+        let client = format!("{}~{connection}~{}~{}", hash(address), hash(platform), hash(visit));
         let way = if self.sends { "out" } else { "in" };
         let sender = match self.sender {
             Sender::Told(sender) => format!("{sender:x}"),
             Sender::Unknown(stream) => format!("~{stream:x}"),
         };
-        format!("{PREFIX}{}/{way}/{client}/{sender}", self.start)
+        let visit = self.sender_visit.map_or_else(String::new, |visit| format!("@{visit:x}"));
+        format!("{PREFIX}{}/{way}/{client}/{sender}{visit}", self.start)
     }
 }
 
 /// What is known of a connection that a report may be of.
-#[derive(Debug, Clone, Copy)]
-struct Card<'s> {
-    id: &'s str,
-    connection: &'s Connection,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visitor {
+    id: Box<str>,
+    /// What it told of itself.
     sender: Option<u64>,
     address: Option<u64>,
     platform: Option<u64>,
+    /// Whether it sends anything.
+    sends: bool,
 }
 
-impl<'s> Card<'s> {
-    fn of(id: &'s str, connection: &'s Connection) -> Self {
+impl Visitor {
+    /// Of a connection and its id.
+    #[must_use]
+    pub fn of(id: &str, connection: &Connection) -> Self {
         #[derive(Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
         struct Told {
@@ -151,14 +185,46 @@ impl<'s> Card<'s> {
             _ => client_data + &server_data,
         };
         Self {
-            id,
-            connection,
+            id: id.into(),
             sender: connection.joined.is_some().then(|| hash(&sender)),
-            address: ip.as_deref().map(hash),
+            address: ip.as_deref().map(hash_address),
             platform: platform.as_deref().map(hash),
+            sends: connection.streams.iter().any(|stream| stream.outbound),
         }
     }
 
+    /// Whether it can be this one. What is not known or must not be kept is not compared; who names a connection is believed only
+    /// from its address.
+    fn is_of(&self, client: Client<'_>) -> bool {
+        let fits =
+            |told: Option<u64>, own: Option<u64>| told.is_none() || own.is_none() || told == own;
+        let is_named = match client.connection {
+            Some(id) => *self.id == *id,
+            None => client.platform.is_some() && client.platform == self.platform,
+        };
+        is_named && fits(client.address, self.address) && self.is_visit(client.visit)
+    }
+
+    /// Whether it told of itself what the sender told.
+    fn is_sender(&self, reporter: &Reporter<'_>) -> bool {
+        self.sender.map(Sender::Told) == Some(reporter.sender)
+            && self.is_visit(reporter.sender_visit)
+    }
+
+    fn is_visit(&self, visit: Option<u64>) -> bool {
+        visit.is_none_or(|visit| visit == hash(&self.id))
+    }
+}
+
+/// A connection and how it is known.
+#[derive(Debug, Clone)]
+struct Card<'s> {
+    id: &'s str,
+    connection: &'s Connection,
+    visitor: Visitor,
+}
+
+impl<'s> Card<'s> {
     /// Streams that it sends.
     fn sent(&self) -> impl Iterator<Item = &'s Stream> + use<'s> {
         let streams = self.connection.streams.iter();
@@ -169,18 +235,6 @@ impl<'s> Card<'s> {
         let start = self.connection.start().unwrap_or(i64::MAX);
         let end = self.connection.end.as_ref().map_or(i64::MAX, |end| end.time);
         (start.saturating_sub(SLACK)..=end.saturating_add(SLACK)).contains(&at)
-    }
-
-    /// Whether it can be this one. What is not known or must not be kept is not compared; who names a connection is believed only
-    /// from its address.
-    fn is_of(&self, client: Client<'_>) -> bool {
-        let fits =
-            |told: Option<u64>, own: Option<u64>| told.is_none() || own.is_none() || told == own;
-        let is_named = match client.connection {
-            Some(id) => self.id == id,
-            None => client.platform.is_some() && client.platform == self.platform,
-        };
-        is_named && fits(client.address, self.address)
     }
 }
 
@@ -202,7 +256,8 @@ pub struct Directory<'s>(Vec<Card<'s>>);
 impl<'s> Directory<'s> {
     /// Of these connections and their ids.
     pub fn new(connections: impl Iterator<Item = (&'s str, &'s Connection)>) -> Self {
-        Self(connections.map(|(id, connection)| Card::of(id, connection)).collect())
+        let card = |(id, connection)| Card { id, connection, visitor: Visitor::of(id, connection) };
+        Self(connections.map(card).collect())
     }
 
     /// Of all connections of a session.
@@ -216,13 +271,13 @@ impl<'s> Directory<'s> {
     #[must_use]
     pub fn owner(&self, reporter: &Reporter<'_>, at: Option<i64>) -> Option<Owner<'s>> {
         let there = || self.0.iter().filter(|card| at.is_none_or(|at| card.is_there(at)));
-        let reporters = || there().filter(|card| card.is_of(reporter.client));
+        let reporters = || there().filter(|card| card.visitor.is_of(reporter.client));
         let own = |card: &Card<'s>, stream| Owner {
             connection_id: card.id,
             connection: card.connection,
             stream,
         };
-        let is_sender = |card: &&Card<'s>| card.sender.map(Sender::Told) == Some(reporter.sender);
+        let is_sender = |card: &&Card<'s>| card.visitor.is_sender(reporter);
         if reporter.sends {
             // Who names its connection need not be known by what it told of itself, which may not be kept.
             let is_known = reporter.client.connection.is_some()
@@ -233,7 +288,10 @@ impl<'s> Directory<'s> {
         if matches!(reporter.sender, Sender::Unknown(_)) {
             return Some(own(only(reporters())?, None));
         }
-        let sender = only(there().filter(is_sender))?;
+        // Of several who told the same of themselves it is who sends.
+        let senders = || there().filter(is_sender);
+        let sender =
+            only(senders().filter(|card| card.visitor.sends)).or_else(|| only(senders()))?;
         let is_sent = |stream: &&Stream| sender.sent().any(|sent| sent.id == stream.id);
         let received = |card: &Card<'s>| {
             let streams = card.connection.streams.iter();
@@ -290,11 +348,13 @@ mod tests {
     }
 
     fn machine(ip: &str) -> Client<'static> {
-        Client { connection: None, address: Some(hash(ip)), platform: Some(hash("Chrome 129")) }
+        let (address, platform) = (Some(hash_address(ip)), Some(hash("Chrome 129")));
+        Client { address, platform, ..Client::default() }
     }
 
     fn report<'n>(sends: bool, client: Client<'n>, sender: &str) -> Reporter<'n> {
-        Reporter { start: 7, sends, client, sender: Sender::Told(hash(&format!("{sender}%/%srv"))) }
+        let sender = Sender::Told(hash(&format!("{sender}%/%srv")));
+        Reporter { start: 7, sends, client, sender, sender_visit: None }
     }
 
     #[test]
@@ -337,17 +397,68 @@ mod tests {
         };
         let known = [Some(150_000), Some(300_000), Some(450_000), None].map(owner);
         assert_eq!(known, [Some("a"), None, Some("b"), None]);
+        // What was open when it came tells them apart for good.
+        let told = |present: &[Visitor]| report(true, machine("1.1.1.1"), "ana").among(present);
+        let first = told(&[Visitor::of("a", &before)]);
+        let second = told(&[Visitor::of("b", &after)]);
+        let owners =
+            [first, second].map(|told| directory.owner(&told, None).unwrap().connection_id);
+        assert_eq!(owners, ["a", "b"]);
+        assert_eq!(told(&[]), report(true, machine("1.1.1.1"), "ana"));
+    }
+
+    #[test]
+    fn who_receives_is_known_through_visits_of_who_sends() {
+        let mut before = connection(100_000, ("1.1.1.1", "ana"), &[(true, "str_1")]);
+        before.end = Some(End { time: 200_000, reason: None });
+        let after = connection(400_000, ("1.1.1.1", "ana"), &[(true, "str_2")]);
+        let bo = connection(100_000, ("2.2.2.2", "bo"), &[(false, "str_1"), (false, "str_2")]);
+        let directory = Directory::new([("a", &before), ("b", &after), ("c", &bo)].into_iter());
+        let stream = |present: &[(&str, &Connection)]| {
+            let present = present.iter().map(|(id, known)| Visitor::of(id, known));
+            let told = report(false, machine("2.2.2.2"), "ana").among(&present.collect::<Vec<_>>());
+            let owner = directory.owner(&told, None)?;
+            Some((owner.connection_id, owner.stream.map(|stream| &*stream.id)))
+        };
+        assert_eq!(stream(&[("a", &before), ("c", &bo)]), Some(("c", Some("str_1"))));
+        assert_eq!(stream(&[("b", &after), ("c", &bo)]), Some(("c", Some("str_2"))));
+        assert_eq!(stream(&[("c", &bo)]), None);
+    }
+
+    #[test]
+    fn of_those_who_told_the_same_of_themselves_it_is_who_sends() {
+        let ana = connection(100, ("1.1.1.1", "x"), &[(true, "str_A")]);
+        let bo = connection(100, ("2.2.2.2", "x"), &[(false, "str_A")]);
+        let cy = connection(100, ("3.3.3.3", "x"), &[(false, "str_A")]);
+        let all = [("a", &ana), ("b", &bo), ("c", &cy)];
+        let directory = Directory::new(all.into_iter());
+        let present: Vec<Visitor> = all.iter().map(|(id, known)| Visitor::of(id, known)).collect();
+        for present in [&present[..], &[]] {
+            let told = report(false, machine("3.3.3.3"), "x").among(present);
+            let owner = directory.owner(&told, None).unwrap();
+            assert_eq!((owner.connection_id, &*owner.stream.unwrap().id), ("c", "str_A"));
+        }
+    }
+
+    #[test]
+    fn an_address_is_its_household_whatever_its_spelling() {
+        let java = connection(100, ("2001:db8:1:2:0:0:0:5", "ana"), &[(true, "str_A")]);
+        let directory = Directory::new([("a", &java)].into_iter());
+        let is_found =
+            |address| directory.owner(&report(true, machine(address), "ana"), None).is_some();
+        assert!(is_found("2001:db8:1:2::5") && is_found("2001:db8:1:2::77"));
+        assert!(!is_found("2001:db8:1:3::5"));
     }
 
     proptest! {
         #[test]
         fn names_are_read_back(
             start in 0..i64::MAX, sends: bool, number: u64, is_told: bool, id in prop::option::of("[A-Za-z0-9_]{1,40}"),
-            address: Option<u64>, platform: Option<u64>,
+            [address, platform, visit, sender_visit]: [Option<u64>; 4],
         ) {
-            let client = Client { connection: id.as_deref(), address, platform };
+            let client = Client { connection: id.as_deref(), address, platform, visit };
             let sender = if is_told { Sender::Told(number) } else { Sender::Unknown(number) };
-            let reporter = Reporter { start, sends, client, sender };
+            let reporter = Reporter { start, sends, client, sender, sender_visit };
             let name = reporter.name();
             prop_assert_eq!(Reporter::read(&name), Some(reporter));
         }

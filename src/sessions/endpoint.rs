@@ -110,16 +110,17 @@ impl Endpoint {
     /// What became of ICE.
     #[must_use]
     pub fn ice(&self) -> Option<Ice> {
-        let components = self.states.iter().filter(|((aspect, _), _)| *aspect == Aspect::Ice);
-        let states = components.filter_map(|(_, state)| state.last.as_ref());
-        let of = |(_, state): &(i64, Box<str>)| match state.as_ref() {
+        let mut components = self.states.iter().filter(|((aspect, _), _)| *aspect == Aspect::Ice);
+        // The first component carries the media. Kurento has a second one for RTCP, which browsers send with the media, so that it
+        // is never connected.
+        let (_, first) = components.next()?;
+        let (_, state) = first.last.as_ref()?;
+        Some(match state.as_ref() {
             "FAILED" => Ice::Failed,
             "DISCONNECTED" => Ice::Disconnected,
             "CONNECTED" | "READY" => Ice::Connected,
             _ => Ice::Connecting,
-        };
-        // One component that fails takes the media with it.
-        states.map(of).max()
+        })
     }
 
     /// All that was measured of it.
@@ -133,8 +134,8 @@ impl Endpoint {
     }
 }
 
-/// What became of ICE at an endpoint. Its order is the rule where components differ: the greatest counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What became of ICE at an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ice {
     /// There is a way for media.
     Connected,

@@ -6,7 +6,7 @@ use crate::decode::ID_BYTES_MAX;
 use crate::enrich::Enriched;
 use crate::event::{self, Body, Event, FieldName, Seen};
 
-use super::browser::{NOBODY, Reporter};
+use super::browser::{Directory, NOBODY, Reporter};
 use super::facts;
 use super::state::{
     Alone, Connection, End, EntityKey, Facts, Final, Head, Joined, NAMELESS, Recording,
@@ -17,7 +17,7 @@ use super::state::{
 /// Endpoints kept of one connection: one for each stream that it sends or receives.
 const ENDPOINTS_MAX: usize = 1_000;
 /// The same of all browsers of a session together, of one of them, and of all at one address: what somebody makes up, be it browsers,
-/// leaves room for the others.
+/// leaves room for the others. Those whose connection is known have as much room again.
 const REPORTED_MAX: usize = 5_000;
 const OF_REPORTER_MAX: usize = 250;
 const OF_ADDRESS_MAX: usize = 1_000;
@@ -99,10 +99,9 @@ pub(super) fn event(session: &mut Session, told: Told<'_, '_>) -> Merged {
             merged.start = known.start().unwrap_or(start);
         }
         Body::Endpoint(endpoint) => {
+            let is_full = is_full(session, event, endpoint);
             let known = session.connection(connection_id(event));
-            let is_named = into_user(known, &told);
-            known.unsaved |= is_named;
-            merged.added = into_endpoint(known, endpoint, &told) || is_named;
+            merged.added = into_endpoint(known, endpoint, is_full, &told);
             merged.was_written = touch(&mut known.alone, told.clock);
             merged.start = known.start().unwrap_or(start);
         }
@@ -360,26 +359,42 @@ fn into_user(connection: &mut Connection, told: &Told<'_, '_>) -> bool {
     is_new || is_told
 }
 
+/// Whether there is no room for an endpoint that was not told of before.
+fn is_full(session: &Session, event: &Event<'_>, endpoint: &event::Endpoint<'_>) -> bool {
+    let Some(connection) = session.connections.get(connection_id(event)) else { return false };
+    if connection.endpoint(&endpoint.name).is_some() {
+        return false;
+    }
+    let count = connection.endpoints.len();
+    if event.connection_id.is_some() {
+        return count >= ENDPOINTS_MAX;
+    }
+    let is_crowded = || {
+        count >= REPORTED_MAX || connection.reported_from_where(&endpoint.name) >= OF_ADDRESS_MAX
+    };
+    let is_somebodys = || {
+        let reporter = Reporter::read(&endpoint.name);
+        reporter.and_then(|told| Directory::of(session).owner(&told, Some(event.time))).is_some()
+    };
+    connection.endpoints_below(Reporter::client_of(&endpoint.name)) >= OF_REPORTER_MAX
+        || is_crowded() && (count >= 2 * REPORTED_MAX || !is_somebodys())
+}
+
 fn into_endpoint(
     connection: &mut Connection,
     endpoint: &event::Endpoint<'_>,
+    is_full: bool,
     told: &Told<'_, '_>,
 ) -> bool {
-    let Some(fact) = told.fact else { return false };
+    let is_named = into_user(connection, told);
+    connection.unsaved |= is_named;
+    let Some(fact) = told.fact else { return is_named };
     let is_known = connection.endpoint(&endpoint.name).is_some();
-    let is_reported = told.event.connection_id.is_none();
-    let is_full = if is_reported {
-        connection.endpoints.len() >= REPORTED_MAX
-            || connection.endpoints_below(Reporter::client_of(&endpoint.name)) >= OF_REPORTER_MAX
-            || !is_known && connection.reported_from_where(&endpoint.name) >= OF_ADDRESS_MAX
-    } else {
-        connection.endpoints.len() >= ENDPOINTS_MAX
-    };
-    if !is_known && is_full {
+    if is_full {
         let (is_new, is_told) = add(&mut connection.facts, &mut connection.told_by, told, fact);
         connection.truncated |= is_new;
         connection.unsaved |= is_new || is_told;
-        return is_new || is_told;
+        return is_new || is_told || is_named;
     }
     let is_told = !told.unique && connection.told_by.add(told.source);
     connection.unsaved |= is_told || !is_known;
@@ -389,7 +404,7 @@ fn into_endpoint(
         known.merge(told.event.time, &endpoint.told);
         known.unsaved = true;
     }
-    is_new || is_told
+    is_new || is_told || is_named
 }
 
 fn into_connection(connection: &mut Connection, told: &Told<'_, '_>, start: i64) -> bool {
@@ -506,4 +521,69 @@ fn into_recording(
         keep_smaller(&mut known.media_node, (time, media_node.as_ref().into()));
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode;
+    use crate::sessions::browser::{Client, Sender, hash_address};
+    use crate::sessions::state::Stream;
+
+    /// Whether there is room for what a browser reports under this name.
+    fn has_room(session: &Session, name: &str) -> bool {
+        let report = format!(
+            r#"{{"elastic_type":"webrtcStats","side":"browser","sessionId":"s","uniqueSessionId":"s_1700000000000","endpoint":"{name}","mediaType":"video","packetsReceived":1,"timestamp":1700000000000}}"#
+        );
+        let Ok(decode::Decoded::Event(event)) = decode::decode(&report) else { panic!("{report}") };
+        let Body::Endpoint(endpoint) = &event.body else { panic!("{event:?}") };
+        !is_full(session, &event, endpoint)
+    }
+
+    #[test]
+    fn what_is_made_up_leaves_room_for_who_is_there() {
+        let mut session = Session::default();
+        let ana = session.connection("con_A");
+        let address = r#""ip":"198.51.100.1","platform":"Chrome 129""#.into();
+        ana.joined = Some(Joined { address, ..joined() });
+        ana.streams.push(Stream { outbound: true, id: "str_A".into(), ..Stream::default() });
+        let named = |connection: &str, address: &str, number: usize| {
+            let client = Client {
+                connection: Some(connection),
+                address: Some(hash_address(address)),
+                ..Client::default()
+            };
+            let sender = Sender::Unknown(number as u64);
+            Reporter { start: 7, sends: true, client, sender, sender_visit: None }.name()
+        };
+        let fill = |session: &mut Session, address: &str, count: usize| {
+            let nobody = session.connection(NOBODY);
+            for number in 0..count {
+                let name = named(&format!("con_{}", number / 100), address, number);
+                nobody.endpoint_mut(&name);
+            }
+        };
+        fill(&mut session, "2001:db8:1::1", OF_ADDRESS_MAX);
+        assert!(!has_room(&session, &named("con_X", "2001:db8:1::2", 1)), "of one network");
+        assert!(has_room(&session, &named("con_X", "2001:db8:2::2", 1)), "of another");
+        for network in 2..=REPORTED_MAX / OF_ADDRESS_MAX {
+            fill(&mut session, &format!("2001:db8:{network}::1"), OF_ADDRESS_MAX);
+        }
+        assert!(!has_room(&session, &named("con_X", "2001:db8:9::2", 1)), "nobody is called so");
+        assert!(!has_room(&session, &named("con_A", "2001:db8:9::2", 1)), "not from there");
+        assert!(has_room(&session, &named("con_A", "198.51.100.1", 1)));
+    }
+
+    fn joined() -> Joined {
+        Joined {
+            by: Teller::Join,
+            start: 1_700_000_000_000,
+            time: 1_700_000_000_000,
+            place: "".into(),
+            address: "".into(),
+            data: "".into(),
+            user: None,
+            tenant: None,
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Name;
 use super::Sessions;
+use super::browser::Visitor;
 use super::incarnation::{self, Incarnation, Person};
 use super::state::{Recording, RecordingKey, Session, SessionKey};
 use crate::json::prefix;
@@ -26,8 +27,9 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
             id: OpenSession::hash(&key.cluster_id, &session.head.session_id),
             start: current.start.unwrap_or(0),
         });
-        let shown = session.picture.get_or_init(|| Arc::new(picture(key, session, &current)));
-        live.troubled += u64::from(!shown.problems.is_empty());
+        let shown = || Arc::new(picture((key, source), session, &current));
+        let shown = session.picture.get_or_init(shown);
+        live.troubled += u64::from(shown.is_troubled());
         live.sessions.push(Arc::clone(shown));
     }
     live.awaited = awaited(sessions, clock);
@@ -36,17 +38,19 @@ pub(super) fn live(sessions: &Sessions, clock: i64) -> Live {
     live
 }
 
-/// Recordings that have stopped long enough ago for their end to have been missed. Of many the newest: older ones have been asked
-/// for, and some never come to an end.
+/// Recordings that have stopped long enough ago for their end to have been missed: by themselves, or with their session, where that
+/// they stopped was missed as well. Of many the newest: older ones have been asked for, and some never come to an end.
 fn awaited(sessions: &Sessions, clock: i64) -> Vec<AwaitedRecording> {
-    let is_awaited = |recording: &Recording| {
-        let stopped = recording.stop.as_ref().map(|stop| stop.time);
-        let is_due = stopped.is_some_and(|at| clock.saturating_sub(at) >= AWAITED_AFTER);
-        is_due && recording.known_end().is_none()
-    };
     let mut awaited = Vec::new();
     for (key, session) in &sessions.open {
-        let known = session.recordings.iter().filter(|(_, recording)| is_awaited(recording));
+        let is_awaited = |(recording, known): &(&RecordingKey, &Recording)| {
+            let stopped = known.stop.as_ref().map(|stop| stop.time);
+            let ended = || session.end_at(recording.start, key.unique).map(|end| end.time);
+            let at = stopped.or_else(ended);
+            let is_due = at.is_some_and(|at| clock.saturating_sub(at) >= AWAITED_AFTER);
+            is_due && known.known_end().is_none()
+        };
+        let known = session.recordings.iter().filter(is_awaited);
         awaited.extend(known.map(|(recording, _)| (recording, key, session)));
     }
     awaited.sort_unstable_by_key(|(recording, key, _)| (Reverse(recording.start), *key));
@@ -99,23 +103,35 @@ fn began(current: &Incarnation<'_>) -> i64 {
     current.start.or(known).unwrap_or(current.newest)
 }
 
-fn picture(key: &SessionKey, session: &Session, current: &Incarnation<'_>) -> LiveSession {
+fn picture(
+    (key, source): (&SessionKey, &str),
+    session: &Session,
+    current: &Incarnation<'_>,
+) -> LiveSession {
     let present = || current.connections.iter().filter(|person| person.is_open());
     let users: BTreeSet<&str> = present().map(|person| person.user().0).collect();
+    let problems = problems::all(current);
     LiveSession {
         session_id: session.head.session_id.as_ref().into(),
         unique_session_id: summary::unique_session_id(key, session, current).unwrap_or_default(),
         cluster_id: key.cluster_id.as_ref().into(),
+        source: source.to_owned(),
         created_at: current.start,
         last_event_at: current.newest,
         users: users.len() as u64,
         open: count(current),
-        problems: problems::codes_of(current).into_iter().map(Into::into).collect(),
+        problem_details: if problems.is_empty() {
+            String::new()
+        } else {
+            problems::json(&problems)
+        },
+        problems: problems::codes(&problems).into_iter().map(Into::into).collect(),
         people: present().take(PEOPLE_MAX).map(found_by).collect(),
         present: present()
             .take(PEOPLE_MAX)
             .map(|person| (person.id.to_owned(), person.user().0.to_owned()))
             .collect(),
+        visitors: present().map(|person| Visitor::of(person.id, person.connection)).collect(),
     }
 }
 

@@ -98,6 +98,15 @@ pub struct Reading {
     pub sent: Option<u64>,
 }
 
+impl Reading {
+    /// How many packets have passed, and what was lost, since the endpoint began to count.
+    fn loss(&self) -> Option<(u64, Loss)> {
+        let (lost, passed) = (self.lost?, self.received.or(self.sent)?);
+        let of = if self.received.is_some() { passed.saturating_add(lost) } else { passed };
+        Some((passed, Loss { lost, of }))
+    }
+}
+
 /// Readings that are kept of one endpoint and media type.
 const READINGS_MAX: usize = 32;
 
@@ -140,24 +149,21 @@ impl Counters {
     /// How many packets were lost of how many. `None`: nobody has told.
     #[must_use]
     pub fn loss(&self) -> Option<Loss> {
-        let mut loss = Loss { lost: 0, of: 0 };
-        let mut before = Reading::default();
-        let mut is_told = false;
-        for reading in &self.kept {
-            let (Some(lost), Some(passed)) = (reading.lost, reading.received.or(reading.sent))
-            else {
-                continue;
-            };
-            let known = before.received.or(before.sent).unwrap_or(0);
-            // What has fallen was counted anew from nothing.
-            let is_anew = passed < known;
-            let lost_since = lost.saturating_sub(before.lost.filter(|_| !is_anew).unwrap_or(0));
-            let since = passed - if is_anew { 0 } else { known };
-            loss.lost += lost_since;
-            loss.of += since + if reading.received.is_some() { lost_since } else { 0 };
-            (before, is_told) = (*reading, true);
+        let told = self.kept.iter().filter_map(Reading::loss);
+        let mut loss: Option<Loss> = None;
+        let mut last: Option<(u64, Loss)> = None;
+        for (passed, own) in told {
+            // What has passed can only grow: where it has fallen, it was counted anew from nothing. What was lost can fall, as
+            // packets that come late were counted as lost (RFC 3550, 6.4.1).
+            if let Some((_, whole)) = last.filter(|(known, _)| passed < *known) {
+                loss.get_or_insert_default().merge(whole);
+            }
+            last = Some((passed, own));
         }
-        is_told.then_some(loss)
+        let (_, whole) = last?;
+        let mut all = loss.unwrap_or_default();
+        all.merge(whole);
+        Some(all)
     }
 }
 
@@ -267,6 +273,16 @@ mod tests {
         assert_eq!(counters(&[sent]).loss().map(Loss::percent), Some(5.0));
         let nothing = Reading { time: 1, sent: Some(9), ..Reading::default() };
         assert_eq!(counters(&[nothing]).loss(), None);
+    }
+
+    #[test]
+    fn packets_that_come_late_were_not_lost() {
+        let at = |at: u32| {
+            reading(i64::from(at) * 30_000, u64::from(20 * (at % 2)), u64::from(150 * at))
+        };
+        let told: Vec<Reading> = (1..=20).map(at).collect();
+        assert_eq!(counters(&told[..19]).loss(), Some(Loss { lost: 20, of: 2870 }));
+        assert_eq!(counters(&told).loss(), Some(Loss { lost: 0, of: 3000 }));
     }
 
     #[test]

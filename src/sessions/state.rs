@@ -390,6 +390,16 @@ impl Seconds {
     pub fn get(self) -> f64 {
         f64::from_bits(self.0)
     }
+
+    /// The same in milliseconds.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what is too long ends at the greatest number"
+    )]
+    pub fn millis(self) -> i64 {
+        (self.get() * 1000.0).round() as i64
+    }
 }
 
 /// Keeps the smaller of two.
@@ -450,11 +460,11 @@ impl Connection {
         rest.partition_point(|known| known.name.starts_with(prefix))
     }
 
-    /// How many a browser told of from the address of the one that told of `name`; 0 where that is not known.
+    /// How many browsers told of from the address of the one that told of `name`; 0 where that is not known.
     #[must_use]
     pub fn reported_from_where(&self, name: &str) -> usize {
-        let Some(part) = Reporter::address_in(name) else { return 0 };
-        self.endpoints.iter().filter(|known| known.name.contains(part)).count()
+        let there = Reporter::read(name).and_then(|reporter| reporter.from_there());
+        there.iter().flatten().map(|prefix| self.endpoints_below(prefix)).sum()
     }
 
     /// The same, begun if there is none.
@@ -481,6 +491,17 @@ impl Recording {
             Some(_) => RecordingStatus::Failed.name(),
             None => "none",
         }
+    }
+
+    /// When it stopped, of one that began at `start`: as it was told, else, where the REST API shows that it is ready, as long after the
+    /// start as it is long. One of which events tell the end alone was never stopped.
+    #[must_use]
+    pub fn stopped_at(&self, start: i64) -> Option<i64> {
+        let told = self.stop.as_ref().map(|stop| stop.time);
+        told.or_else(|| {
+            let ready = self.seen.as_ref().filter(|last| last.ready)?;
+            Some(start.saturating_add(ready.values.duration.millis()))
+        })
     }
 
     /// Size and form: from the final event if any came, else from the stop.

@@ -2,7 +2,7 @@
 //! calls support, with the figure it stands on.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::is_abnormal;
 use super::quality::{MOST, millis};
@@ -17,6 +17,10 @@ use crate::sessions::state::{End, Stream};
 const MEDIA_LOST: i64 = 3_000;
 /// Media that stopped for less only stutters. Milliseconds.
 const MEDIA_GAP: i64 = 1_000;
+/// So many people who were cut off for one reason within so many milliseconds were cut off together.
+const TOGETHER: (usize, i64) = (4, 5_000);
+/// Of people who were cut off together, those who are named.
+const NAMED_MAX: usize = 3;
 /// Network quality up to here is bad, of 0 to 5.
 const QUALITY_LOW: i64 = 2;
 /// Percent of packets. Sound and picture break up beyond, whatever the codec conceals.
@@ -41,40 +45,26 @@ pub struct Problem<'a> {
     pub code: &'static str,
     /// When, milliseconds since 1970, where that is a moment.
     at: Option<i64>,
-    /// Whose.
+    /// Whose; absent where it is that of several people.
     connection_id: Option<&'a str>,
     /// Which stream.
     stream_id: Option<&'a str>,
-    /// The figure that it stands on: milliseconds, percent or a level.
+    /// The figure that it stands on: milliseconds, percent, a level or a number of people or streams.
     value: Option<f64>,
     /// One sentence, without the time; empty of those beyond the bound.
     text: String,
 }
 
-/// Everything that went wrong, in the order of people and their streams.
+/// Everything that went wrong: how the session ended and who was cut off, then in the order of people and their streams.
 #[must_use]
 pub fn all<'a>(incarnation: &'a Incarnation<'a>) -> Vec<Problem<'a>> {
-    find(incarnation, TOLD_MAX)
-}
-
-/// The codes of what went wrong, without the work of putting it in words.
-#[must_use]
-pub fn codes_of(incarnation: &Incarnation<'_>) -> BTreeSet<&'static str> {
-    codes(&find(incarnation, 0))
-}
-
-/// The codes of `problems`.
-pub(super) fn codes(problems: &[Problem<'_>]) -> BTreeSet<&'static str> {
-    problems.iter().map(|problem| problem.code).collect()
-}
-
-fn find<'a>(incarnation: &'a Incarnation<'a>, told_max: usize) -> Vec<Problem<'a>> {
     let people = &incarnation.connections;
-    let mut teller = Teller { people, told_max, problems: Vec::new() };
+    let mut teller = Teller { people, problems: Vec::new() };
     if let Some((end, why)) = incarnation.end.and_then(abnormal) {
         let found = Problem::of("abnormalEnd").at(end.time);
         teller.add(found, |_| format!("The session was cut off: {why}."));
     }
+    teller.cut_off();
     people.iter().for_each(|person| teller.person(person));
     for (key, recording) in &incarnation.recordings {
         if let Some(last) = recording.known_end().filter(|last| !last.ready) {
@@ -85,8 +75,15 @@ fn find<'a>(incarnation: &'a Incarnation<'a>, told_max: usize) -> Vec<Problem<'a
     teller.problems
 }
 
-/// The list `problemDetails` of a document.
-pub(super) fn json(problems: &[Problem<'_>]) -> String {
+/// The codes of `problems`.
+#[must_use]
+pub fn codes(problems: &[Problem<'_>]) -> BTreeSet<&'static str> {
+    problems.iter().map(|problem| problem.code).collect()
+}
+
+/// The list `problemDetails` of a document: those that are told in sentences.
+#[must_use]
+pub fn json(problems: &[Problem<'_>]) -> String {
     let mut json = "[".to_owned();
     for (index, problem) in problems.iter().take(TOLD_MAX).enumerate() {
         if index > 0 {
@@ -170,29 +167,96 @@ impl<'p, 'a> About<'p, 'a> {
     }
 }
 
+/// Somebody who did not mean to leave.
+struct CutOff<'p, 'a> {
+    at: i64,
+    why: &'static str,
+    person: &'p Person<'a>,
+}
+
+/// When who came: the starts of each user's connections, in their order.
+struct Returns<'p>(HashMap<&'p str, Vec<i64>>);
+
+impl<'p> Returns<'p> {
+    fn of(people: &'p [Person<'_>]) -> Self {
+        let mut starts: HashMap<&str, Vec<i64>> = HashMap::new();
+        for person in people {
+            starts.entry(person.user().0).or_default().push(person.start);
+        }
+        Self(starts)
+    }
+
+    /// When somebody came again who had been cut off at `at`.
+    fn after(&self, person: &Person<'_>, at: i64) -> Option<i64> {
+        let starts = self.0.get(person.user().0)?;
+        starts.iter().copied().find(|start| *start >= at && *start > person.start)
+    }
+}
+
 struct Teller<'p, 'a> {
     people: &'p [Person<'a>],
-    /// How many are put in words.
-    told_max: usize,
     problems: Vec<Problem<'a>>,
 }
 
 impl<'a> Teller<'_, 'a> {
     fn add(&mut self, mut problem: Problem<'a>, text: impl FnOnce(&Self) -> String) {
-        if self.problems.len() < self.told_max {
+        if self.problems.len() < TOLD_MAX {
             problem.text = text(self);
         }
         self.problems.push(problem);
     }
 
+    /// Who did not mean to leave, and whether they came back: many at one moment in one sentence.
+    fn cut_off(&mut self) {
+        let mut cut: Vec<CutOff<'_, 'a>> = Vec::new();
+        for person in self.people {
+            let Some((end, why)) = person.connection.end.as_ref().and_then(abnormal) else {
+                continue;
+            };
+            cut.push(CutOff { at: end.time, why, person });
+        }
+        if cut.is_empty() {
+            return;
+        }
+        // People stay in their order at one moment.
+        cut.sort_by_key(|one| (one.why, one.at));
+        let together = |one: &CutOff<'_, '_>, first: &CutOff<'_, '_>| {
+            one.why == first.why && one.at - first.at <= TOGETHER.1
+        };
+        let mut rest = cut.as_slice();
+        let returns = Returns::of(self.people);
+        while let Some(first) = rest.first() {
+            let size = rest.iter().take_while(|one| together(one, first)).count();
+            let (group, after) = rest.split_at(size);
+            rest = after;
+            if group.len() < TOGETHER.0 {
+                for CutOff { at, why, person } in group {
+                    self.add(Problem::of("abnormalEnd").at(*at).by(person), |_| {
+                        let back = returns.after(person, *at);
+                        let back = back.map_or_else(String::new, |back| {
+                            format!(" Back after {}.", seconds(back - at))
+                        });
+                        format!("{} was cut off: {why}.{back}", person.name())
+                    });
+                }
+                continue;
+            }
+            let count = group.len();
+            let found = Problem::of("abnormalEnd").at(first.at);
+            self.add(found.worth(number(i64::try_from(count).unwrap_or(i64::MAX))), |_| {
+                let names: Vec<_> = group.iter().take(NAMED_MAX).map(|one| one.person.name()).collect();
+                let back = group.iter().filter(|one| returns.after(one.person, one.at).is_some()).count();
+                let back = if back == 0 { "nobody".to_owned() } else { back.to_string() };
+                let (names, more) = (names.join(", "), count - names.len());
+                format!("{count} people were cut off at once: {}. They are {names} and {more} more; {back} came back.", first.why)
+            });
+        }
+    }
+
     fn person(&mut self, person: &Person<'a>) {
         let connection = person.connection;
-        if let Some((end, why)) = connection.end.as_ref().and_then(abnormal) {
-            self.add(Problem::of("abnormalEnd").at(end.time).by(person), |_| {
-                format!("{} was cut off: {why}.", person.name())
-            });
-        } else {
-            // What ends with its connection needs no sentence of its own.
+        // What ends with its connection needs no sentence of its own.
+        if connection.end.as_ref().and_then(abnormal).is_none() {
             for stream in &person.streams {
                 let Some((end, why)) = stream.end.as_ref().and_then(abnormal) else { continue };
                 let found = Problem::of("abnormalEnd").at(end.time).by(person).on(Some(stream));

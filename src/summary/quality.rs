@@ -45,10 +45,15 @@ impl<'a> Person<'a> {
     }
 }
 
-/// Milliseconds without media and milliseconds in all, of the kind of media that was away longest.
+/// Milliseconds without media and milliseconds in all, of the kind of media that was away longest, at an endpoint of a stream from
+/// `start` to `end`.
 #[must_use]
-pub(super) fn silence(endpoint: &Endpoint, end: i64) -> Option<(i64, i64)> {
-    endpoint.flows().filter_map(|(_, state)| state.silence(end)).max()
+pub(super) fn silence(endpoint: &Endpoint, start: i64, end: i64) -> Option<(i64, i64)> {
+    let flows = endpoint.flows().filter_map(|(_, state)| state.silence(end));
+    // Where ICE has failed and nothing ever flowed, all of the time was without.
+    let whole = end.saturating_sub(start).max(0);
+    let nothing = (endpoint.ice() == Some(Ice::Failed)).then_some((whole, whole));
+    flows.max().or(nothing)
 }
 
 /// The object `quality` of a stream that ended at `end`; `None`: nobody has told anything.
@@ -68,7 +73,7 @@ pub(super) fn of_stream(person: &Person<'_>, stream: &Stream, end: i64) -> Optio
         json.text_if("remoteType", pair.remote.map(CandidateKind::name));
         json.text_if("transport", pair.transport.map(Transport::name));
     }
-    if let Some((without, whole)) = silence(endpoint, end) {
+    if let Some((without, whole)) = silence(endpoint, stream.start, end) {
         json.number("noMediaPercent", percent(without, whole));
     }
     some(json)
@@ -94,9 +99,11 @@ pub(super) fn of_session(incarnation: &Incarnation<'_>, end: i64) -> Option<Stri
                 paired += 1;
                 relayed += i64::from(pair.is_relayed());
             }
-            let stream_end = person.stream_of(endpoint).and_then(|stream| stream.end.as_ref());
+            let stream = person.stream_of(endpoint);
+            let stream_end = stream.and_then(|stream| stream.end.as_ref());
             let own_end = stream_end.or(person.connection.end.as_ref()).map_or(end, |end| end.time);
-            if let Some((silent, all)) = silence(endpoint, own_end) {
+            let own_start = stream.map_or(person.start, |stream| stream.start);
+            if let Some((silent, all)) = silence(endpoint, own_start, own_end) {
                 without += silent;
                 whole += all;
             }

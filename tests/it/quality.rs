@@ -68,7 +68,8 @@ fn troubled() -> Vec<String> {
     let mut lines = call().lines();
     lines.extend([
         ice("str_A", 3, 1, "CONNECTED"),
-        ice("str_A", 4, 2, "READY"),
+        // RTCP comes with the media: its own component is never connected.
+        ice("str_A", 4, 2, "GATHERING"),
         kms("con_A", "str_A", 3, "NewCandidatePairSelected", pair),
         flow(14, "VIDEO", "FLOWING"),
         flow(15, "AUDIO", "FLOWING"),
@@ -114,6 +115,7 @@ fn streams_and_sessions_tell_how_good_their_media_was() {
     assert_eq!(subscriber["ice"], "failed");
     assert_eq!(subscriber["rttMs"], 733.3);
     assert!(subscriber.get("lossPercent").is_none(), "the server does not tell: {subscriber}");
+    assert_eq!(subscriber["noMediaPercent"], 100, "nothing came where ICE has failed");
 
     let session = store.one("sessionSummary");
     assert_eq!(session["quality"]["endpoints"], 2);
@@ -149,6 +151,44 @@ fn each_problem_is_told_in_a_sentence() {
     let codes: std::collections::BTreeSet<&str> =
         details.iter().map(|detail| detail["code"].as_str().unwrap()).collect();
     assert_eq!(session["problems"], json!(codes));
+}
+
+#[test]
+fn who_is_cut_off_is_told_with_the_return_and_many_together() {
+    let people: Vec<String> = (0..6).map(|at| format!("con_{at}")).collect();
+    let mut story = Story::new("s").created();
+    for (end, who) in [50, 51, 52, 53, 54, 90].into_iter().zip(&people) {
+        story = story.joined(1, who);
+        story = story.left(1, end, who, "networkDisconnect");
+    }
+    // The last of them comes back, and so does one of the others.
+    for (who, from) in [("con_back", 60), ("con_again", 94)] {
+        story = story.joined(from, who).left(from, 100, who, "disconnect");
+    }
+    for (first, again, user) in [("con_2", "con_back", "u2"), ("con_5", "con_again", "u5")] {
+        story = story.user(2, first, json!(user)).user(95, again, json!(user));
+    }
+    let lines = story.destroyed(101, "lastParticipantLeft").lines();
+    let plain = fold(lines.iter().map(String::as_str));
+    let session = plain.one("sessionSummary");
+    assert_eq!(
+        session["problemDetails"],
+        json!([
+            {
+                "code": "abnormalEnd", "at": START + 50_000, "value": 5,
+                "text": "5 people were cut off at once: the network was lost. They are I am con_0, I am con_1, I am con_2 and 2 more; 1 came back.",
+            },
+            {
+                "code": "abnormalEnd", "at": START + 90_000, "connectionId": "con_5",
+                "text": "I am con_5 was cut off: the network was lost. Back after 4 s.",
+            },
+        ])
+    );
+    for seed in 0..20 {
+        let disturbed = disturbed(&lines, seed);
+        let disturbed = fold(disturbed.iter().map(String::as_str));
+        assert_eq!(disturbed.summaries(), plain.summaries(), "seed {seed}");
+    }
 }
 
 #[test]

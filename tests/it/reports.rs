@@ -55,7 +55,7 @@ fn reported(
     });
     let arrival = Arrival { at, address: Some(address), connection, session: None };
     let report = reports::read(body.to_string().as_bytes(), arrival).unwrap();
-    report.records(START, arrival, &Running::default())
+    report.records((START, &[]), arrival, &Running::default())
 }
 
 fn received(packets: i64, lost: i64, jitter: f64) -> Value {
@@ -166,6 +166,27 @@ fn the_documents_of_reports_are_like_those_of_the_media_server() {
     assert_eq!(of("con_A")[0]["mediaRole"], "publisher");
 }
 
+/// What came late was told to be lost, and is not lost again when the next packet is.
+#[test]
+fn packets_that_come_late_are_lost_once() {
+    let mut lines = call().lines();
+    for (at, packets, lost) in
+        [(20, 100, 0), (30, 200, 20), (40, 300, 0), (50, 400, 25), (60, 50, 1)]
+    {
+        let stats = received(packets, lost, 0.01);
+        lines.extend(reported(at, "203.0.113.9", "Chrome 129 on Linux 64-bit", None, stats));
+    }
+    let all = fold(lines.iter().map(String::as_str));
+    let loss = &quality(&all, "subscriberSummary", "con_B")["lossPercent"];
+    assert_eq!(*loss, 5.46, "26 of 476, as the last readings before and after it counted anew say");
+    lines.retain(|line| !line.contains("Destroyed") && !line.contains("participantLeft"));
+    let store = fold(lines.iter().map(String::as_str));
+    let mut told = store.of("webrtcStats");
+    told.sort_by_key(|json| json["timestamp"].as_i64());
+    let deltas: Vec<_> = told.iter().map(|json| json.get("packetsLostDelta").cloned()).collect();
+    assert_eq!(deltas[1..], [20, 0, 5, 1].map(|lost| Some(json!(lost))));
+}
+
 #[test]
 fn the_order_and_repetition_of_reports_play_no_part() {
     let lines = told();
@@ -220,7 +241,7 @@ fn reports_are_of_the_session_that_was_open() {
     let arrival = Arrival { at, address: None, connection: Some("con_B"), session: Some("s") };
     let report = reports::read(body.to_string().as_bytes(), arrival).unwrap();
     let mut lines = [of(START, "con_A"), of(later, "con_B")].concat();
-    lines.extend(report.records(later, arrival, &Running::default()));
+    lines.extend(report.records((later, &[]), arrival, &Running::default()));
     let store = fold(lines.iter().map(String::as_str));
     let with: Vec<bool> =
         store.of("sessionSummary").iter().map(|json| json.get("quality").is_some()).collect();

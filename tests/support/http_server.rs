@@ -65,13 +65,16 @@ impl Server {
             session_id: "<img onerror=alert(1)>".into(),
             unique_session_id: "x_1".into(),
             cluster_id: String::new(),
+            source: "pro".into(),
             created_at: Some(1),
             last_event_at: 2,
             users: 1,
             open: Totals { sessions: 1, connections: 3, ..Totals::default() },
             problems: vec!["iceFailed".into()],
+            problem_details: "[]".into(),
             people: vec!["u7 {\"clientData\":\"Zelda\"}".into()],
             present: [("con_Z".to_owned(), "Zelda of Hyrule".to_owned())].into(),
+            visitors: Vec::new(),
         };
         let totals = open.open;
         let sessions = vec![Arc::new(open)];

@@ -43,6 +43,8 @@ pub enum Mood {
     Stuck(usize),
     /// Shows a page.
     Page,
+    /// Says this.
+    Says(&'static str),
     /// Does not answer at all.
     Silent,
 }
@@ -193,6 +195,7 @@ async fn answer(State(server): State<OpenVidu>, request: Request) -> Response {
         Mood::Well => whole.into_response(),
         Mood::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Mood::Page => "<!DOCTYPE html><title>Log in</title>".into_response(),
+        Mood::Says(text) => text.into_response(),
         Mood::Silent => std::future::pending().await,
         Mood::Stuck(bytes) => {
             let begun = Bytes::copy_from_slice(&whole.as_bytes()[..bytes]);

@@ -1,6 +1,6 @@
 // A dashboard: what is looked at above, panels below.
 
-import { el, field, thousands } from "./text.js";
+import { el, field, thousands, upTo } from "./text.js";
 import { EVERY, PRESETS, ask, failure, has, length, query, times, toggled, zone } from "./view.js";
 import { filterText } from "./data.js";
 import { panel } from "./panel.js";
@@ -24,6 +24,8 @@ export function show(dashboard, view, { go, note }) {
     const marked = dashboard.isMarked ? ask(`/api/marks/${dashboard.id}?${query(view, span)}`, aborted.signal).then(({ body }) => body, () => []) : Promise.resolve([]);
     marked.then((marks) => { scene.marks.splice(0, Infinity, ...marks); if (marks.some((mark) => mark.times.length)) panels.forEach((one) => one.draw()); });
     const failures = await Promise.all(panels.map((one) => one.load(view, span, aborted.signal)));
+    const reaches = Math.max(...panels.map((one) => one.reaches()));
+    late.replaceChildren(...[reaches < span[1] ? upTo(reaches, Date.now()) : null].filter(Boolean));
     // What nobody can answer is told once, and so is that nobody answers.
     const [first] = failures;
     if (!first || !failures.every((error) => error && error.status === first.status)) return;
@@ -31,10 +33,11 @@ export function show(dashboard, view, { go, note }) {
     for (const one of panels) one.hush();
     throw first;
   };
+  const late = el("div");
   const nodes = [
     el("header", { class: "title" }, el("h1", {}, dashboard.title), el("p", { class: "lead" }, dashboard.question)),
     el("div", { class: "looked" }, range(view, go), dashboard.controls.map((control) => choice(control, view, scene))),
-    chips(dashboard, view, go), el("div", { class: "panels" }, panels.map((one) => one.section)),
+    chips(dashboard, view, go), late, el("div", { class: "panels" }, panels.map((one) => one.section)),
   ].filter(Boolean);
   return { nodes, load, end: () => aborted.abort() };
 }

@@ -1,6 +1,6 @@
 // This moment: open sessions, who comes and goes, and what has ended last.
 
-import { clock, count, csv, download, el, figure, isBad, once, person, problem, span, svg, thousands, when, why } from "./text.js";
+import { clock, count, csv, download, el, figure, isBad, once, person, problem, span, svg, thousands, upTo, when, why } from "./text.js";
 import { failure } from "./view.js";
 
 /** Cards shown at first: three rows, or a screen of a phone. */
@@ -117,9 +117,9 @@ function trouble(body) {
     reasons.length ? el("details", { "data-key": "reason" }, el("summary", {}, "Reason"), reasons.map((text) => el("p", {}, text))) : null);
 }
 
-/** Events wait for a store that does not take what they make: what is open is then that of the last ones that were read. */
+/** Events wait for a store that does not take what they make: what is open is then that of the last ones that were read. Or they come late. */
 function old(live, body) {
-  if (!live.madeAt || body.now - live.madeAt < OLD_MS) return null;
+  if (!live.madeAt || body.now - live.madeAt < OLD_MS) return upTo(live.at, body.now);
   return el("p", { class: "notice plain" }, `What is open is as of ${when(live.madeAt, body.now, clock)}. Events that came since wait.`);
 }
 

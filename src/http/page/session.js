@@ -59,8 +59,8 @@ function missing(s) {
 
 function problems(model, lookAt) {
   if (!model.sentences.length) return null;
-  const told = (sentence) => (Number.isFinite(sentence.at) ? el("button", { type: "button", class: "pickable", title: "Show the events around it", onclick: () => lookAt(sentence.at) }, sentence.text) : sentence.text);
-  const item = (sentence) => el("li", {}, told(sentence), sentence.cause ? el("small", {}, ` ${sentence.cause}`) : null);
+  const told = ({ at, text }) => (Number.isFinite(at) ? el("button", { type: "button", class: "pickable", title: "Show the events around it", onclick: () => lookAt(at) }, el("time", {}, clock(at)), text) : text);
+  const item = (sentence) => el("li", {}, told(sentence));
   const shown = model.sentences.slice(0, SENTENCES_MAX);
   const rest = model.sentences.slice(SENTENCES_MAX);
   return el("section", { class: "problems", "aria-label": "Problems" },

@@ -1,14 +1,12 @@
-// What happened in a session: read out of its summaries, or of its events as long as there are none, and told in sentences.
+// What happened in a session: read out of its summaries, or of its events as long as there are none.
 
-import { amount, clock, count, isBad, name, problem, span, where, why } from "./text.js";
+import { isBad, name, problem, where } from "./text.js";
 
 /** Media that stopped at least this long before its stream's end is lost; a shorter stop belongs to the end. */
 const LOST_MS = 3000;
 /** Media that stopped for less only stutters. */
 const GAP_MS = 1000;
 export const QUALITY_LOW = 2;
-/** So many people who were lost within so many milliseconds were lost together. */
-const TOGETHER = { people: 4, ms: 5000 };
 
 /** The people, streams, recordings and problems of the session that the API describes as `s`. */
 export function read(s, id) {
@@ -30,27 +28,33 @@ export function read(s, id) {
   for (const person of people.values()) for (const part of [person.connections, person.streams]) part.sort((a, b) => a.from - b.from);
   const list = [...people.values()].sort((a, b) => a.from - b.from);
   const start = s.summary ? s.summary.createdAt : (s.open && s.open.createdAt) || Math.min(end, ...s.events.map((e) => e.startTime || e.timestamp));
-  const model = { start, end: Math.max(end, start + 1), people: list, recordings, open: Boolean(s.open) && !s.summary, sentences: [], told: new Set() };
+  const model = { start, end: Math.max(end, start + 1), people: list, recordings, open: Boolean(s.open) && !s.summary, sentences: [] };
   model.name = (s.summary || s.open || s.events[0] || {}).sessionId || id;
   model.reason = s.summary?.reason;
   model.silent = s.summary?.closedBy === "silence";
   watchMedia(s.events, model);
-  judge(model);
-  const codes = s.summary?.problems || s.open?.problems || [];
-  for (const code of codes) if (!model.told.has(code)) tellDetails(s, model, code);
-  model.sentences.sort((a, b) => a.at - b.at);
+  for (const person of model.people) person.isBad = person.connections.some((c) => isBad(c.reason));
+  tellProblems(s, model);
   return model;
 }
 
-/** What was measured is told by the summary. */
-function tellDetails(s, model, code) {
-  const details = (s.summary?.problemDetails || []).filter((detail) => detail.code === code);
-  for (const { text, at, connectionId } of details) {
-    model.sentences.push({ at: at ?? Infinity, text });
-    for (const person of model.people) if (person.connections.some((c) => c.connectionId === connectionId)) person.isBad = true;
+/** What went wrong, as the summary or the open session tells it; what is no moment comes last. */
+function tellProblems(s, model) {
+  const details = s.summary?.problemDetails || s.problemDetails || [];
+  for (const { code, text, at, connectionId } of details) {
+    const person = model.people.find((one) => one.connections.some((c) => c.connectionId === connectionId));
+    if (person) person.isBad = true;
+    const low = code === "lowNetworkQuality" ? worst(person)?.at : undefined;
+    model.sentences.push({ at: at ?? low ?? Infinity, text });
   }
-  if (!details.length) model.sentences.push({ at: Infinity, text: `${problem(code)[0].toUpperCase()}${problem(code).slice(1)}.` });
+  // Of very many only some are told.
+  const codes = s.summary?.problems || s.open?.problems || [];
+  for (const code of codes) if (!details.some((detail) => detail.code === code)) model.sentences.push({ at: Infinity, text: `${problem(code)[0].toUpperCase()}${problem(code).slice(1)}.` });
+  model.sentences.sort((a, b) => a.at - b.at);
 }
+
+/** When somebody's network was at its worst. */
+const worst = (person) => person?.quality.reduce((least, q) => (q.level < (least?.level ?? 6) ? q : least), null);
 
 function fromSummaries(s, told) {
   const connections = s.connections.map((c) => ({ ...c, from: c.createdAt, to: c.destroyedAt }));
@@ -99,7 +103,8 @@ function watchMedia(events, model) {
     if (Number.isInteger(e.newValue) && e.oldValue !== undefined) person.quality.push({ at: e.timestamp, level: e.newValue });
     if (typeof e.type !== "string" || !e.endpoint) continue;
     const stream = streamOf(e);
-    if (e.type.startsWith("IceComponentState")) {
+    // The second component is for RTCP, which browsers send with the media.
+    if (e.type.startsWith("IceComponentState") && !(e.componentId > 1)) {
       if (stream) stream.ice = { state: e.state, at: e.timestamp };
       else if (e.endpoint.startsWith(`${e.connectionId}_`)) (person.receives ||= new Map()).set(e.endpoint, { state: e.state, at: e.timestamp });
     }
@@ -114,54 +119,4 @@ function watchMedia(events, model) {
     }
   }
   for (const { at, media, stream } of flows.values()) if (stream.to - at >= LOST_MS) (stream.gaps ||= []).push({ from: at, to: stream.to, media, isLost: true });
-}
-
-/** What went wrong, in sentences that somebody can read out: who, what, when, and what usually causes it. */
-function judge(model) {
-  const tell = (code, at, text, cause) => { model.told.add(code); model.sentences.push({ at, text, cause }); };
-  const lost = [];
-  const media = (gap, stream) => (gap.media === "AUDIO" ? "audio" : stream.source === "SCREEN" ? "screen" : "video");
-  for (const person of model.people) {
-    const own = (from) => { const sentences = model.sentences.slice(from); person.isBad ||= sentences.length > 0; };
-    const before = model.sentences.length;
-    for (const c of person.connections) {
-      if (!isBad(c.reason)) continue;
-      lost.push({ person, c, back: person.connections.find((other) => other.from >= c.to && other !== c) });
-    }
-    for (const stream of person.streams) {
-      if (stream.ice?.state === "FAILED") tell("iceFailed", stream.ice.at, `${person.name} could not send ${stream.source === "SCREEN" ? "the screen" : "video"}: ICE failed ${span((stream.ice.at - stream.from) / 1000)} after the start, at ${clock(stream.ice.at)}.`, "A firewall, or a TURN server that is missing or wrong, is the usual cause.");
-      for (const gap of stream.gaps || []) {
-        if (gap.isLost) tell("mediaLost", gap.from, `${person.name}’s ${media(gap, stream)} stopped at ${clock(gap.from)} and did not come back.`);
-        else tell("mediaGap", gap.from, `${person.name}’s ${media(gap, stream)} stopped for ${amount(gap.to - gap.from, "milliseconds")} at ${clock(gap.from)}.`);
-      }
-    }
-    const failed = [...(person.receives || new Map()).values()].filter((ice) => ice.state === "FAILED");
-    if (failed.length) tell("iceFailed", failed[0].at, `${person.name} could not receive ${count(failed.length, "stream", "streams")}: ICE failed at ${clock(failed[0].at)}.`, "A firewall, or a TURN server that is missing or wrong, is the usual cause.");
-    const worst = person.quality.reduce((least, q) => (q.level < (least?.level ?? 6) ? q : least), null);
-    if (worst && worst.level <= QUALITY_LOW) tell("lowNetworkQuality", worst.at, `${person.name}’s network quality fell to ${worst.level} of 5 at ${clock(worst.at)}.`);
-    own(before);
-  }
-  tellLost(lost, tell);
-  for (const r of model.recordings) if (r.status === "failed") tell("recordingFailed", r.to, `The recording ${r.name} failed.`);
-  if (isBad(model.reason)) tell("abnormalEnd", model.end, `The session ended at ${clock(model.end)}: ${why(model.reason)}.`);
-}
-
-/** Tells who did not mean to leave: many at one moment in one sentence. */
-function tellLost(lost, tell) {
-  lost.sort((a, b) => a.c.to - b.c.to);
-  const groups = [];
-  for (const one of lost) {
-    const group = groups.at(-1);
-    if (group && group[0].c.reason === one.c.reason && one.c.to - group[0].c.to <= TOGETHER.ms) group.push(one);
-    else groups.push([one]);
-  }
-  for (const group of groups) {
-    const what = (c) => (c.reason === "networkDisconnect" ? " lost the network" : `: ${why(c.reason)}`);
-    for (const { person } of group) person.isBad = true;
-    if (group.length >= TOGETHER.people) {
-      const [{ c }] = group;
-      const back = group.filter((one) => one.back).length;
-      tell("abnormalEnd", c.to, `${count(group.length, "person", "people")}${what(c)} at ${clock(c.to)}: ${group.slice(0, 3).map((one) => one.person.name).join(", ")} and ${group.length - 3} more${back ? `; ${back} came back` : ""}.`);
-    } else for (const { person, c, back } of group) tell("abnormalEnd", c.to, `${person.name}${what(c)} at ${clock(c.to)}${back ? `, back at ${clock(back.from)}` : ""}.`);
-  }
 }
