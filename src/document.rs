@@ -112,7 +112,7 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
     ];
     const OF_RECORDINGS: &[&str] =
         &["event", "size", "duration", "hasAudio", "hasVideo", "resolution", "frameRate"];
-    const OF_TELEMETRY: &[&str] = &["location", "geoPoints", "client"];
+    const OF_PEOPLE: &[&str] = &["location", "geoPoints", "client"];
     const OF_REPORTS: &[&str] = &["connectionId", "connection", "endpoint", "user"];
     let text = |json: &serde_json::Value, name: &str| {
         json.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
@@ -123,8 +123,9 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
     }
     let own = match kind.as_str() {
         "cdr" if event.starts_with("recording") => OF_RECORDINGS,
+        "cdr" if event.starts_with("webrtcConnection") => OF_PEOPLE,
         "cdr" | "seen" => &[],
-        _ => OF_TELEMETRY,
+        _ => OF_PEOPLE,
     };
     let reported = if text(&json, "side") == "browser" { OF_REPORTS } else { &[] };
     if let Some(members) = json.as_object_mut() {

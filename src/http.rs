@@ -30,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_http::compression::CompressionLayer;
 
 use crate::command::AnyIndex;
 use crate::config::{Config, HttpConfig, Link, Secret};
@@ -303,6 +304,8 @@ fn router(app: Arc<App>, reading: Arc<api::Reading>, config: &HttpConfig) -> Rou
             )
         })
         .with_state(app)
+        // Of the page, and of what is told as it happens, nothing is packed here: the one is already, the other comes in drops.
+        .layer(CompressionLayer::new())
         .layer(axum::Extension(reading))
         .layer(axum::middleware::from_fn(move |request: Request, next: axum::middleware::Next| {
             let access = Arc::clone(&access);

@@ -242,6 +242,13 @@ impl Kibana {
             anyhow::Ok(Answer { status, headers, body: response.bytes().await? })
         };
         sent.await.map_err(|error| {
+            if error.chain().any(|cause| cause.to_string().contains("redirect")) {
+                let what = "sends on and on to another address, as a page for logging in does";
+                return SetupError::Refused(anyhow::anyhow!(
+                    "{}{path} {what}; see kibana.url, kibana.username, .password and .api_key, and what stands in front of it",
+                    self.url()
+                ));
+            }
             let span = humantime::format_duration(self.config.request_timeout);
             SetupError::Away(error.context(format!(
                 "no answer from {}{path}; see kibana.url, and kibana.request_timeout, which is {span}",

@@ -350,6 +350,8 @@ impl<'a> Writer<'a> {
         json.integer("duration", seconds(stream.start, end.time));
         json.text_if("reason", reason);
         json.members(stream.attributes.as_ref().map_or("", |attributes| &attributes.members));
+        // By these it is found with the person whose it is.
+        json.members(person.connection.joined.as_ref().map_or("", |joined| &*joined.place));
         json.text_if("tenant", person.tenant());
         if let Some(quality) = quality::of_stream(person, stream, end.time) {
             json.json("quality", &quality);

@@ -123,6 +123,20 @@ fn nothing_is_wrong(browser: &Browser, page: &Page) {
 }
 
 #[test]
+fn the_first_load_is_small() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser.open(&page.url(""));
+    browser.until(
+        "document.querySelectorAll('table.list tbody tr, .ended tbody tr, tbody tr').length >= 30",
+    );
+    let bytes = "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')].reduce((sum, one) => sum + one.transferSize, 0)";
+    let bytes = browser.value(bytes).as_u64().unwrap();
+    assert!((20_000..100_000).contains(&bytes), "{bytes}");
+    nothing_is_wrong(&browser, &page);
+}
+
+#[test]
 fn every_panel_is_filled_or_says_why_it_is_empty() {
     let page = Page::over_the_month();
     let mut browser = Browser::start();
@@ -532,6 +546,8 @@ fn a_call_of_hundreds_is_shown_whole_however_many_events_it_has() {
     browser.click(".card");
     browser.until("document.querySelector('.lead')?.textContent.includes('320\u{a0}people')");
     browser.until("document.querySelector('.problems li')?.textContent.includes('30 people were cut off at once: the network was lost. ')");
+    // So many are folded: those with trouble are seen, and what lies below is near.
+    browser.until("document.querySelectorAll('.row.person').length === 20");
     browser.click("[data-key=everybody]");
     browser.until("document.querySelectorAll('.row.person').length === 320");
     // What a problem is about is not among the first thousand events.

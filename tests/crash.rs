@@ -199,6 +199,33 @@ async fn what_was_acknowledged_survives_kill_9_once() {
     assert_same(&documents(&data_dir), &calm);
 }
 
+/// Nothing is read and nothing is written before the store is there: what was open is known all the same.
+#[tokio::test]
+async fn what_was_open_is_known_while_the_store_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = serve(folder.path());
+    let webhook = format!("http://{}/webhook", first.address).parse().unwrap();
+    let mut sender = Sender::new(webhook);
+    let time = chrono::Utc::now().timestamp_millis();
+    for event in ["sessionCreated", "participantJoined"] {
+        let event = format!(
+            r#"{{"event":"{event}","sessionId":"goes-on","uniqueSessionId":"goes-on_{time}","connectionId":"con_A","timestamp":{time}}}"#
+        );
+        sender.send(&event).await.unwrap();
+    }
+    first.wait_for("/api/sessions", "\"connections\":1").await;
+    first.kill();
+    let store = [
+        ("CALLSCOPE__SINK__KIND", "elasticsearch"),
+        ("CALLSCOPE__ELASTICSEARCH__URLS", "http://127.0.0.1:9"),
+    ];
+    let second = serve_with(folder.path(), &store);
+    second.wait_for("/api/sessions", "\"sessionId\":\"goes-on\"").await;
+    let told = second.get("/api/sessions").await;
+    assert!(!told.contains("\"madeAt\":0") && told.contains("the index does not answer"), "{told}");
+    second.kill();
+}
+
 /// The points stand only in debug builds.
 #[cfg(debug_assertions)]
 #[tokio::test]

@@ -54,14 +54,14 @@ async fn a_kibana_gets_the_shipped_dashboards_in_the_space_that_is_named() {
     let double = Double::start(Nature::kibana()).await;
     let (code, told) = setup(&["--kibana", &double.url(), "--space", "calls"], &[]).await;
     assert!(code == 0 && told.contains("dashboards for Kibana 8.17.0"), "{told}");
-    assert!(told.contains("create dashboard callscope-sessions ("), "{told}");
+    assert!(told.contains("created dashboard callscope-sessions ("), "{told}");
     let expected = sorted(shipped("callscope.ndjson"));
     assert_eq!(sorted(kept(&double, "calls")), expected);
     assert_eq!(double.objects().len(), expected.len());
     // Once more, by settings alone, and now everything is there.
     let (code, told) = setup(&[], &[("URL", &double.url()), ("SPACE", "calls")]).await;
-    assert!(code == 0 && told.contains("replace dashboard callscope-sessions ("), "{told}");
-    assert!(!told.contains("create "), "{told}");
+    assert!(code == 0 && told.contains("replaced dashboard callscope-sessions ("), "{told}");
+    assert!(!told.contains("created "), "{told}");
     assert_eq!(double.objects().len(), expected.len());
 }
 
@@ -141,7 +141,7 @@ async fn an_older_dashboard_of_ours_is_replaced_although_nothing_says_managed() 
         .filter(|object| object["type"] == "dashboard")
         .for_each(|object| double.put("default", &object));
     let (code, told) = setup(&["--kibana", &double.url()], &[]).await;
-    assert!(code == 0 && told.contains("replace dashboard callscope-sessions"), "{told}");
+    assert!(code == 0 && told.contains("replaced dashboard callscope-sessions"), "{told}");
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn what_an_older_callscope_made_without_a_mark_is_replaced() {
         }
     }
     let (code, told) = setup(&["--kibana", &double.url()], &[]).await;
-    assert!(code == 0 && told.contains("replace search callscope-node-events"), "{told}");
+    assert!(code == 0 && told.contains("replaced search callscope-node-events"), "{told}");
 }
 
 /// Whatever ships an object calls it managed, and whoever copies one keeps its references.

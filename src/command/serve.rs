@@ -172,6 +172,8 @@ impl Open<'_> {
             stats_every: i64::try_from(self.config.stats.every.as_millis()).unwrap_or(0),
             takes_any_time: false,
         };
+        // What was open when it ended is known before anything is read or written.
+        lane.show();
         let running = Running {
             lane,
             inputs: self.inputs,

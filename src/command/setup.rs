@@ -3,7 +3,7 @@
 use super::{plan_setup, print, setup_failure};
 use crate::cli::{ExitCode, Failure};
 use crate::config::{self, Config, SinkKind};
-use crate::kibana::{self, Kibana};
+use crate::kibana::Kibana;
 use crate::sink::elasticsearch::Step;
 
 /// Puts what the command line says in the place of the settings.
@@ -59,30 +59,26 @@ async fn set_up_sink(config: &Config, is_dry: bool) -> Result<(), Failure> {
 async fn bring_dashboards(config: &Config, is_dry: bool) -> Result<(), Failure> {
     let kibana = Kibana::new(&config.kibana).map_err(Failure::with(ExitCode::Misconfigured))?;
     let plan = kibana.plan(&config.elasticsearch.index).await.map_err(setup_failure)?;
-    for line in brought(&plan, is_dry) {
-        print(&line)?;
-    }
-    if is_dry {
-        return Ok(());
-    }
-    for told in kibana.bring(&plan).await.map_err(setup_failure)? {
+    print(&format!("dashboards for {}", plan.who))?;
+    for told in &plan.warnings {
         print(&format!("warning: {told}"))?;
     }
-    print("done")
-}
-
-/// What becomes of each object; `is_dry`: with the request that would be sent.
-fn brought(plan: &kibana::Plan, is_dry: bool) -> Vec<String> {
-    let mut lines = vec![format!("dashboards for {}", plan.who)];
-    lines.extend(plan.warnings.iter().map(|told| format!("warning: {told}")));
-    lines.extend(plan.objects.iter().map(|object| {
-        let verb = if object.is_there { "replace" } else { "create" };
-        format!("{verb} {} {} ({})", object.kind, object.id, object.title)
-    }));
-    if is_dry {
-        lines.push(format!("  POST {} with a file of {} bytes", plan.path, plan.file.len()));
+    let warnings =
+        if is_dry { Vec::new() } else { kibana.bring(&plan).await.map_err(setup_failure)? };
+    // The file is taken as a whole or not at all: nothing is said of an object before that is known.
+    let verbs = if is_dry { ["create", "replace"] } else { ["created", "replaced"] };
+    for object in &plan.objects {
+        let [new, old] = verbs;
+        let verb = if object.is_there { old } else { new };
+        print(&format!("{verb} {} {} ({})", object.kind, object.id, object.title))?;
     }
-    lines
+    for told in warnings {
+        print(&format!("warning: {told}"))?;
+    }
+    if is_dry {
+        return print(&format!("  POST {} with a file of {} bytes", plan.path, plan.file.len()));
+    }
+    print("done")
 }
 
 /// What becomes of `step`; `is_dry`: with everything that differs.

@@ -163,6 +163,8 @@ impl Room {
                 let piece = rest.split_to(rest.len().min(STEP));
                 Some((Ok::<_, std::convert::Infallible>(piece), (rest, kept)))
             });
+        // Who packs it asks once more after its end.
+        let pieces = futures_util::StreamExt::fuse(pieces);
         let head = [
             (header::CONTENT_TYPE, "application/json".to_owned()),
             (header::CONTENT_LENGTH, length.to_string()),
@@ -652,6 +654,10 @@ pub(super) async fn search(
         Ok(begun) => begun,
         Err(refused) => return refused,
     };
+    if !search.text.is_empty() && words(&search.text).is_empty() {
+        let documents = Vec::new();
+        return room.answer(&Answer { total: 0, documents, truncated: false, next_offset: None });
+    }
     let offset = search.offset;
     let keep = |found: Found| {
         let size = found.source.get().len() + found.id.len();

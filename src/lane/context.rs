@@ -95,8 +95,11 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
         let media_node = recordings.filter_map(|known| known.media_node.as_ref()).min();
         context.media_node_id = media_node.map(|(_, id)| id.clone());
     }
-    if !matches!(event.kind, Kind::Cdr(_) | Kind::Seen) {
+    let is_of_person = !matches!(event.kind, Kind::Cdr(_) | Kind::Seen);
+    if is_of_person || matches!(event.body, Body::Stream(_)) {
         context.place = joined.map_or_else(String::new, |joined| joined.place.as_ref().into());
+    }
+    if is_of_person {
         // Of several who may have reported under one name, each has counters of its own.
         if event.kind == Kind::WebrtcStats && (reporter.is_none() || owner.is_some()) {
             deltas(event, samples, &mut members);

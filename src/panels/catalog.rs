@@ -67,7 +67,9 @@ fn kind(holds: Option<Holds>) -> &'static str {
 
 fn split(split: &Split) -> Json {
     match split {
-        Split::Time(by) => json!({ "kind": "time", "isDay": by.every == Some(Every::Day) }),
+        Split::Time(by) => json!({
+            "kind": "time", "isDay": by.every == Some(Every::Day), "isDense": !by.at_least.is_zero(),
+        }),
         Split::Values(by) => json!({
             "kind": "values", "label": by.label, "field": field(&by.field.value),
             "missing": by.missing, "size": by.size, "opens": opens(by),

@@ -57,6 +57,9 @@ pub struct Mark {
     pub id: Spanned<String>,
     /// For people.
     pub label: String,
+    /// Whether something went wrong.
+    #[serde(default)]
+    pub bad: bool,
     /// All have to be met.
     pub when: Vec<Condition>,
 }

@@ -26,6 +26,7 @@ const ADDED_TO_CONNECTIONS: &[&str] = &["location", "ip", "platform"];
 const ADDED_TO_USERS: &[&str] = &["geoPoints"];
 /// OpenVidu has these on users and connections only.
 const ADDED_TO_SESSIONS: &[&str] = &["location"];
+const ADDED_TO_STREAMS: &[&str] = &["location", "geoPoints"];
 
 /// Removes at any depth what `is_of_sample` does not take, given the `elastic_type` and the name; all numbers become
 /// floats.
@@ -49,6 +50,8 @@ fn is_added(kind: &str, name: &str) -> bool {
         || (kind == "connectionSummary" && ADDED_TO_CONNECTIONS.contains(&name))
         || (kind == "userSummary" && ADDED_TO_USERS.contains(&name))
         || (kind == "sessionSummary" && ADDED_TO_SESSIONS.contains(&name))
+        || (["publisherSummary", "subscriberSummary"].contains(&kind)
+            && ADDED_TO_STREAMS.contains(&name))
 }
 
 fn sample(name: &str, is_of_sample: &dyn Fn(&str, &str) -> bool) -> Value {

@@ -74,7 +74,7 @@ export function chart(panel, answer, scene) {
   if (together) legend.append(el("span", { class: "entry" }, together));
   folded(legend, scene.kept);
   const box = room("", scene.height);
-  const reach = isTime ? reachOf(shown, answer.step) : GAP * panel.by.at(-1).every;
+  const reach = isTime ? reachOf(shown, answer.step, panel.by.at(-1).isDense) : GAP * panel.by.at(-1).every;
   // For how long a value is shown as that of a moment.
   const every = answer.step || panel.by.at(-1).every;
   const held = panel.form === "stairs" ? Infinity : reach > GAP * every ? reach / 2 : every;
@@ -136,13 +136,16 @@ export function folded(legend, kept = {}) {
   sized(legend, fold);
 }
 
-/** Over how much time a line goes on without a value: statistics come regularly, and what lies further apart is silence. */
-function reachOf(shown, step) {
-  const least = GAP * step;
+/**
+ * Over how much time a line goes on without a value: statistics come regularly, and what lies further apart is silence. Where steps are
+ * dense, no smaller than values lie apart, one without a value is silence itself.
+ */
+function reachOf(shown, step, isDense) {
+  const least = isDense ? step : GAP * step;
   const gaps = shown.flatMap((one) => one.points.slice(1).map((point, i) => point.x - one.points[i].x)).sort((a, b) => a - b);
   const [median, most] = [0.5, 0.75].map((part) => gaps[Math.floor(gaps.length * part)]);
   const isRegular = gaps.length >= SURE && most <= 1.5 * median && median <= SAMPLES_MAX;
-  return isRegular ? Math.max(least, 2 * median) : least;
+  return isRegular ? Math.max(least, (isDense ? 1.2 : 2) * median) : least;
 }
 
 /** With a 0 at each step where nothing was counted, so that lines come down to it; what is added up stays as it was. */

@@ -1,14 +1,14 @@
 // A dashboard: what is looked at above, panels below.
 
 import { el, field, thousands, upTo } from "./text.js";
-import { EVERY, PRESETS, ask, failure, has, length, query, times, toggled, zone } from "./view.js";
+import { EVERY, LONGEST, PRESETS, ask, failure, has, length, query, times, toggled, zone } from "./view.js";
 import { filterText } from "./data.js";
 import { panel } from "./panel.js";
 
 const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
 
 /** Fields of people, which sessions have of everybody who was in them. */
-const OF_PEOPLE = /^(client\.|location$|geoPoints$)/;
+const OF_PEOPLE = /^(client\.|location$)/;
 
 /**
  * Shows a dashboard. `go(view)` leads to another address, `note(view)` writes it down. Gives its nodes, and `load()`, which asks for everything
@@ -49,7 +49,8 @@ export function chips(dashboard, view, go, called) {
   return el("div", { class: "chips", role: "group", "aria-label": "Filters" },
     view.filters.map((filter) => el("button", { type: "button", class: "chip", title: `Remove this filter: ${filter.value}`, onclick: () => go(toggled(view, [filter])) }, el("span", {}, `${field(filter.field)} `), el("b", {}, called?.(filter.field, filter.value) || filterText(splits, filter)), " ×")),
     view.filters.length > 1 ? el("button", { type: "button", class: "more", onclick: () => go({ ...view, filters: [] }) }, "Remove all") : null,
-    view.filters.some((filter) => OF_PEOPLE.test(filter.field)) ? el("p", { class: "quiet" }, "Sessions are those in which such a person was; people, streams and what was streamed are of such people alone.") : null);
+    view.filters.some((filter) => OF_PEOPLE.test(filter.field)) ? el("p", { class: "quiet" }, "Sessions are those in which such a person was; people, streams and what was streamed are of such people alone.") : null,
+    view.filters.some((filter) => filter.field === "geoPoints") ? el("p", { class: "quiet" }, "People, streams and what was streamed are those of this part of the map; sessions lie nowhere, so what is counted by sessions is empty.") : null);
 }
 
 /** A menu that closes when something else is touched. */
@@ -124,5 +125,8 @@ function range(view, go) {
   const shift = (by) => go({ ...view, last: null, from: Math.round(from + by * span), to: Math.round(to + by * span) });
   const button = (label, title, act) => el("button", { type: "button", title, "aria-label": title, onclick: act }, label);
   return el("div", { class: "period" }, button("‹", "Earlier", () => shift(-1)), picked, button("›", "Later", () => shift(1)),
-    button("−", "Look at more time", () => go({ ...view, last: null, from: Math.round(from - span / 2), to: Math.min(Date.now(), Math.round(to + span / 2)) })));
+    button("−", "Look at more time", () => {
+      const until = Math.min(Math.max(to, Date.now()), Math.round(to + span / 2));
+      go({ ...view, last: null, from: Math.max(Math.round(from - span / 2), until - LONGEST, 1), to: until });
+    }));
 }

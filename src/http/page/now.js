@@ -31,9 +31,12 @@ export function show(state, q, { more, sort, all }) {
     parts.push(el("header", { class: "title" }, el("h1", {}, `“${q}”`), el("p", { class: "lead" },
       `${count(live.totals.sessions, "open session", "open sessions")}, ${count(body.total, "ended one", "ended ones")} · `, el("a", { href: "#/", class: "link" }, "× show everything"))));
   } else {
+    const { sessions, publishers, subscribers, recordings } = live.totals;
+    const known = (n) => (live.madeAt ? n : null);
     parts.push(el("section", { class: "numbers", "aria-label": "At this moment" },
-      number(live.totals.sessions, "session open", "sessions open", spark(state.past, 0)), number(people, "person connected", "people connected", spark(state.past, 1)),
-      number(live.totals.publishers, "stream sent", "streams sent", spark(state.past, 2)), number(live.totals.recordings, "recording running", "recordings running"), lost(state.left)));
+      number(known(sessions), "session open", "sessions open", spark(state.past, 0)), number(known(people), "person connected", "people connected", spark(state.past, 1)),
+      number(known(publishers + subscribers), "stream sent or received", "streams sent and received", spark(state.past, 2)),
+      number(known(recordings), "recording running", "recordings running", spark(state.past, 3)), lost(state.left)));
     parts.push(strip(state.moves, live.at));
   }
   if (open.length) {
@@ -55,7 +58,8 @@ export function show(state, q, { more, sort, all }) {
   return parts.filter(Boolean);
 }
 
-const number = (n, one, many, below) => el("div", { class: "number" }, el("b", {}, thousands(n)), el("span", {}, n === 1 ? one : many), below);
+/** One figure; null: it is not known yet. */
+const number = (n, one, many, below) => el("div", { class: "number" }, el("b", {}, n === null ? "–" : thousands(n)), el("span", {}, n === 1 ? one : many), below);
 
 /** The last day as a line, and faintly the same hours of the day before; nothing where nothing was counted. */
 function spark(past, place) {
@@ -119,7 +123,8 @@ function trouble(body) {
 
 /** Events wait for a store that does not take what they make: what is open is then that of the last ones that were read. Or they come late. */
 function old(live, body) {
-  if (!live.madeAt || body.now - live.madeAt < OLD_MS) return upTo(live.at, body.now);
+  if (!live.madeAt) return el("p", { class: "notice plain" }, "What is open is not known yet.");
+  if (body.now - live.madeAt < OLD_MS) return upTo(live.at, body.now);
   return el("p", { class: "notice plain" }, `What is open is as of ${when(live.madeAt, body.now, clock)}. Events that came since wait.`);
 }
 

@@ -9,7 +9,8 @@ import { grid } from "./table.js";
 
 /** An open session of which nothing was heard for so long may be over. */
 const STALE_MS = 600000;
-const PEOPLE_MAX = 300;
+/** Of more people those with problems are seen first, and the streams of others on demand. */
+const PEOPLE_MAX = 20;
 const SENTENCES_MAX = 6;
 /** What is told of one moment at most. */
 const TROUBLES_MAX = 2;
@@ -19,7 +20,7 @@ export function show(s, { view, catalog, note }) {
   const id = view.path[1];
   const model = read(s, id);
   const isStale = model.open && s.now - s.open.lastEventAt > STALE_MS;
-  const until = !model.open ? clock(model.end) : isStale ? `now, last heard of ${when(s.open.lastEventAt, s.now)}` : "now";
+  const until = !model.open ? model.clock(model.end) : isStale ? `now, last heard of ${when(s.open.lastEventAt, s.now)}` : "now";
   const lead = [`${day(model.start)} ${clock(model.start)} – ${until} (${zone()})`, span((model.end - model.start) / 1000), count(model.people.length, "person", "people"),
     model.open ? "" : model.silent ? "its end was never told" : model.reason ? `ended: ${why(model.reason)}` : ""].filter(Boolean).join(" · ");
   const parts = tabs(s, model, { view, note, dashboard: catalog.find((dashboard) => dashboard.ofOne) });
@@ -59,7 +60,7 @@ function missing(s) {
 
 function problems(model, lookAt) {
   if (!model.sentences.length) return null;
-  const told = ({ at, text }) => (Number.isFinite(at) ? el("button", { type: "button", class: "pickable", title: "Show the events around it", onclick: () => lookAt(at) }, el("time", {}, clock(at)), text) : text);
+  const told = ({ at, text }) => (Number.isFinite(at) ? el("button", { type: "button", class: "pickable", title: "Show the events around it", onclick: () => lookAt(at) }, el("time", {}, model.clock(at)), text) : text);
   const item = (sentence) => el("li", {}, told(sentence));
   const shown = model.sentences.slice(0, SENTENCES_MAX);
   const rest = model.sentences.slice(SENTENCES_MAX);
@@ -86,11 +87,11 @@ function timeline(model, id, lookAt) {
     node.style.left = `${percent(at)}%`;
     return node;
   };
-  const range = (x) => `${clock(x.from)} – ${x.open ? "now" : clock(x.to)}`;
+  const range = (x) => `${model.clock(x.from)} – ${x.open ? "now" : model.clock(x.to)}`;
   const row = (kind, label, track, note) => el("div", { class: `row ${kind}` }, el("span", { title: label }, label), el("div", { class: "track" }, track), el("span", { title: note }, note || ""));
   const steps = 4;
   const ticks = Array.from({ length: steps + 1 }, (_, i) => {
-    const tick = el("i", {}, (length < 600000 ? clock : minute)(model.start + (length * i) / steps));
+    const tick = el("i", {}, (length < 600000 || model.isLong ? model.clock : minute)(model.start + (length * i) / steps));
     tick.style.left = `${(100 * i) / steps}%`;
     return tick;
   });
@@ -98,19 +99,20 @@ function timeline(model, id, lookAt) {
   const add = (owner, ...what) => rows.push({ owner, node: row(...what) });
   add(null, "axis", "", ticks, "");
   // Of very many, those with trouble are seen first.
-  const people = model.people.length > 20 ? [...model.people].sort((a, b) => Boolean(b.isBad) - Boolean(a.isBad)) : model.people;
+  const people = model.people.length > PEOPLE_MAX ? [...model.people].sort((a, b) => Boolean(b.isBad) - Boolean(a.isBad)) : model.people;
   const most = unfolded === id ? people.length : PEOPLE_MAX;
   for (const person of people.slice(0, most)) {
+    const hasStreams = people.length <= most || person.isBad;
     const track = person.connections.map((c) => bar(c.from, c.to, "", `${person.name}: ${range(c)}`, c.open));
-    person.quality.forEach((q, i) => { if (q.level <= QUALITY_LOW) track.push(bar(q.at, person.quality[i + 1]?.at ?? person.connections.at(-1).to, "low", `network quality ${q.level} of 5 from ${clock(q.at)}`)); });
-    track.push(...person.connections.filter((c) => isBad(c.reason)).map((c) => mark(c.to, `${why(c.reason)} at ${clock(c.to)}`)));
+    person.quality.forEach((q, i) => { if (q.level <= QUALITY_LOW) track.push(bar(q.at, person.quality[i + 1]?.at ?? person.connections.at(-1).to, "low", `network quality ${q.level} of 5 from ${model.clock(q.at)}`)); });
+    track.push(...person.connections.filter((c) => isBad(c.reason)).map((c) => mark(c.to, `${why(c.reason)} at ${model.clock(c.to)}`)));
     add(person, "person", person.name, track, person.where);
-    for (const [source, streams] of Map.groupBy ? Map.groupBy(person.streams, (stream) => stream.source || "AUDIO") : grouped(person.streams)) {
+    for (const [source, streams] of grouped(hasStreams ? person.streams : [])) {
       const isFailed = (stream) => stream.ice?.state === "FAILED";
       const bars = streams.flatMap((stream) => [
         bar(stream.from, stream.to, isFailed(stream) ? "failed" : source === "SCREEN" ? "screen" : "video", `${range(stream)}${isFailed(stream) ? ": no media connection" : ""}`, stream.open),
         ...(stream.gaps || []).map((gap) => bar(gap.from, gap.to, gap.isLost ? "lost" : "gap", `${(gap.media || "media").toLowerCase()} stopped ${range(gap)}`)),
-        isFailed(stream) ? mark(stream.ice.at, `ICE failed at ${clock(stream.ice.at)}`) : null,
+        isFailed(stream) ? mark(stream.ice.at, `ICE failed at ${model.clock(stream.ice.at)}`) : null,
       ]).filter(Boolean);
       const gaps = streams.flatMap((stream) => stream.gaps || []);
       const note = [streams[0].size, streams.some(isFailed) ? "no media connection" : "", gaps.length ? count(gaps.length, "interruption", "interruptions") : ""].filter(Boolean).join(" · ");
@@ -122,7 +124,7 @@ function timeline(model, id, lookAt) {
     const kind = { ready: "ready", failed: "failed", none: "failed" }[r.status] || "rec";
     add(null, "stream", "recording", bar(r.from, r.to, kind, `${r.name}: ${range(r)}`, r.open), note);
   }
-  const more = people.length > most ? el("button", { type: "button", class: "more", "data-key": "everybody", onclick: () => { unfolded = id; box.replaceWith(timeline(model, id, lookAt)); } }, `Show all ${people.length} people`) : null;
+  const more = people.length > most ? el("button", { type: "button", class: "more", "data-key": "everybody", onclick: () => { unfolded = id; box.replaceWith(timeline(model, id, lookAt)); } }, `Show all ${people.length} people and their streams`) : null;
   const cross = el("div", { id: "cross", "aria-hidden": "true" }, el("b"));
   const box = el("div", { class: "time", role: "img", "aria-label": `Time line of ${count(people.length, "person", "people")}; the tables below have the same data` }, rows.map(({ node }) => node), more, cross);
   const moment = (event) => {
@@ -139,7 +141,7 @@ function timeline(model, id, lookAt) {
     const at = moment(event);
     const there = new Set(model.people.filter((person) => person.connections.some(isOn(at))));
     for (const { owner, node } of rows) node.classList.toggle("absent", owner !== null && !there.has(owner));
-    cross.firstChild.textContent = [clock(at), `${count(there.size, "person", "people")}, ${count(model.people.flatMap((person) => person.streams).filter(isOn(at)).length, "stream", "streams")}`, ...troubles(there, at)].join(" · ");
+    cross.firstChild.textContent = [model.clock(at), `${count(there.size, "person", "people")}, ${count(model.people.flatMap((person) => person.streams).filter(isOn(at)).length, "stream", "streams")}`, ...troubles(there, at)].join(" · ");
   });
   box.addEventListener("pointerleave", () => {
     cross.style.display = "none";
@@ -209,7 +211,7 @@ function names(model) {
 }
 
 /** An event in a line; opened, all that was stored of it. */
-function eventLine(e, called) {
+function eventLine(e, { called, clock }) {
   // Media servers number the streams of an endpoint, and tell the connection twice.
   const stream = typeof e.streamId === "string" ? e.streamId : e.endpoint || "";
   const what = [e.type && e.elastic_type === "kms" ? e.mediaType : "", e.connection === e.connectionId ? "" : e.connection, called("endpoint", stream) || stream, e.status, e.state, e.newValue !== undefined ? `quality ${e.oldValue} → ${e.newValue}` : "", why(e.reason)].filter(Boolean).join(" · ");
@@ -255,7 +257,7 @@ function tabs(s, model, { view, note, dashboard }) {
   const id = view.path[1];
   const looked = (key) => ({ kept: look(view.looks, key), note: () => note(view) });
   const find = (text) => ({ text, raw: text, search: text });
-  const at = (ms, text) => ({ text: text || clock(ms), raw: text || clock(ms), sort: ms });
+  const at = (ms, text) => ({ text: text || model.clock(ms), raw: text || model.clock(ms), sort: ms });
   const long = (ms) => ({ text: span(ms / 1000), raw: Math.round(ms / 1000), sort: ms });
   const size = (n) => ({ text: bytes(n), raw: n, sort: n || 0 });
   let told = null;
@@ -264,7 +266,7 @@ function tabs(s, model, { view, note, dashboard }) {
     streams: () => table(["From", "Source", "Size", "Started", "Length", "Lost", "Jitter", "First media", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", at(t.from), long(t.to - t.from), measured(t, "lossPercent", "percent"), measured(t, "jitterMs", "milliseconds"), measured(t, "firstMediaMs", "milliseconds"), t.open ? "still sent" : why(t.reason)])), "Nobody has sent anything.", looked("streams")),
     recordings: () => table(["Recording", "Started", "Stopped", "Length", "Size", "Result"], model.recordings.map((r) => [r.name, at(r.from), at(r.to, r.open ? "running" : ""), r.seconds ? long(r.seconds * 1000) : "–", size(r.size), r.status === "none" ? "never became ready" : r.status]), "Nothing was recorded.", looked("recordings")),
     charts: () => charts(dashboard, model, { view, note }),
-    events: () => (told = events(s, names(model))).node,
+    events: () => (told = events(s, { called: names(model), clock: model.clock })).node,
     raw: () => el("pre", { class: "json", tabindex: "0" }, JSON.stringify(s, null, 2)),
   };
   const counts = { people: model.people.length, recordings: model.recordings.length, events: s.totalEvents };
@@ -318,8 +320,8 @@ const EVENTS = ["cdr", "kms", "networkQualityStats", "webrtcDebug"];
 /** What was asked for of the session that is shown: it stays while the session goes on. `measured`: events and media statistics. */
 let asked = { id: "", more: [], around: null, measured: null };
 
-/** All events, the first ones at once, with people as they are `called`. Gives a node, and `near(moment)`, after which the events around that moment are in it. */
-function events(s, called) {
+/** All events, the first ones at once, with people as they are `called` and times as `clock` writes them. Gives a node, and `near(moment)`, after which the events around that moment are in it. */
+function events(s, words) {
   const id = s.events[0]?.uniqueSessionId;
   if (asked.id !== id) asked = { id, more: [], around: null, measured: null };
   const node = el("div");
@@ -353,9 +355,9 @@ function events(s, called) {
     const shown = asked.around || events;
     const isCut = !asked.around && id && total > shown.length && shown.length < REACH;
     node.replaceChildren(...[
-      asked.around ? el("p", { class: "quiet" }, `${count(shown.length, "event", "events")} around ${clock(asked.moment)}. `, button("Show all from the beginning", () => { asked.around = null; })) : null,
+      asked.around ? el("p", { class: "quiet" }, `${count(shown.length, "event", "events")} around ${words.clock(asked.moment)}. `, button("Show all from the beginning", () => { asked.around = null; })) : null,
       !asked.around && id ? el("p", { class: "quiet" }, asked.measured ? button("Leave out media statistics", () => { asked.measured = null; }) : button("With media statistics", page)) : null,
-      el("div", { class: "events" }, shown.map((e) => eventLine(e, called))),
+      el("div", { class: "events" }, shown.map((e) => eventLine(e, words))),
       isCut ? button(`Show more: ${shown.length} of ${total} are shown`, next) : null, told].filter(Boolean));
   };
   draw();

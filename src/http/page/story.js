@@ -1,6 +1,6 @@
 // What happened in a session: read out of its summaries, or of its events as long as there are none.
 
-import { isBad, name, problem, where } from "./text.js";
+import { clock, day, isBad, name, problem, where } from "./text.js";
 
 /** Media that stopped at least this long before its stream's end is lost; a shorter stop belongs to the end. */
 const LOST_MS = 3000;
@@ -29,7 +29,10 @@ export function read(s, id) {
   const list = [...people.values()].sort((a, b) => a.from - b.from);
   const start = s.summary ? s.summary.createdAt : (s.open && s.open.createdAt) || Math.min(end, ...s.events.map((e) => e.startTime || e.timestamp));
   const model = { start, end: Math.max(end, start + 1), people: list, recordings, open: Boolean(s.open) && !s.summary, sentences: [] };
-  model.name = (s.summary || s.open || s.events[0] || {}).sessionId || id;
+  // Of more than one day, times have theirs.
+  model.isLong = new Date(model.start).toDateString() !== new Date(model.end).toDateString();
+  model.clock = model.isLong ? (ms) => `${day(ms, true)}\u00a0${clock(ms)}` : clock;
+  model.name = ((s.summary || s.open || s.events[0] || {}).sessionId ?? id).trim() || "(no name)";
   model.reason = s.summary?.reason;
   model.silent = s.summary?.closedBy === "silence";
   watchMedia(s.events, model);

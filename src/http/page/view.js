@@ -6,7 +6,7 @@ export const PRESETS = [["15m", "15 minutes"], ["1h", "hour"], ["6h", "6 hours"]
 export const EVERY = [0, 10, 30, 60, 300];
 const RANGE = "24h";
 /** As far as one can look. */
-const LONGEST = 3660 * 86400000;
+export const LONGEST = 3660 * 86400000;
 
 /** Reads the part of the address behind `#`. `path`: its parts, decoded. */
 export function read(hash) {

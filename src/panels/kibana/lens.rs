@@ -152,9 +152,10 @@ fn chart(series: &str, panel: &Panel, shown: &[&Metric], layer: &Layer, marks: &
 
 /// Events that are marked whatever a dashboard is narrowed to: a node's crash explains what it did to others.
 fn mark(mark: &Mark) -> Json {
+    let (icon, color) = if mark.bad { ("alert", "#BD271E") } else { ("flag", "#69707D") };
     json!({
         "id": mark.id.value, "type": "query", "label": mark.label, "timeField": "timestamp",
-        "key": { "type": "point_in_time" }, "icon": "alert", "color": "#BD271E", "isHidden": false,
+        "key": { "type": "point_in_time" }, "icon": icon, "color": color, "isHidden": false,
         "extraFields": [],
         "filter": { "type": "kibana_query", "query": query::whatever(Source::Events, &mark.when), "language": "kuery" },
     })

@@ -19,6 +19,23 @@ pub(in crate::panels::kibana) struct Part {
     pub(in crate::panels::kibana) tree: Option<Json>,
 }
 
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { operation, field, filter, arguments, references, tree } = self;
+        write!(f, "{operation}({}", field.as_deref().unwrap_or(&references.join(", ")))?;
+        for (name, value) in arguments {
+            write!(f, ", {name}={value}")?;
+        }
+        if let Some(filter) = filter {
+            write!(f, ", kql={filter:?}")?;
+        }
+        if let Some(tree) = tree {
+            write!(f, ", {tree}")?;
+        }
+        f.write_str(")")
+    }
+}
+
 /// The parts of the formula in column `id`, in their order.
 pub(in crate::panels::kibana) fn expand(id: &str, text: &str) -> Result<Vec<Part>, String> {
     let mut reader = Reader { rest: text, id, parts: Vec::new() };

@@ -192,7 +192,8 @@ impl<'l> Columns<'l> {
             let part = format!("{id}X{place}");
             let found = self.find(&part).map(found);
             if found.as_ref() != Some(expected) {
-                told.push(format!("{at}: part {part} is {found:?} instead of {expected:?}"));
+                let found = found.map_or_else(|| "missing".to_owned(), |found| found.to_string());
+                told.push(format!("{at}: part {part} is {found} instead of {expected}"));
             }
         }
         if column.pointer("/params/isFormulaBroken") != Some(&Json::Bool(false)) {
