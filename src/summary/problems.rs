@@ -2,7 +2,7 @@
 //! calls support, with the figure it stands on.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::is_abnormal;
 use super::quality::{MOST, millis};
@@ -59,7 +59,7 @@ pub struct Problem<'a> {
 #[must_use]
 pub fn all<'a>(incarnation: &'a Incarnation<'a>) -> Vec<Problem<'a>> {
     let people = &incarnation.connections;
-    let mut teller = Teller { people, problems: Vec::new() };
+    let mut teller = Teller { people, cut: HashSet::new(), problems: Vec::new() };
     if let Some((end, why)) = incarnation.end.and_then(abnormal) {
         let found = Problem::of("abnormalEnd").at(end.time);
         teller.add(found, |_| format!("The session was cut off: {why}."));
@@ -195,6 +195,8 @@ impl<'p> Returns<'p> {
 
 struct Teller<'p, 'a> {
     people: &'p [Person<'a>],
+    /// Streams of people who were cut off: what others received of these ended with them.
+    cut: HashSet<&'p str>,
     problems: Vec<Problem<'a>>,
 }
 
@@ -213,6 +215,8 @@ impl<'a> Teller<'_, 'a> {
             let Some((end, why)) = person.connection.end.as_ref().and_then(abnormal) else {
                 continue;
             };
+            let sent = person.streams.iter().filter(|stream| stream.outbound);
+            self.cut.extend(sent.filter_map(|stream| stream.named()));
             cut.push(CutOff { at: end.time, why, person });
         }
         if cut.is_empty() {
@@ -255,10 +259,13 @@ impl<'a> Teller<'_, 'a> {
 
     fn person(&mut self, person: &Person<'a>) {
         let connection = person.connection;
-        // What ends with its connection needs no sentence of its own.
+        // What ends with its connection, or with that of who sends it, needs no sentence of its own.
         if connection.end.as_ref().and_then(abnormal).is_none() {
             for stream in &person.streams {
                 let Some((end, why)) = stream.end.as_ref().and_then(abnormal) else { continue };
+                if !stream.outbound && stream.named().is_some_and(|id| self.cut.contains(id)) {
+                    continue;
+                }
                 let found = Problem::of("abnormalEnd").at(end.time).by(person).on(Some(stream));
                 self.add(found, |teller| {
                     let what = teller.media(person, Some(stream), None);

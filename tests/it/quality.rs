@@ -168,6 +168,14 @@ fn who_is_cut_off_is_told_with_the_return_and_many_together() {
     for (first, again, user) in [("con_2", "con_back", "u2"), ("con_5", "con_again", "u5")] {
         story = story.user(2, first, json!(user)).user(95, again, json!(user));
     }
+    // What others got of them ended with them, and needs no sentence of its own.
+    story = story.stream_end((2, 90), "con_5", "str_5", None, "networkDisconnect").stream_end(
+        (61, 90),
+        "con_back",
+        "str_5",
+        Some("con_5"),
+        "networkDisconnect",
+    );
     let lines = story.destroyed(101, "lastParticipantLeft").lines();
     let plain = fold(lines.iter().map(String::as_str));
     let session = plain.one("sessionSummary");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 #[cfg(debug_assertions)]
 use std::time::Duration;
 
+use callscope::document::without_context;
 use callscope::simulate::rng::Rng;
 use callscope::simulate::send::{Sender, Webhook};
 use callscope::simulate::session;
@@ -181,7 +182,7 @@ impl Group {
     /// What stands in the store, without what was known at that moment.
     pub fn documents(&self) -> Documents {
         let documents = self.double.documents().into_iter();
-        documents.map(|(id, (_, version, json))| (id, (version, plain(json)))).collect()
+        documents.map(|(id, (_, version, json))| (id, (version, without_context(json)))).collect()
     }
 }
 
@@ -232,15 +233,6 @@ impl Instance {
 /// Id to version and document.
 pub type Documents = BTreeMap<String, (Option<u64>, Value)>;
 
-fn plain(mut json: Value) -> Value {
-    if json["elastic_type"] == "cdr"
-        && let Some(members) = json.as_object_mut()
-    {
-        members.retain(|name, _| !matches!(name.as_str(), "processingMs" | "media_node_id"));
-    }
-    json
-}
-
 /// Events of many sessions, mixed as their times are.
 pub fn load(seed: u64, events: usize) -> Vec<String> {
     let mut rng = Rng::new(seed);
@@ -288,7 +280,7 @@ pub fn imported_to_the_end(events: &[String], stats_every: &str) -> Documents {
         if version.is_none() && documents.contains_key(&id) {
             continue;
         }
-        documents.insert(id, (version, plain(line["_source"].clone())));
+        documents.insert(id, (version, without_context(line["_source"].clone())));
     }
     writing.join().unwrap();
     assert!(child.wait().unwrap().success());

@@ -37,7 +37,7 @@ export function show(state, q, { more, sort, all }) {
       number(known(sessions), "session open", "sessions open", spark(state.past, 0)), number(known(people), "person connected", "people connected", spark(state.past, 1)),
       number(known(publishers + subscribers), "stream sent or received", "streams sent and received", spark(state.past, 2)),
       number(known(recordings), "recording running", "recordings running", spark(state.past, 3)), lost(state.left)));
-    parts.push(strip(state.moves, live.at));
+    parts.push(strip(state.moves, body.now));
   }
   if (open.length) {
     const most = state.allCards ? CARDS_MAX : CARDS();

@@ -8,6 +8,15 @@ use crate::panels::formula::{Operator, Term};
 use crate::panels::model::{Metric, Panel, Per, Split, Value};
 use crate::panels::request::VALUE;
 
+/// Seconds in the unit that people say them in.
+fn span(seconds: &str) -> String {
+    let minutes = format!("format({seconds} / 60, ',.1f') + ' min'");
+    let hours = format!("format({seconds} / 3600, ',.1f') + ' h'");
+    format!(
+        "{seconds} < 120 ? format({seconds}, ',.1f') + ' s' : {seconds} < 7200 ? {minutes} : {hours}"
+    )
+}
+
 /// A value for people.
 pub(super) fn written(panel: &Panel, metric: &Metric, value: &str) -> String {
     let holds = metric.value.field().and_then(|field| fields::find(&field.value));
@@ -29,7 +38,7 @@ pub(super) fn written(panel: &Panel, metric: &Metric, value: &str) -> String {
                 Unit::Number => (",.2f", if rate.is_empty() { "" } else { " " }),
                 Unit::Share => (".1%", ""),
                 Unit::Percent => (".1f", " %"),
-                Unit::Seconds => (",.1f", " s"),
+                Unit::Seconds => return format!("(isValid({value}) ? ({}) : '–')", span(value)),
                 Unit::Milliseconds => (",.1f", " ms"),
                 Unit::Bytes => (".3s", "B"),
                 Unit::BitsPerSecond => (".3s", "bit/s"),
