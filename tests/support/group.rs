@@ -7,7 +7,6 @@ use std::sync::Arc;
 #[cfg(debug_assertions)]
 use std::time::Duration;
 
-use callscope::document::without_context;
 use callscope::simulate::rng::Rng;
 use callscope::simulate::send::{Sender, Webhook};
 use callscope::simulate::session;
@@ -182,7 +181,7 @@ impl Group {
     /// What stands in the store, without what was known at that moment.
     pub fn documents(&self) -> Documents {
         let documents = self.double.documents().into_iter();
-        documents.map(|(id, (_, version, json))| (id, (version, without_context(json)))).collect()
+        documents.map(|(id, (_, version, json))| (id, (version, plain(json)))).collect()
     }
 }
 
@@ -233,6 +232,21 @@ impl Instance {
 /// Id to version and document.
 pub type Documents = BTreeMap<String, (Option<u64>, Value)>;
 
+/// A document without what the lane knew at that moment.
+fn plain(mut json: Value) -> Value {
+    if json["elastic_type"] == "cdr" {
+        let event = json["event"].as_str().unwrap_or_default();
+        let is_of_stream = event.starts_with("webrtcConnection");
+        let is_known = |name: &str| match name {
+            "processingMs" | "media_node_id" => true,
+            "client" | "location" | "geoPoints" => is_of_stream,
+            _ => false,
+        };
+        json.as_object_mut().unwrap().retain(|name, _| !is_known(name));
+    }
+    json
+}
+
 /// Events of many sessions, mixed as their times are.
 pub fn load(seed: u64, events: usize) -> Vec<String> {
     let mut rng = Rng::new(seed);
@@ -280,7 +294,7 @@ pub fn imported_to_the_end(events: &[String], stats_every: &str) -> Documents {
         if version.is_none() && documents.contains_key(&id) {
             continue;
         }
-        documents.insert(id, (version, without_context(line["_source"].clone())));
+        documents.insert(id, (version, plain(line["_source"].clone())));
     }
     writing.join().unwrap();
     assert!(child.wait().unwrap().success());
