@@ -127,7 +127,8 @@ pub struct LiveSession {
     pub unique_session_id: String,
     /// Empty if none is known.
     pub cluster_id: String,
-    /// A `[sources.NAME]` that has told of it: of several the first by name.
+    /// A `[sources.NAME]` that has told of it: of several the first by name. Empty where an instance of an older version has it.
+    #[serde(default)]
     pub source: String,
     /// Milliseconds since 1970; absent if the start was missed.
     pub created_at: Option<i64>,

@@ -519,5 +519,8 @@ mod tests {
         // One of a version that told of none.
         let older = r#"{"instance":"b","at":1,"totals":{"sessions":0,"connections":0,"publishers":0,"subscribers":0,"recordings":0},"shares":[],"sessions":[],"told":null,"ticks":{}}"#;
         assert!(serde_json::from_str::<Digest>(older).unwrap().names.is_empty());
+        let session = r#""sessions":[{"sessionId":"s","uniqueSessionId":"s_7","clusterId":"","createdAt":7,"lastEventAt":8,"users":0,"sessions":1,"connections":0,"publishers":0,"subscribers":0,"recordings":0,"problems":[],"people":[]}]"#;
+        let older = older.replace(r#""sessions":[]"#, session);
+        assert_eq!(serde_json::from_str::<Digest>(&older).unwrap().live().sessions.len(), 1);
     }
 }
