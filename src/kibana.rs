@@ -242,7 +242,8 @@ impl Kibana {
             anyhow::Ok(Answer { status, headers, body: response.bytes().await? })
         };
         sent.await.map_err(|error| {
-            if error.chain().any(|cause| cause.to_string().contains("redirect")) {
+            let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<reqwest::Error>());
+            if causes.any(reqwest::Error::is_redirect) {
                 let what = "sends on and on to another address, as a page for logging in does";
                 return SetupError::Refused(anyhow::anyhow!(
                     "{}{path} {what}; see kibana.url, kibana.username, .password and .api_key, and what stands in front of it",

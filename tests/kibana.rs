@@ -238,6 +238,7 @@ async fn whoever_cannot_take_the_dashboards_is_told_with_what_to_do() {
         (Nature { is_behind_proxy: true, ..answer("/api/status", 404, "no") }, 3, "base path"),
         (answer("/api/status", 503, "Kibana server is not ready yet"), 4, "try again in a while"),
         (answer("/api/status", 500, "{}"), 4, "status 500"),
+        (answer("/api/status", 302, "/api/status"), 3, "as a page for logging in does"),
         (answer("/_import", 403, "{}"), 4, "may manage saved objects in the space"),
         (answer("/_import", 413, "{}"), 3, "status 413"),
         (answer("/_import", 429, "{}"), 4, "status 429"),

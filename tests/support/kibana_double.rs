@@ -128,6 +128,9 @@ async fn answer(
     let (status, told) = inner.answer(&method, &uri, &headers, &body);
     let status = StatusCode::from_u16(status).unwrap();
     let mut response = match told {
+        Value::String(to) if status.is_redirection() => {
+            (status, [(axum::http::header::LOCATION, to)]).into_response()
+        }
         Value::String(text) => (status, text).into_response(),
         told => (status, axum::Json(told)).into_response(),
     };
