@@ -38,8 +38,8 @@ struct Sample {
 }
 
 impl Samples {
-    /// The sample before this one, if any; keeps the newer of both.
-    fn exchange(&mut self, id: u64, mut sample: Sample) -> Option<Sample> {
+    /// The sample before this one, if any, and whether the endpoint has begun to count anew since; keeps the newer of both.
+    fn exchange(&mut self, id: u64, mut sample: Sample) -> Option<(Sample, bool)> {
         let Some(known) = self.0.get_mut(id) else {
             self.0.insert(id, sample);
             return None;
@@ -54,7 +54,7 @@ impl Samples {
         {
             *now = then.max(*now);
         }
-        Some(std::mem::replace(known, sample))
+        Some((std::mem::replace(known, sample), is_anew))
     }
 }
 
@@ -95,15 +95,13 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
         let media_node = recordings.filter_map(|known| known.media_node.as_ref()).min();
         context.media_node_id = media_node.map(|(_, id)| id.clone());
     }
-    let is_of_person = !matches!(event.kind, Kind::Cdr(_) | Kind::Seen);
-    if is_of_person || matches!(event.body, Body::Stream(_)) {
+    let is_telemetry = !matches!(event.kind, Kind::Cdr(_) | Kind::Seen);
+    if is_telemetry || matches!(event.body, Body::Stream(_)) {
         context.place = joined.map_or_else(String::new, |joined| joined.place.as_ref().into());
     }
-    if is_of_person {
-        // Of several who may have reported under one name, each has counters of its own.
-        if event.kind == Kind::WebrtcStats && (reporter.is_none() || owner.is_some()) {
-            deltas(event, samples, &mut members);
-        }
+    // Of several who may have reported under one name, each has counters of its own.
+    if event.kind == Kind::WebrtcStats && (reporter.is_none() || owner.is_some()) {
+        deltas(event, samples, &mut members);
     }
     match &event.body {
         Body::Endpoint(event::Endpoint { name, told: Told::State(state) })
@@ -179,10 +177,8 @@ fn deltas(event: &Event<'_>, samples: &mut Samples, members: &mut Object) {
         time: event.time,
         counters: COUNTERS.map(|(counter, _)| event.field(counter).and_then(Field::integer)),
     };
-    let id = id.digest();
-    let Some(before) = samples.exchange(id, sample) else { return };
+    let Some((before, is_anew)) = samples.exchange(id.digest(), sample) else { return };
     members.integer("sampleMs", sample.time - before.time);
-    let is_anew = is_anew(before.counters, sample.counters);
     let mut grown = [None; COUNTERS.len()];
     for ((grown, (_, delta)), (then, now)) in
         grown.iter_mut().zip(COUNTERS).zip(before.counters.iter().zip(sample.counters))

@@ -149,20 +149,17 @@ impl Counters {
     /// How many packets were lost of how many. `None`: nobody has told.
     #[must_use]
     pub fn loss(&self) -> Option<Loss> {
-        let told = self.kept.iter().filter_map(Reading::loss);
-        let mut loss: Option<Loss> = None;
+        let mut all = Loss::default();
         let mut last: Option<(u64, Loss)> = None;
-        for (passed, own) in told {
+        for (passed, own) in self.kept.iter().filter_map(Reading::loss) {
             // What has passed can only grow: where it has fallen, it was counted anew from nothing. What was lost can fall, as
             // packets that come late were counted as lost (RFC 3550, 6.4.1).
             if let Some((_, whole)) = last.filter(|(known, _)| passed < *known) {
-                loss.get_or_insert_default().merge(whole);
+                all.merge(whole);
             }
             last = Some((passed, own));
         }
-        let (_, whole) = last?;
-        let mut all = loss.unwrap_or_default();
-        all.merge(whole);
+        all.merge(last?.1);
         Some(all)
     }
 }
