@@ -210,6 +210,10 @@ async fn collect<T>(
     search.check()?;
     let wanted = search.limit;
     let mut collected = Collected::nothing();
+    // A text of which no word can be looked for finds nothing.
+    if !search.text.is_empty() && words(&search.text).is_empty() {
+        return Ok(collected);
+    }
     // What is stored meanwhile moves places: a document may come twice then.
     let mut known = BTreeSet::new();
     let (mut at_once, mut bytes, mut bytes_read) = (AT_ONCE.0, 0, 0);
@@ -346,9 +350,6 @@ async fn ended(index: &AnyIndex, mut search: Search) -> Result<Collected<Json>, 
     if !search.text.is_empty() {
         // By the session's own names, then by everybody who was in one.
         let reach = (search.offset + search.limit).clamp(1, LIMIT_MAX);
-        if words(&search.text).is_empty() {
-            return Ok(Collected::nothing());
-        }
         let mut ids = BTreeSet::new();
         for (types, limit) in [
             (&["sessionSummary"][..], reach),
@@ -654,10 +655,6 @@ pub(super) async fn search(
         Ok(begun) => begun,
         Err(refused) => return refused,
     };
-    if !search.text.is_empty() && words(&search.text).is_empty() {
-        let documents = Vec::new();
-        return room.answer(&Answer { total: 0, documents, truncated: false, next_offset: None });
-    }
     let offset = search.offset;
     let keep = |found: Found| {
         let size = found.source.get().len() + found.id.len();
