@@ -107,10 +107,7 @@ function watchMedia(events, model) {
     if (typeof e.type !== "string" || !e.endpoint) continue;
     const stream = streamOf(e);
     // The second component is for RTCP, which browsers send with the media.
-    if (e.type.startsWith("IceComponentState") && !(e.componentId > 1)) {
-      if (stream) stream.ice = { state: e.state, at: e.timestamp };
-      else if (e.endpoint.startsWith(`${e.connectionId}_`)) (person.receives ||= new Map()).set(e.endpoint, { state: e.state, at: e.timestamp });
-    }
+    if (e.type.startsWith("IceComponentState") && !(e.componentId > 1) && stream) stream.ice = { state: e.state, at: e.timestamp };
     if (e.type.startsWith("MediaFlowInState") && stream) {
       const key = `${e.endpoint} ${e.mediaType}`;
       const stopped = flows.get(key);
