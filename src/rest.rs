@@ -305,7 +305,7 @@ impl Poller {
         };
         // What events alone have told of is looked for as well: callscope may not have asked while it was shown.
         let own = live.sessions.iter().filter(|open| open.source == self.source);
-        let own = own.filter_map(|open| Some((open.session_id.clone(), open.created_at?)));
+        let own = own.filter_map(|open| Some((&*open.session_id, open.created_at?)));
         self.memory.expect(own.filter(|(_, start)| *start < at), shown);
         let changes = self.memory.shown(shown, is_open, at);
         let record = |id: &Id, is_shown| answer::presence((&id.0, id.1), api.naming, is_shown, at);

@@ -66,9 +66,8 @@ async fn bring_dashboards(config: &Config, is_dry: bool) -> Result<(), Failure> 
     let warnings =
         if is_dry { Vec::new() } else { kibana.bring(&plan).await.map_err(setup_failure)? };
     // The file is taken as a whole or not at all: nothing is said of an object before that is known.
-    let verbs = if is_dry { ["create", "replace"] } else { ["created", "replaced"] };
+    let [new, old] = if is_dry { ["create", "replace"] } else { ["created", "replaced"] };
     for object in &plan.objects {
-        let [new, old] = verbs;
         let verb = if object.is_there { old } else { new };
         print(&format!("{verb} {} {} ({})", object.kind, object.id, object.title))?;
     }

@@ -110,11 +110,15 @@ impl Memory {
 
     /// Expects those of `open` to be shown, as those that were shown before. Names are looked at alone: up to 2.16 events and API may
     /// differ in when a session began.
-    pub(super) fn expect(&mut self, open: impl Iterator<Item = Id>, shown: &HashSet<Id>) {
+    pub(super) fn expect<'n>(
+        &mut self,
+        open: impl Iterator<Item = (&'n str, i64)>,
+        shown: &HashSet<Id>,
+    ) {
         let named: HashSet<&str> = shown.iter().map(|(name, _)| &**name).collect();
-        for id in open.filter(|(name, _)| !named.contains(&**name)) {
+        for (name, start) in open.filter(|(name, _)| !named.contains(name)) {
             if self.fates.len() < SESSIONS_MAX {
-                self.fates.entry(id).or_insert_with_key(Fate::of);
+                self.fates.entry((name.to_owned(), start)).or_insert_with_key(Fate::of);
             }
         }
     }
@@ -202,7 +206,7 @@ mod tests {
     #[test]
     fn who_is_open_and_never_shown_is_gone_too() {
         let mut memory = Memory::default();
-        let open = || [("a".to_owned(), 7), ("b".to_owned(), 8)].into_iter();
+        let open = || [("a", 7), ("b", 8)].into_iter();
         let mut shown = |at| {
             memory.expect(open(), &ids(&["b"]));
             memory.shown(&ids(&["b"]), |_| true, at).gone

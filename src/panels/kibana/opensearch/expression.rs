@@ -38,12 +38,16 @@ pub(super) fn written(panel: &Panel, metric: &Metric, value: &str) -> String {
                 Unit::Number => (",.2f", if rate.is_empty() { "" } else { " " }),
                 Unit::Share => (".1%", ""),
                 Unit::Percent => (".1f", " %"),
-                Unit::Seconds => return format!("(isValid({value}) ? ({}) : '–')", span(value)),
+                Unit::Seconds => (",.1f", " s"),
                 Unit::Milliseconds => (",.1f", " ms"),
                 Unit::Bytes => (".3s", "B"),
                 Unit::BitsPerSecond => (".3s", "bit/s"),
             };
-            format!("format({value}, '{format}') + '{suffix}{rate}'")
+            if unit == Unit::Seconds && metric.per.is_none() {
+                span(value)
+            } else {
+                format!("format({value}, '{format}') + '{suffix}{rate}'")
+            }
         }
     };
     format!("(isValid({value}) ? ({written}) : '–')")
