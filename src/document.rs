@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::enrich::Enriched;
-use crate::event::{Body, Event, Field, FieldName, Kind, RecordingStatus, SessionRef};
+use crate::event::{Body, Event, Field, FieldName, Kind, RecordingStatus, Seen, SessionRef};
 use crate::json::Object;
 use crate::sessions::Source;
 use crate::sessions::facts::Hasher;
@@ -66,6 +66,8 @@ pub struct Document {
 pub struct Context {
     /// JSON members `location`, `geoPoints`, `client` of the connection, for telemetry.
     pub place: String,
+    /// When the session began, milliseconds since 1970.
+    pub start: Option<i64>,
     /// Media node of the session.
     pub media_node_id: Option<Box<str>>,
     /// Tenant of the connection.
@@ -114,6 +116,7 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
         &["event", "size", "duration", "hasAudio", "hasVideo", "resolution", "frameRate"];
     const OF_PEOPLE: &[&str] = &["location", "geoPoints", "client"];
     const OF_REPORTS: &[&str] = &["connectionId", "connection", "endpoint", "user"];
+    const OF_OLD: &[&str] = &["uniqueSessionId", "uniqueSessionIdDerived"];
     let text = |json: &serde_json::Value, name: &str| {
         json.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
     };
@@ -128,8 +131,14 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
         _ => OF_PEOPLE,
     };
     let reported = if text(&json, "side") == "browser" { OF_REPORTS } else { &[] };
+    let is_derived = json.get("uniqueSessionIdDerived").is_some();
+    let derived: &[&str] = match event.as_str() {
+        "sessionCreated" | "sessionDestroyed" => &[],
+        _ if is_derived => OF_OLD,
+        _ => &[],
+    };
     if let Some(members) = json.as_object_mut() {
-        let known = [OF_ALL, own, reported];
+        let known = [OF_ALL, own, reported, derived];
         members.retain(|name, _| !known.iter().any(|known| known.contains(&name.as_str())));
     }
     json
@@ -173,7 +182,7 @@ pub fn raw(
     json.text_if("master_node_id", Some(master_node_id).filter(|id| !id.is_empty()));
     Document {
         id: raw_id(event),
-        index_time: event.time,
+        index_time: time_of(event),
         elastic_type: event.kind.owned_type(),
         version: None,
         json: Bytes::from(json.finish()),
@@ -185,14 +194,17 @@ fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched, context:
     json.text_if("event", event.name());
     if let Some(session) = &event.session {
         json.text("sessionId", &session.id);
+        // Other events of versions before 2.17 do not tell the start, so it is what is known when they come.
         let started = match &event.body {
             Body::SessionCreated => Some(event.time),
+            Body::Seen(Seen::Session(_)) => Some(event.time),
             Body::SessionDestroyed(end) => end.start,
-            _ => None,
+            Body::Seen(Seen::Presence { start, .. }) => Some(*start),
+            _ => context.start,
         };
         match (&session.unique_id, started) {
             (Some(unique_id), _) => json.text("uniqueSessionId", unique_id),
-            // What 2.17 would have sent; other events of older versions do not tell the start.
+            // What 2.17 would have sent.
             (None, Some(start)) => {
                 json.text("uniqueSessionId", &format!("{}_{start}", session.id));
                 json.flag("uniqueSessionIdDerived", true);
@@ -250,7 +262,20 @@ fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched, conte
 fn raw_id(event: &Event<'_>) -> Box<str> {
     let mut hasher = Hasher::new(event.kind.elastic_type());
     natural_key(&mut hasher, event);
-    timed_id(event.time, &hasher)
+    timed_id(time_of(event), &hasher)
+}
+
+/// The time that all copies of an occurrence tell. When a recording became what it is the REST API does not tell.
+fn time_of(event: &Event<'_>) -> i64 {
+    use RecordingStatus::{Failed, Ready};
+    match &event.body {
+        Body::Recording(recording) | Body::Seen(Seen::Recording(recording))
+            if matches!(recording.status, Ready | Failed) =>
+        {
+            recording.start
+        }
+        _ => event.time,
+    }
 }
 
 /// The id of a document that is written once: time first, so that ids arrive in order.
@@ -289,7 +314,7 @@ fn natural_key(hasher: &mut Hasher, event: &Event<'_>) {
             hasher
                 .integer(stream.destroyed.as_ref().and_then(|end| end.start).unwrap_or(event.time));
         }
-        Body::Recording(recording) => {
+        Body::Recording(recording) | Body::Seen(Seen::Recording(recording)) => {
             // `recordingStarted` and `recordingStopped` are the same occurrence as their `recordingStatusChanged`.
             hasher.text("recording");
             hasher.text(recording.status.name());

@@ -111,6 +111,9 @@ pub const PLACES: &[Place] = &[
 /// A GeoIP database of [`PLACES`], written by `examples/places.rs`.
 pub const PLACES_DATABASE: &[u8] = include_bytes!("simulate/places.mmdb");
 
+/// Where the media of all sessions is.
+const MEDIA_NODE: &str = "media_i-0a1b2c3d4e5f";
+
 /// One session that begins at `start`.
 #[must_use]
 pub fn session(seed: u64, start: i64, pace: i64) -> (Vec<Emitted>, Truth) {
@@ -125,7 +128,7 @@ pub fn session(seed: u64, start: i64, pace: i64) -> (Vec<Emitted>, Truth) {
 }
 
 /// What the media server tells of the session that [`session`] plays with the same arguments: `kms`, `webrtcStats` (every
-/// `stats_every` milliseconds) and `networkQualityStats`.
+/// `stats_every` milliseconds) and `networkQualityStats`, and what the REST API shows of the session.
 #[must_use]
 pub fn telemetry(seed: u64, start: i64, pace: i64, stats_every: i64) -> Vec<Emitted> {
     let mut script = Script::new(seed, start, pace.max(1));
@@ -243,7 +246,7 @@ impl Script {
         if crashes {
             let (id, at) = (self.id.clone(), end - 1);
             self.raw(at, &format!(
-                "{{\"timestamp\":{at},\"id\":\"media_i-0a1b2c3d4e5f\",\"environmentId\":\"i-0a1b2c3d4e5f\",\"ip\":\"172.17.0.3\",\"uri\":\"ws://172.17.0.3:8888/kurento\",\"nodeRole\":\"medianode\",\"sessionIds\":[\"{id}\"],\"recordingIds\":[],\"clusterId\":\"demo\",\"timeOfDisconnection\":{at},\"event\":\"nodeCrashed\"}}"
+                "{{\"timestamp\":{at},\"id\":\"{MEDIA_NODE}\",\"environmentId\":\"i-0a1b2c3d4e5f\",\"ip\":\"172.17.0.3\",\"uri\":\"ws://172.17.0.3:8888/kurento\",\"nodeRole\":\"medianode\",\"sessionIds\":[\"{id}\"],\"recordingIds\":[],\"clusterId\":\"demo\",\"timeOfDisconnection\":{at},\"event\":\"nodeCrashed\"}}"
             ));
         }
         let start = self.start;
@@ -459,7 +462,7 @@ impl Script {
                     json.text("resolution", "1280x720");
                     json.integer("frameRate", 25);
                     json.text("recordingLayout", "BEST_FIT");
-                    json.text("media_node_id", "media_i-0a1b2c3d4e5f");
+                    json.text("media_node_id", MEDIA_NODE);
                 }
                 json.flag("hasAudio", true);
                 json.flag("hasVideo", true);

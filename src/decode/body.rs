@@ -17,6 +17,8 @@ const SKEW_MAX: i64 = 86_400_000;
 
 /// Longest jitter and round trip believed, in seconds.
 const SPAN_MAX: f64 = 60.0;
+/// `side` of an event that nobody sent and the REST API showed later.
+const API: &str = "api";
 
 /// A CDR line: the name came as root key.
 pub(super) fn cdr<'a>(
@@ -325,7 +327,12 @@ fn read_body<'a>(event: &Event<'a>) -> Result<Body<'a>, DecodeError> {
         "webrtcConnectionDestroyed" => stream(&reader, Some(reader.end()))?,
         "recordingStarted" => recording(&reader, Some(RecordingStatus::Started))?,
         "recordingStopped" => recording(&reader, Some(RecordingStatus::Stopped))?,
-        "recordingStatusChanged" => recording(&reader, None)?,
+        "recordingStatusChanged" => match recording(&reader, None)? {
+            Body::Recording(told) if reader.text(FieldName::Side).as_deref() == Some(API) => {
+                Body::Seen(Seen::Recording(told))
+            }
+            told => told,
+        },
         // Their payload is not documented; that of a session they belong to is all that can be counted.
         "broadcastStarted" if event.session.is_some() => Body::Broadcast(None),
         "broadcastStopped" if event.session.is_some() => Body::Broadcast(Some(reader.end())),
@@ -380,10 +387,6 @@ fn seen<'a>(event: &Event<'a>) -> Result<Body<'a>, DecodeError> {
             }
             Seen::Connection(attributes(&reader, None))
         }
-        Some("recording") => match recording(&reader, None)? {
-            Body::Recording(recording) => Seen::Recording(recording),
-            _ => return Ok(Body::Other),
-        },
         Some(kind @ ("shown" | "gone")) => {
             let start = reader.start().ok_or_else(|| reader.missing("startTime"))?;
             Seen::Presence { start, is_shown: kind == "shown" }

@@ -91,9 +91,8 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
     let joined = connection.and_then(|connection| connection.joined.as_ref());
     context.tenant = joined.and_then(|joined| joined.tenant.clone());
     if let Some(session) = session {
-        let recordings = session.recordings.values();
-        let media_node = recordings.filter_map(|known| known.media_node.as_ref()).min();
-        context.media_node_id = media_node.map(|(_, id)| id.clone());
+        context.media_node_id = session.media_node_at(event.time).map(Into::into);
+        context.start = session.start_at(event.time);
     }
     let is_telemetry = !matches!(event.kind, Kind::Cdr(_) | Kind::Seen);
     if is_telemetry || matches!(event.body, Body::Stream(_)) {

@@ -103,6 +103,9 @@ struct Endpoint<'a> {
     events: Vec<&'a RawValue>,
 }
 
+/// No recording is longer, in seconds.
+const LENGTH_MAX: f64 = 2_678_400.0;
+
 /// A recording as the API shows it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -116,11 +119,19 @@ struct Recording<'a> {
     size: f64,
     #[serde(default, deserialize_with = "or_nothing")]
     duration: f64,
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    output_mode: Option<Cow<'a, str>>,
     has_audio: Option<bool>,
     has_video: Option<bool>,
     #[serde(borrow, default)]
     resolution: Option<Cow<'a, str>>,
     frame_rate: Option<f64>,
+    #[serde(borrow, default)]
+    recording_layout: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    custom_layout: Option<Cow<'a, str>>,
 }
 
 /// What is null is as good as missing: OpenVidu writes so what there is not yet.
@@ -179,7 +190,7 @@ pub(super) fn session(json: &[u8], naming: Naming, negotiation: bool) -> Result<
     Ok(Shown { session_id, created_at, records, odd })
 }
 
-/// The record of a recording that has ended; `None`: it has not.
+/// The event of a recording that has ended, as if it had been sent; `None`: it has not.
 ///
 /// # Errors
 ///
@@ -191,27 +202,40 @@ pub(super) fn recording(json: &[u8], asked: &AwaitedRecording) -> Result<Option<
     if !is_asked || !matches!(&*shown.status, "ready" | "failed") {
         return Ok(None);
     }
-    let mut seen = begin("seen");
-    seen.text("type", "recording");
-    seen.text("sessionId", &asked.session_id);
-    seen.text_if("uniqueSessionId", asked.unique_session_id.as_deref());
-    seen.text("id", &asked.id);
-    seen.integer("startTime", asked.start);
-    seen.text("status", &shown.status);
+    let mut told = begin("cdr");
+    told.text("event", "recordingStatusChanged");
+    told.text("side", "api");
+    told.text("sessionId", &asked.session_id);
+    told.text_if("uniqueSessionId", asked.unique_session_id.as_deref());
+    told.text("id", &asked.id);
+    told.integer("startTime", asked.start);
+    told.text("status", &shown.status);
+    let duration = shown.duration.max(0.0);
     #[expect(clippy::cast_possible_truncation, reason = "a number of bytes is below 2^53")]
-    seen.integer("size", shown.size.max(0.0) as i64);
-    seen.number("duration", shown.duration.max(0.0));
+    told.integer("size", shown.size.max(0.0) as i64);
+    told.number("duration", duration);
     for (name, flag) in [("hasAudio", shown.has_audio), ("hasVideo", shown.has_video)] {
         if let Some(flag) = flag {
-            seen.flag(name, flag);
+            told.flag(name, flag);
         }
     }
-    seen.text_if("resolution", shown.resolution.as_deref());
-    if let Some(rate) = shown.frame_rate {
-        seen.number("frameRate", rate);
+    for (name, text) in [
+        ("name", &shown.name),
+        ("outputMode", &shown.output_mode),
+        ("resolution", &shown.resolution),
+        ("recordingLayout", &shown.recording_layout),
+        ("customLayout", &shown.custom_layout),
+    ] {
+        told.text_if(name, text.as_deref());
     }
-    seen.integer("timestamp", asked.start);
-    Ok(Some(seen.finish()))
+    if let Some(rate) = shown.frame_rate {
+        told.number("frameRate", rate);
+    }
+    // When it was ready is not shown; it was no earlier.
+    #[expect(clippy::cast_possible_truncation, reason = "at most a month")]
+    let stopped = asked.start.saturating_add((duration.min(LENGTH_MAX) * 1_000.0) as i64);
+    told.integer("timestamp", stopped);
+    Ok(Some(told.finish()))
 }
 
 /// The record that a session is shown no more, or again, since `at`.
@@ -419,9 +443,13 @@ mod tests {
             start: 7,
         };
         let json = br#"{"id":"r","createdAt":7,"status":"ready","size":5,"duration":2.5,"hasAudio":true,"hasVideo":false,
-            "resolution":"640x480","frameRate":25,"url":null}"#;
+            "resolution":"640x480","frameRate":25,"name":"Monday","outputMode":"COMPOSED","url":null}"#;
         let told = recording(json, &asked).unwrap().unwrap();
         for member in [
+            r#""event":"recordingStatusChanged","side":"api""#,
+            r#""timestamp":2507"#,
+            r#""name":"Monday""#,
+            r#""outputMode":"COMPOSED""#,
             r#""size":5"#,
             r#""hasAudio":true"#,
             r#""hasVideo":false"#,

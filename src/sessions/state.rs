@@ -674,6 +674,18 @@ impl Session {
         (!is_cut_off && !is_over).then_some(*start)
     }
 
+    /// The media node that carries it at `time`, as far as its recordings or the REST API have told.
+    #[must_use]
+    pub fn media_node_at(&self, time: i64) -> Option<&str> {
+        let recorded = self.recordings.values().filter_map(|known| known.media_node.as_ref());
+        let recorded = recorded.min().map(|(_, id)| id.as_ref());
+        let shown = || {
+            let (_, start) = self.head.starts.range(..=time).next_back()?;
+            start.seen.as_ref()?.media_node_id.as_deref()
+        };
+        recorded.or_else(shown)
+    }
+
     /// The phase of the incarnation that something which began at `time` belongs to; `None`: that start is guessed.
     pub fn phase_at(&mut self, time: i64, unique: bool) -> Option<&mut Phase> {
         if unique {

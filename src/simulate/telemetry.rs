@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rng::Rng;
-use super::{Emitted, Endpoint, Script};
+use super::{Emitted, Endpoint, MEDIA_NODE, Script};
 use crate::json::Object;
 
 /// How well somebody is connected, all through a session.
@@ -30,6 +30,7 @@ pub(super) fn tell(
     stats_every: i64,
 ) -> Vec<Emitted> {
     let mut teller = Teller { script, events: Vec::new() };
+    teller.shown();
     let mut networks: BTreeMap<&str, Network> = BTreeMap::new();
     let mut receiving: BTreeSet<&str> = BTreeSet::new();
     for endpoint in &script.endpoints {
@@ -70,6 +71,25 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
+    /// The session as the REST API shows it, where anybody comes.
+    fn shown(&mut self) {
+        let Script { id, unique_id, start, .. } = self.script;
+        if self.script.endpoints.is_empty() {
+            return;
+        }
+        let mut json = Object::with_capacity(300);
+        json.text("elastic_type", "seen");
+        json.text("type", "session");
+        json.text("sessionId", id);
+        json.text("uniqueSessionId", unique_id);
+        json.text("customSessionId", id);
+        json.text("mediaMode", "ROUTED");
+        json.text("recordingMode", "MANUAL");
+        json.text("media_node_id", MEDIA_NODE);
+        json.integer("timestamp", *start);
+        self.events.push(Emitted { at: *start, json: json.finish() });
+    }
+
     fn emit(&mut self, at: i64, endpoint: &Endpoint, fill: impl FnOnce(&mut Object)) {
         if at >= endpoint.to {
             return;

@@ -31,6 +31,18 @@ fn connection(id: &str, at: i64) -> String {
     seen("connection", at, fields)
 }
 
+/// The end of a recording that began at 5 s, as the API shows it.
+fn recorded(fields: Value) -> String {
+    let mut event = json!({
+        "elastic_type": "cdr", "event": "recordingStatusChanged", "side": "api", "sessionId": "s", "uniqueSessionId": format!("s_{START}"),
+        "id": "s", "startTime": START + 5_000, "timestamp": START + 20_000,
+    });
+    for (name, value) in fields.as_object().unwrap() {
+        event[name] = value.clone();
+    }
+    event.to_string()
+}
+
 fn presence(kind: &str, at: i64) -> String {
     seen(kind, at, json!({ "startTime": START }))
 }
@@ -72,14 +84,10 @@ fn what_events_say_outranks_what_is_shown() {
         .recording(30, 5, "ready", 700, 14.0)
         .left(2, 60, "con_A", "disconnect")
         .destroyed(61, "lastParticipantLeft");
-    let recording = json!({ "id": "s", "startTime": START + 5_000, "status": "failed", "size": 1, "duration": 1.0 });
+    let recording = json!({ "status": "failed", "size": 1, "duration": 1.0 });
     // Shown earlier than it joined, by another clock.
-    let shown = [
-        session(),
-        connection("con_A", 1_000),
-        seen("recording", 5_000, recording),
-        presence("gone", 70_000),
-    ];
+    let shown =
+        [session(), connection("con_A", 1_000), recorded(recording), presence("gone", 70_000)];
     let mut lines = story.lines();
     lines.extend(shown);
     for _ in 0..2 {
@@ -105,15 +113,19 @@ fn a_recording_whose_end_was_missed_has_the_values_that_are_shown() {
         .recording(10, 5, "started", 0, 0.0)
         .recording(20, 5, "stopped", 0, 0.0)
         .destroyed(21, "sessionClosedByServer");
-    let recording = json!({
-        "id": "s", "startTime": START + 5_000, "status": "ready", "size": 4_000, "duration": 15.5, "hasVideo": true,
-    });
+    let recording = json!({ "status": "ready", "size": 4_000, "duration": 15.5, "hasVideo": true });
     let mut lines = story.lines();
-    lines.push(seen("recording", 5_000, recording));
+    lines.push(recorded(recording));
     let store = fold(lines.iter().map(String::as_str));
     let recording = store.one("recordingSummary");
     assert_eq!((&recording["finalStatus"], &recording["size"]), (&json!("ready"), &json!(4_000)));
     assert_eq!(recording["duration"], 15.5);
+    // What is counted of events counts it once, though it is sent late after all.
+    let late = Story::new("s").recording(40, 5, "ready", 4_000, 15.5);
+    lines.extend(late.lines());
+    let store = fold(lines.iter().map(String::as_str));
+    let ready = store.of("cdr").into_iter().filter(|event| event["status"] == "ready").count();
+    assert_eq!(ready, 1);
 }
 
 #[test]
