@@ -378,6 +378,7 @@ impl<'a> Writer<'a> {
             json.members(&joined.place);
             json.members(&joined.address);
         }
+        json.integer("createdAt", first.start);
         json.container("connections", connections.iter().map(|written| written.json.as_str()));
         json.text_if("tenant", first.tenant());
         json.integer("streamedSeconds", connections.iter().map(|written| written.streamed).sum());

@@ -124,14 +124,12 @@ fn value(panel: &Panel, metric: &Metric) -> Json {
     let holds = said.and_then(|field| fields::find(field));
     // All that is not said by a document is a number.
     let kind = holds.map_or("number", |holds| kind(Some(holds)));
-    // Where no document is, there are none of these, and of a mean there is nothing.
-    let is_zero = matches!(metric.value, Value::Count | Value::Distinct(_) | Value::Sum(_));
     let unit = match &metric.value {
         Value::Running(of) => panel.metric(&of.value).and_then(Metric::unit),
         _ => metric.unit(),
     };
     json!({
         "label": metric.label, "kind": kind, "unit": unit, "per": metric.per,
-        "right": metric.right, "isZero": is_zero, "isRunning": matches!(metric.value, Value::Running(_)), "field": said,
+        "right": metric.right, "isZero": metric.value.is_zero(), "isOpen": metric.value.is_open(), "isLeast": metric.value.is_least(), "isRunning": matches!(metric.value, Value::Running(_)), "field": said,
     })
 }

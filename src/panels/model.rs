@@ -148,6 +148,9 @@ impl Panel {
     }
 }
 
+/// How fields of `platformStats` begin that hold how many were open.
+const COUNTED: &str = "num_";
+
 /// Columns of a dashboard.
 pub const WIDTH: u32 = 48;
 
@@ -512,6 +515,28 @@ impl Value {
             | Self::Last(field) => Some(field),
             Self::Percentile(percentile) => Some(&percentile.field),
             Self::Count | Self::Formula(_) | Self::Running(_) => None,
+        }
+    }
+
+    /// Whether there are none of these where there is no document. Of a mean there is nothing.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        matches!(self, Self::Count | Self::Distinct(_) | Self::Sum(_))
+    }
+
+    /// Whether it is how many were open, which is counted only while anything is.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Max(field) if field.value.starts_with(COUNTED))
+    }
+
+    /// Whether it is the worse the smaller it is: the least of something, or what few are below.
+    #[must_use]
+    pub fn is_least(&self) -> bool {
+        match self {
+            Self::Min(_) => true,
+            Self::Percentile(percentile) => percentile.at < 50.0,
+            _ => false,
         }
     }
 }

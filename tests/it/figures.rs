@@ -447,6 +447,10 @@ fn of_places_and_clients(lines: &Lines) -> Vec<Expected> {
         .event("participantLeft")
         .filter(|line| ["networkDisconnect", "nodeCrashed"].contains(&text(line, "reason")));
     let connections = each(users.keys().map(|who| (place(who), *who)));
+    let client = |who: &Who<'_>| match clients.get(who) {
+        Some((browser, system)) => format!("{browser} / {system}"),
+        None => format!("{} / not told", text(people[who], "platform")),
+    };
     vec![
         ("locations", "users", different(users.iter().map(|(who, user)| (place(who), *user)))),
         (
@@ -455,15 +459,7 @@ fn of_places_and_clients(lines: &Lines) -> Vec<Expected> {
             percent(&each(bad.map(|line| (place(&who(line)), who(line)))), &connections),
         ),
         ("locations", "connections", connections),
-        (
-            "clients",
-            "connections",
-            each(
-                clients
-                    .iter()
-                    .map(|(who, (browser, system))| (format!("{browser} / {system}"), *who)),
-            ),
-        ),
+        ("clients", "connections", each(users.keys().map(|who| (client(who), *who)))),
     ]
 }
 
@@ -629,6 +625,7 @@ fn what_panels_show_is_what_was_told() {
     every_step_adds_up(&shown);
     a_bit_rate_is_what_there_was_however_short_a_step_is(&shown, &lines);
     a_chosen_cluster_is_what_is_counted(&shown, &lines);
+    panels_agree_on_the_same_people(&shown);
 }
 
 /// Of samples that lie further apart than steps, each is about all the time since the one before.
@@ -692,6 +689,52 @@ fn a_chosen_cluster_is_what_is_counted(shown: &Shown, lines: &Lines) {
             assert!(answer.documents > 0, "{id} of {cluster}");
         }
     }
+}
+
+/// Narrowed to people, panels that show one figure show the same.
+fn panels_agree_on_the_same_people(shown: &Shown) {
+    let chosen = |field: &str, panel_id: &str, place: usize| -> Vec<(String, String)> {
+        let parts = shown.index.panel(&panel(panel_id), &month()).unwrap().parts;
+        let values: BTreeSet<String> = parts.iter().map(|part| named(&part.keys[place])).collect();
+        values.into_iter().map(|value| (field.to_owned(), value)).collect()
+    };
+    let browsers = chosen("client.browser", "clients", 0);
+    let systems = chosen("client.os", "clients", 1);
+    let places = chosen("location", "locations", 0);
+    assert!(browsers.len() > 2 && systems.len() > 2 && places.len() > 2);
+    let mut filled = 0;
+    for (field, value) in [browsers, systems, places].concat() {
+        let filters = vec![(field, vec![Choice::Value(value.clone())])];
+        let view = View { filters, ..month() };
+        let all = |(id, metric): (&str, &str)| -> f64 {
+            let parts = shown.values_in(&whole(&panel(id)), metric, &view);
+            parts.into_values().filter(|number| !number.is_nan()).sum()
+        };
+        for same in [
+            &[
+                ("totals", "sessions"),
+                ("sessions-by-day", "sessions"),
+                ("session-size", "sessions"),
+            ][..],
+            &[
+                ("totals", "streamed"),
+                ("sessions-by-day", "streamed"),
+                ("billing", "streamed"),
+                ("streamed-time", "streamed"),
+            ],
+            &[("sessions-by-day", "users"), ("users-over-time", "users")],
+            &[("clients", "connections"), ("locations", "connections")],
+        ] {
+            let told: Vec<f64> = same.iter().copied().map(all).collect();
+            assert!(
+                told.iter().all(|one| (one - told[0]).abs() < 0.5),
+                "{value}: {same:?} {told:?}"
+            );
+            filled += usize::from(told[0] > 0.0);
+        }
+    }
+    // Of whoever told nothing but a place nothing was streamed.
+    assert!(filled > 40, "{filled} figures");
 }
 
 /// What is counted and added up in steps of time is what there is in the whole time.

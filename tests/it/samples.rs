@@ -23,7 +23,7 @@ const ADDED: &[&str] = &[
 /// OpenVidu has these on users only.
 const ADDED_TO_CONNECTIONS: &[&str] = &["location", "ip", "platform"];
 /// OpenVidu has these on connections only.
-const ADDED_TO_USERS: &[&str] = &["geoPoints"];
+const ADDED_TO_USERS: &[&str] = &["geoPoints", "createdAt"];
 /// OpenVidu has these on users and connections only.
 const ADDED_TO_SESSIONS: &[&str] = &["location"];
 const ADDED_TO_STREAMS: &[&str] = &["location", "geoPoints"];

@@ -132,12 +132,14 @@ fn chart(series: &str, panel: &Panel, shown: &[&Metric], layer: &Layer, marks: &
     let has_parts = shown.len() > 1 || panel.by.len() > 1;
     let mut legend =
         json!({ "isVisible": has_parts, "showSingleSeries": has_parts, "position": "right" });
-    // How high it was at most.
+    // How high it was at most, or how low where that is worse.
     if let (true, Some(legend)) = (is_over_time(panel), legend.as_object_mut()) {
-        legend.insert("legendStats".to_owned(), json!(["max"]));
+        let worst = if shown.iter().all(|metric| metric.value.is_least()) { "min" } else { "max" };
+        legend.insert("legendStats".to_owned(), json!([worst]));
     }
     let (curve, fitting) = match panel.form {
         Form::Stairs => ("CURVE_STEP_AFTER", "Carry"),
+        _ if shown.iter().all(|metric| metric.value.is_open()) => ("LINEAR", "Zero"),
         _ => ("LINEAR", "None"),
     };
     json!({

@@ -37,8 +37,9 @@ const HOSTS: &str = "
 # Dashboards of the hosts, for Kibana alone
 
 `hosts.ndjson` shows what Metricbeat (`metricbeat-*`) and Micrometer (`server-metrics-*`) of OpenVidu Pro 2 tell of the hosts and the
-server. callscope writes none of it, so `setup` does not bring it, and it is checked but was never run against such data. Import it after
-`callscope.ndjson`, whose data view and tag it uses:
+server, beside what callscope counts. callscope writes nothing of the hosts, so `setup` does not bring it, and it is checked but was never
+run against such data. Panels that divide CPU or memory by streams stay empty until somebody joins these to `platformStats`. Import it
+after `callscope.ndjson`, whose data view and tag it uses:
 
     curl -H 'kbn-xsrf: true' -F file=@kibana/hosts.ndjson 'http://localhost:5601/api/saved_objects/_import?overwrite=true'
 ";
