@@ -110,17 +110,24 @@ impl Endpoint {
     /// What became of ICE.
     #[must_use]
     pub fn ice(&self) -> Option<Ice> {
+        self.ice_since().map(|(_, ice)| ice)
+    }
+
+    /// What became of ICE, and when, milliseconds since 1970.
+    #[must_use]
+    pub fn ice_since(&self) -> Option<(i64, Ice)> {
         let mut components = self.states.iter().filter(|((aspect, _), _)| *aspect == Aspect::Ice);
         // The first component carries the media. Kurento has a second one for RTCP, which browsers send with the media, so that it
         // is never connected.
         let (_, first) = components.next()?;
-        let (_, state) = first.last.as_ref()?;
-        Some(match state.as_ref() {
+        let (at, state) = first.last.as_ref()?;
+        let ice = match state.as_ref() {
             "FAILED" => Ice::Failed,
             "DISCONNECTED" => Ice::Disconnected,
             "CONNECTED" | "READY" => Ice::Connected,
             _ => Ice::Connecting,
-        })
+        };
+        Some((*at, ice))
     }
 
     /// All that was measured of it.

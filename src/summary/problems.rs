@@ -301,28 +301,31 @@ impl<'a> Teller<'_, 'a> {
     /// Who could not send is told stream by stream, who could not receive once.
     fn ice(&mut self, person: &Person<'a>) {
         let endpoints = person.connection.endpoints.iter();
-        let failed = endpoints.filter(|endpoint| endpoint.ice() == Some(Ice::Failed));
-        let failed = failed.map(|endpoint| About::of(person, endpoint));
-        let (sent, received): (Vec<_>, Vec<_>) = failed.partition(About::is_sent);
+        let failed = endpoints.filter_map(|endpoint| {
+            let (at, ice) = endpoint.ice_since()?;
+            (ice == Ice::Failed).then(|| (at, About::of(person, endpoint)))
+        });
+        let (sent, received): (Vec<_>, Vec<_>) = failed.partition(|(_, about)| about.is_sent());
         const CAUSE: &str = "no way for media was found between browser and media server. A firewall, or a TURN server that is missing or \
                              wrong, is the usual cause";
-        for about in sent {
-            self.add(about.problem("iceFailed"), |teller| {
+        for (at, about) in sent {
+            self.add(about.problem("iceFailed").at(at), |teller| {
                 let what = teller.media(person, about.stream, None);
                 capital(&format!("{what} could not be sent: {CAUSE}."))
             });
         }
         match received.as_slice() {
             [] => {}
-            [about] => self.add(about.problem("iceFailed"), |teller| {
+            [(at, about)] => self.add(about.problem("iceFailed").at(*at), |teller| {
                 let from = about.stream.map(|stream| Members::of(stream).receiving_from);
                 let from =
                     from.map_or_else(|| "media".into(), |from| teller.name(&from).into_owned());
                 format!("{} could not receive {from}: {CAUSE}.", person.name())
             }),
-            several => {
-                let count = several.len();
-                let found = Problem::of("iceFailed").by(person);
+            [(first, _), ..] => {
+                let count = received.len();
+                let first = received.iter().map(|(at, _)| *at).fold(*first, i64::min);
+                let found = Problem::of("iceFailed").by(person).at(first);
                 let value = i64::try_from(count).unwrap_or(i64::MAX);
                 self.add(found.worth(number(value)), |_| {
                     format!("{} could not receive {count} streams: {CAUSE}.", person.name())

@@ -1,6 +1,6 @@
 // Charts over time or over steps of a number: lines, areas, bars. All that lie over the same time share one cross-hair.
 
-import { amount, clock, day, el, minute, svg, thousands, when } from "./text.js";
+import { COUNTED_LATE, amount, clock, day, el, minute, svg, thousands, when } from "./text.js";
 import { keyText, series } from "./data.js";
 
 const MARGIN = { right: 16, top: 12, bottom: 24 };
@@ -65,10 +65,14 @@ export function chart(panel, answer, scene) {
     const name = one.filter && scene.choose ? el("button", { type: "button", title: `Only ${told}`, onclick: () => scene.choose(...one.filter) }, one.label) : el("span", { class: "name" }, one.label);
     legend.append(el("span", { class: "entry", title: told, onpointerenter: pick(one), onpointerleave: pick(null), onfocusin: pick(one), onfocusout: pick(null) }, el("i", { class: `swatch ${one.color}` }), name, values[i]));
   }
-  // How high it was at most, until somebody points at a moment. Of a rate it would be that of the busiest step, and of what was greatest in
+  // How high it was at most, or how low where that is worse, until somebody points at a moment. Of a rate it would be that of the busiest step, and of what was greatest in
   // a step a sum over series would be one of different moments.
   const write = (one, value) => amount(value, one.metric.unit, one.metric.per);
-  const most = (one, what) => (one.points.length && !one.metric.per ? `max ${write(one, Math.max(...one.points.map((point) => point[what])))}` : "");
+  const most = (one, what) => {
+    if (!one.points.length || one.metric.per) return "";
+    const all = one.points.map((point) => point[what]);
+    return one.metric.isLeast ? `min ${write(one, Math.min(...all))}` : `max ${write(one, Math.max(...all))}`;
+  };
   const isStacked = panel.form === "area" || panel.form === "bar";
   const together = isStacked && shown.length > 1 && shown[0].metric.isZero && !shown[0].metric.per ? `together ${most({ ...shown[0], points: shown.flatMap((one) => one.points) }, "high")}` : "";
   if (together) legend.append(el("span", { class: "entry" }, together));
@@ -142,10 +146,15 @@ export function folded(legend, kept = {}) {
  */
 function reachOf(shown, step, isDense) {
   const least = isDense ? step : GAP * step;
-  const gaps = shown.flatMap((one) => one.points.slice(1).map((point, i) => point.x - one.points[i].x)).sort((a, b) => a - b);
+  const apart = spacing(...shown.map((one) => one.points.map((point) => point.x)));
+  return Math.max(least, (isDense ? 1.2 : 2) * apart);
+}
+
+/** How far apart the times of each list mostly lie; 0 where that is not regular. */
+function spacing(...lists) {
+  const gaps = lists.flatMap((times) => times.slice(1).map((time, i) => time - times[i])).sort((a, b) => a - b);
   const [median, most] = [0.5, 0.75].map((part) => gaps[Math.floor(gaps.length * part)]);
-  const isRegular = gaps.length >= SURE && most <= 1.5 * median && median <= SAMPLES_MAX;
-  return isRegular ? Math.max(least, (isDense ? 1.2 : 2) * median) : least;
+  return gaps.length >= SURE && most <= 1.5 * median && median <= SAMPLES_MAX ? median : 0;
 }
 
 /** With a 0 at each step where nothing was counted, so that lines come down to it; what is added up stays as it was. */
@@ -161,15 +170,19 @@ function filled(panel, all, answer, scene, isTime) {
     const known = begins.find((begin) => begin > at + answer.step / 2);
     return known < at + 1.5 * answer.step ? known : at + answer.step;
   };
+  // What was open is counted a little later, and as often as somebody wants: a step between two counts tells nothing.
+  const counted = Math.max(begins.length ? begins.at(-1) + answer.step : 0, Math.min(scene.to, answer.reaches - COUNTED_LATE));
+  const apart = spacing(begins) || answer.step;
+  const isBetween = (at) => begins.some((begin) => begin !== at && Math.abs(begin - at) < apart);
   return all.map((one) => {
-    if (!one.metric.isZero && !one.metric.isRunning) return one;
+    if (!one.metric.isZero && !one.metric.isRunning && !one.metric.isOpen) return one;
     const values = new Map(one.points);
     const points = [];
-    const end = one.metric.isRunning ? Math.min(scene.to, Date.now()) : scene.to;
+    const end = one.metric.isRunning ? Math.min(scene.to, Date.now()) : one.metric.isOpen ? counted : scene.to;
     let last = 0;
     for (let at = begin; at < end && points.length < STEPS_MAX; at = next(at)) {
       last = values.get(at) ?? (one.metric.isRunning ? last : 0);
-      points.push([at, last]);
+      if (values.has(at) || !one.metric.isOpen || !isBetween(at)) points.push([at, last]);
     }
     return { ...one, points };
   });

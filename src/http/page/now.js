@@ -1,6 +1,6 @@
 // This moment: open sessions, who comes and goes, and what has ended last.
 
-import { clock, count, csv, download, el, figure, isBad, once, person, problem, span, svg, thousands, upTo, when, why } from "./text.js";
+import { COUNTED_LATE, clock, count, csv, download, el, figure, isBad, once, person, problem, span, svg, thousands, upTo, when, why } from "./text.js";
 import { failure } from "./view.js";
 
 /** Cards shown at first: three rows, or a screen of a phone. */
@@ -11,8 +11,6 @@ const MOVES_MAX = 6;
 /** So long after its picture was made, what is open is of another time. */
 const OLD_MS = 60000;
 const HOUR = 3600000, DAY = 24 * HOUR;
-/** So much later it is known what was open. */
-const COUNTED_LATE = 2 * 60000;
 /** From this share of connections that ended badly on it is worth a look. */
 const BAD_SHARE = 0.05;
 
@@ -90,7 +88,7 @@ function strip(moves, now) {
 
 /** Adds what a message told, the newest first. */
 export function moved(moves, change) {
-  const told = change.people.map((one) => ({ ...one, at: Date.now(), key: `${one.who} ${one.uniqueSessionId} ${one.hasJoined} ${change.at}` }));
+  const told = change.people.map((one) => ({ ...one, at: change.at, key: `${one.who} ${one.uniqueSessionId} ${one.hasJoined} ${change.at}` }));
   return [...told.reverse(), ...moves].slice(0, MOVES_MAX);
 }
 

@@ -60,7 +60,8 @@ function missing(s) {
 
 function problems(model, lookAt) {
   if (!model.sentences.length) return null;
-  const told = ({ at, text }) => (Number.isFinite(at) ? el("button", { type: "button", class: "pickable", title: "Show the events around it", onclick: () => lookAt(at) }, el("time", {}, model.clock(at)), text) : text);
+  const times = (at, to) => (to ? `${model.clock(at)} – ${model.clock(to)}` : model.clock(at));
+  const told = ({ at, to, text }) => (Number.isFinite(at) ? el("button", { type: "button", class: "pickable", title: "Show the events around it", onclick: () => lookAt(at) }, el("time", {}, times(at, to)), text) : text);
   const item = (sentence) => el("li", {}, told(sentence));
   const shown = model.sentences.slice(0, SENTENCES_MAX);
   const rest = model.sentences.slice(SENTENCES_MAX);
@@ -106,6 +107,7 @@ function timeline(model, id, lookAt) {
     const track = person.connections.map((c) => bar(c.from, c.to, "", `${person.name}: ${range(c)}`, c.open));
     person.quality.forEach((q, i) => { if (q.level <= QUALITY_LOW) track.push(bar(q.at, person.quality[i + 1]?.at ?? person.connections.at(-1).to, "low", `network quality ${q.level} of 5 from ${model.clock(q.at)}`)); });
     track.push(...person.connections.filter((c) => isBad(c.reason)).map((c) => mark(c.to, `${why(c.reason)} at ${model.clock(c.to)}`)));
+    track.push(...[...person.receives.values()].filter((ice) => ice.state === "FAILED").map((ice) => mark(ice.at, `could not receive from ${model.clock(ice.at)} on: no media connection`)));
     add(person, "person", person.name, track, person.where);
     for (const [source, streams] of grouped(hasStreams ? person.streams : [])) {
       const isFailed = (stream) => stream.ice?.state === "FAILED";

@@ -19,7 +19,7 @@ export function read(s, id) {
   const people = new Map();
   for (const c of connections) {
     const known = c.user && c.userIdSource !== "connection" ? c.user : c.connectionId;
-    const person = people.get(known) || { name: name(c), where: where(c), connections: [], streams: [], quality: [], from: c.from };
+    const person = people.get(known) || { name: name(c), where: where(c), connections: [], streams: [], quality: [], receives: new Map(), from: c.from };
     people.set(known, person);
     person.connections.push(c);
     person.from = Math.min(person.from, c.from);
@@ -41,14 +41,16 @@ export function read(s, id) {
   return model;
 }
 
-/** What went wrong, as the summary or the open session tells it; what is no moment comes last. */
+/** What went wrong, as the summary or the open session tells it, in the order of time. */
 function tellProblems(s, model) {
   const details = s.summary?.problemDetails || s.problemDetails || [];
-  for (const { code, text, at, connectionId } of details) {
+  for (const { code, text, at, connectionId, streamId } of details) {
     const person = model.people.find((one) => one.connections.some((c) => c.connectionId === connectionId));
     if (person) person.isBad = true;
     const low = code === "lowNetworkQuality" ? worst(person)?.at : undefined;
-    model.sentences.push({ at: at ?? low ?? Infinity, text });
+    // What is no moment is of all the time of a stream, or of whoever receives it.
+    const all = person?.streams.find((one) => one.id === streamId) || person?.connections.find((one) => one.connectionId === connectionId);
+    model.sentences.push({ at: at ?? low ?? all?.from ?? Infinity, to: at === undefined && low === undefined ? all?.to : undefined, text });
   }
   // Of very many only some are told.
   const codes = s.summary?.problems || s.open?.problems || [];
@@ -107,7 +109,10 @@ function watchMedia(events, model) {
     if (typeof e.type !== "string" || !e.endpoint) continue;
     const stream = streamOf(e);
     // The second component is for RTCP, which browsers send with the media.
-    if (e.type.startsWith("IceComponentState") && !(e.componentId > 1) && stream) stream.ice = { state: e.state, at: e.timestamp };
+    if (e.type.startsWith("IceComponentState") && !(e.componentId > 1)) {
+      if (stream) stream.ice = { state: e.state, at: e.timestamp };
+      else person.receives.set(e.endpoint, { state: e.state, at: e.timestamp });
+    }
     if (e.type.startsWith("MediaFlowInState") && stream) {
       const key = `${e.endpoint} ${e.mediaType}`;
       const stopped = flows.get(key);
