@@ -369,6 +369,7 @@ fn troubles(app: &App) -> Vec<String> {
     let mut troubles = Vec::new();
     match &*app.sink.borrow() {
         SinkStatus::Accepting => {}
+        SinkStatus::Untried => troubles.push("the sink has not answered yet".to_owned()),
         SinkStatus::Waiting(reason) => troubles.push(format!("the sink is away: {reason}")),
         SinkStatus::Paused(reason) => troubles.push(format!("the sink refuses: {reason}")),
     }

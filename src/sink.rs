@@ -55,6 +55,8 @@ pub enum SinkStatus {
     /// It does, as far as is known.
     #[default]
     Accepting,
+    /// It is asked for the first time, and has not answered yet.
+    Untried,
     /// It is away or busy; tried again by itself.
     Waiting(String),
     /// Somebody has to cure something; goes on by itself then.

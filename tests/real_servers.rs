@@ -630,7 +630,7 @@ async fn held_up(
     match told {
         SinkStatus::Paused(reason) => format!("paused: {reason}"),
         SinkStatus::Waiting(reason) => format!("waiting: {reason}"),
-        SinkStatus::Accepting => unreachable!(),
+        SinkStatus::Accepting | SinkStatus::Untried => unreachable!(),
     }
 }
 

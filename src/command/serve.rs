@@ -173,7 +173,9 @@ impl Open<'_> {
             takes_any_time: false,
         };
         // What was open when it ended is known before anything is read or written.
-        lane.show();
+        if lane.progress.lane_clock > 0 {
+            lane.show(lane.progress.lane_clock);
+        }
         let running = Running {
             lane,
             inputs: self.inputs,
@@ -410,7 +412,7 @@ impl Running {
     fn show(&mut self) {
         let every = if self.is_shown { SHOW_AT_REST_EVERY } else { SHOW_EVERY };
         if self.shown.is_none_or(|shown| shown.elapsed() >= every) {
-            self.lane.show();
+            self.lane.show(wall());
             self.shown = Some(Instant::now());
             self.is_shown = true;
         }

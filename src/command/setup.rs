@@ -35,6 +35,11 @@ pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failu
         print("sink.kind is not \"elasticsearch\": what it is needs no setup")?;
     }
     if !config.kibana.url.is_empty() {
+        if config.sink.kind != SinkKind::Elasticsearch {
+            print(
+                "warning: nothing is written that these dashboards could show; set sink.kind = \"elasticsearch\", and serve with it",
+            )?;
+        }
         bring_dashboards(config, is_dry).await?;
     }
     Ok(ExitCode::Ok)

@@ -43,6 +43,8 @@ const STEP: usize = 64 << 10;
 const WAIT: Duration = Duration::from_secs(10);
 /// Panels that are computed at once: as many as keep two cores busy. The others wait.
 const TURNS: usize = 4;
+/// As long as a text that is looked for may be.
+const TEXT_BYTES_MAX: usize = 1024;
 /// Words that are looked for at once. Each is a search of its own.
 const WORDS_MAX: usize = 10;
 /// Connections that may be held open to be told as things happen.
@@ -733,6 +735,10 @@ fn read_search(parameters: &[(String, String)]) -> Result<Search, Wrong> {
             })
         };
         match name.as_str() {
+            "q" if value.len() > TEXT_BYTES_MAX => {
+                let error = format!("q has more than {TEXT_BYTES_MAX} bytes");
+                return Err(Wrong::new(error, "look for the rarest of its words"));
+            }
             "q" => {
                 let distinct: BTreeSet<String> = words(value).into_iter().collect();
                 if distinct.len() > WORDS_MAX {

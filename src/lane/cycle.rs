@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::Utc;
 use tokio::sync::watch;
 
 use super::fold::{Folded, Folder, Times};
@@ -217,10 +216,10 @@ impl<S: Sink> Lane<S> {
         self.progress.lane_clock = self.progress.lane_clock.max(behind.unwrap_or(newest));
     }
 
-    /// Shows the open sessions to whoever looks.
-    pub fn show(&self) {
+    /// Shows the open sessions, as of `at`, to whoever looks.
+    pub fn show(&self, at: i64) {
         let live = self.folder.sessions.live(self.progress.lane_clock);
-        let live = Arc::new(Live { made_at: Utc::now().timestamp_millis(), ..live });
+        let live = Arc::new(Live { made_at: at, ..live });
         self.outlet.metrics.live(&live);
         self.live.send_replace(live);
     }

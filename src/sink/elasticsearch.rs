@@ -211,7 +211,9 @@ impl ElasticsearchSink {
                 return false;
             }
             match &status {
+                SinkStatus::Accepting if *known == SinkStatus::Untried => {}
                 SinkStatus::Accepting => tracing::info!("sink accepts again"),
+                SinkStatus::Untried => {}
                 SinkStatus::Waiting(reason) => tracing::warn!(reason, "sink is away, trying again"),
                 SinkStatus::Paused(reason) => {
                     tracing::error!(reason, "sink refuses, paused until it is cured")
@@ -233,6 +235,7 @@ impl ElasticsearchSink {
 impl Sink for ElasticsearchSink {
     async fn setup(&self) -> Result<(), SinkError> {
         let mut delay = DELAY.0;
+        self.tell(SinkStatus::Untried);
         loop {
             match self.set_up().await {
                 Ok(()) => {
