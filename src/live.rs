@@ -134,6 +134,9 @@ pub struct LiveSession {
     pub created_at: Option<i64>,
     /// Time of the newest event.
     pub last_event_at: i64,
+    /// Since when the platform's REST API has not shown it any more, milliseconds since 1970; absent while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<i64>,
     /// Users with an open connection.
     pub users: u64,
     /// Open of each kind.

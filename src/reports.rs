@@ -110,6 +110,12 @@ struct Kinds {
     video: BTreeMap<String, Json>,
 }
 
+impl Kinds {
+    fn is_empty(&self) -> bool {
+        self.audio.is_empty() && self.video.is_empty()
+    }
+}
+
 /// As it was up to 2.16: one of each stream of packets, whose figures stand under the name that `et_type` has.
 type Old<'a> = BTreeMap<String, &'a RawValue>;
 
@@ -212,10 +218,11 @@ pub fn read(body: &[u8], arrival: Arrival<'_>) -> Result<Report, ReportError> {
 fn modern(report: &Modern<'_>, arrival: Arrival<'_>) -> Result<Report, ReportError> {
     let session = report.session_id.as_deref().or(arrival.session).filter(|id| !id.is_empty());
     let session_id = session.ok_or(ReportError::NoSession)?.to_owned();
-    // Of its own stream a browser tells what it sends, of any other what it receives.
-    let sends = report.webrtc_stats.outbound.is_some();
-    let kinds = report.webrtc_stats.outbound.as_ref().or(report.webrtc_stats.inbound.as_ref());
-    let kinds = kinds.ok_or(ReportError::Empty)?;
+    // Of its own stream a browser tells what it sends, of any other what it receives. 2.17 tells both ways, of which one is empty.
+    let Stats { inbound, outbound, .. } = &report.webrtc_stats;
+    let sent = outbound.as_ref().filter(|kinds| !kinds.is_empty() || inbound.is_none());
+    let sends = sent.is_some();
+    let kinds = sent.or(inbound.as_ref()).ok_or(ReportError::Empty)?;
     let mut media = BTreeMap::from([
         ("audio", self::media(&kinds.audio, sends)),
         ("video", self::media(&kinds.video, sends)),
@@ -287,15 +294,14 @@ fn time(told: Option<&str>) -> Option<i64> {
 }
 
 impl Report {
-    /// The records that it becomes, one of each kind of media. `session`: when it began, and who is there. `running` corrects a clock
-    /// that is far off, and adds up what an old one tells of each second.
+    /// Who has made it, of a session that began at `start`, among those who are there.
     #[must_use]
-    pub fn records(
-        mut self,
-        (start, present): (i64, &[Visitor]),
-        arrival: Arrival<'_>,
-        running: &Running,
-    ) -> Vec<String> {
+    pub fn reporter<'a>(
+        &self,
+        start: i64,
+        present: &[Visitor],
+        arrival: Arrival<'a>,
+    ) -> Reporter<'a> {
         let client = Client {
             connection: arrival.connection,
             address: arrival.address.map(hash_address),
@@ -303,8 +309,19 @@ impl Report {
             visit: None,
         };
         let (sends, sender) = (self.sends, self.sender);
-        let reporter = Reporter { start, sends, client, sender, sender_visit: None };
-        let endpoint = reporter.among(present).name();
+        Reporter { start, sends, client, sender, sender_visit: None }.among(present)
+    }
+
+    /// The records that it becomes, one of each kind of media. `running` corrects a clock that is far off, and adds up what an old one
+    /// tells of each second.
+    #[must_use]
+    pub fn records(
+        mut self,
+        reporter: &Reporter<'_>,
+        arrival: Arrival<'_>,
+        running: &Running,
+    ) -> Vec<String> {
+        let (start, endpoint) = (reporter.start, reporter.name());
         let stream = hash(&format!("{}/{endpoint}", self.session_id));
         let at = running.time(stream, self.told_at, arrival.at);
         if self.is_old {

@@ -10,7 +10,9 @@
 use std::sync::Arc;
 
 use callscope::config::{Config, Secret};
-use callscope::live::{Live, OpenSession};
+use callscope::live::{Live, LiveSession, OpenSession};
+use callscope::sessions::browser::Visitor;
+use callscope::sessions::state::Connection;
 use serde_json::{Value, json};
 
 #[path = "support/http_server.rs"]
@@ -189,6 +191,25 @@ async fn a_flood_is_held_back_by_address_and_by_session() {
         }
     }
     assert!(told.contains("on one session"), "{told}");
+    // Who is known to be there reports all the same.
+    let there = LiveSession {
+        session_id: "daily".to_owned(),
+        visitors: vec![Visitor::of("con_A", &Connection::default())],
+        ..LiveSession::default()
+    };
+    let open = server.live.borrow().open.clone();
+    server.live.send_replace(Arc::new(Live {
+        open,
+        sessions: vec![Arc::new(there)],
+        ..Live::default()
+    }));
+    let post = async |connection: &str| {
+        let path = format!("{PATH}&connection={connection}");
+        let headers = format!("x-forwarded-for: 192.0.2.{}\r\n", connection.len());
+        server.request("POST", &path, &headers, &report("daily")).await
+    };
+    assert!(post("con_A").await.starts_with("HTTP/1.1 204"));
+    assert!(post("con_of_nobody").await.starts_with("HTTP/1.1 429"));
     server.end().await;
 }
 

@@ -45,7 +45,8 @@ pub struct Door {
     privacy: Privacy,
     config: BrowsersConfig,
     addresses: Limiter<IpAddr>,
-    sessions: Limiter<u64>,
+    /// Of those who are known to be there, and of all others.
+    sessions: Limiter<(u64, bool)>,
     running: Running,
 }
 
@@ -233,7 +234,16 @@ async fn take(
         let hint = "a session is known from its first event on";
         Refused::new(StatusCode::NOT_FOUND, "no such session is open", hint)
     })?;
-    if is_too_fast(&door.sessions, &session) {
+    let mut shown = live.sessions.iter();
+    let shown = shown
+        .find(|shown| shown.session_id == report.session_id && shown.cluster_id == own.cluster_id);
+    let visitors = shown.map_or(&[][..], |shown| &shown.visitors);
+    let came = arrival.at;
+    let ahead = shown.map_or(0, |shown| door.running.ahead(session, shown.last_event_at, came));
+    let arrival = Arrival { at: came + ahead, ..arrival };
+    let reporter = report.reporter(start, visitors, arrival);
+    // What is made up of nobody who is there takes nothing from what somebody reports.
+    if is_too_fast(&door.sessions, &(session, reporter.client.visit.is_some())) {
         return Err(Refused::new(
             StatusCode::TOO_MANY_REQUESTS,
             "too many reports on one session",
@@ -247,12 +257,8 @@ async fn take(
             "journal.bytes_max is the limit",
         ));
     }
-    let mut shown = live.sessions.iter();
-    let shown = shown
-        .find(|shown| shown.session_id == report.session_id && shown.cluster_id == own.cluster_id);
-    let visitors = shown.map_or(&[][..], |shown| &shown.visitors);
-    for record in report.records((start, visitors), arrival, &door.running) {
-        let appended = app.journal.append(source, arrival.at, record.as_bytes()).await;
+    for record in report.records(&reporter, arrival, &door.running) {
+        let appended = app.journal.append(source, came, record.as_bytes()).await;
         appended.map_err(|error| {
             let hint = "the next report may find room";
             Refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string().into(), hint)

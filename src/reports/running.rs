@@ -18,6 +18,8 @@ pub struct Running {
     sums: Mutex<Recent<Sums, 20_000>>,
     /// Milliseconds that are added to what a browser tells.
     clocks: Mutex<Recent<i64, 20_000>>,
+    /// The same of sessions whose platform has a clock that is ahead.
+    platforms: Mutex<Recent<i64, 20_000>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -42,6 +44,20 @@ impl Running {
             clocks.insert(stream, came.saturating_sub(told));
             came
         })
+    }
+
+    /// By how much the platform's clock is ahead, milliseconds, where a session's newest event seems to come after `came`: what is
+    /// reported after it was no earlier.
+    pub fn ahead(&self, session: u64, newest: i64, came: i64) -> i64 {
+        let off = newest.saturating_sub(came);
+        let mut platforms =
+            self.platforms.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = platforms.get_mut(session).map_or(0, |off| *off);
+        if off > SKEW_MAX.max(known) {
+            platforms.insert(session, off);
+            return off;
+        }
+        known
     }
 
     /// Makes counters of the figures that tell what there was in each second since the last report on `stream`.

@@ -11,7 +11,8 @@ const ARRIVAL: Arrival<'static> =
 
 fn records(body: &Json, arrival: Arrival<'_>) -> Vec<Json> {
     let report = read(body.to_string().as_bytes(), arrival).unwrap();
-    let records = report.records((AT - 1_000, &[]), arrival, &Running::default());
+    let reporter = report.reporter(AT - 1_000, &[], arrival);
+    let records = report.records(&reporter, arrival, &Running::default());
     records.iter().map(|record| serde_json::from_str(record).unwrap()).collect()
 }
 
@@ -122,6 +123,35 @@ fn what_is_no_report_is_refused_with_the_reason() {
     assert!(matches!(error, ReportError::Odd(_)));
 }
 
+/// 2.17 tells both ways, one of them without a figure.
+#[test]
+fn the_way_that_tells_nothing_is_not_the_one_that_is_told() {
+    let figures = json!({"audio": {}, "video": {"packetsReceived": 5, "packetsSent": 5}});
+    let nothing = json!({"audio": {}, "video": {}});
+    for (way, other, figure) in
+        [("inbound", "outbound", "packetsReceived"), ("outbound", "inbound", "packetsSent")]
+    {
+        let mut body = outbound();
+        body["webrtc_stats"] = json!({ way: figures, other: nothing });
+        let [record] = <[Json; 1]>::try_from(records(&body, ARRIVAL)).unwrap();
+        assert_eq!(record[figure], 5, "{record}");
+        let reporter = Reporter::read(record["endpoint"].as_str().unwrap()).unwrap();
+        assert_eq!(reporter.sends, way == "outbound");
+    }
+}
+
+#[test]
+fn a_platform_whose_clock_is_ahead_stays_so() {
+    let running = Running::default();
+    let hour = 3_600_000;
+    assert_eq!(running.ahead(7, AT - 5_000, AT), 0);
+    assert_eq!(running.ahead(7, AT + 30_000, AT), 0, "as clocks are");
+    assert_eq!(running.ahead(7, AT + hour, AT), hour);
+    assert_eq!(running.ahead(7, AT + hour, AT + 20_000), hour, "nothing has happened since");
+    assert_eq!(running.ahead(7, AT + hour + 25_000, AT + 21_000), hour + 4_000);
+    assert_eq!(running.ahead(8, AT, AT), 0, "of another session");
+}
+
 #[test]
 fn a_clock_that_is_far_off_is_as_far_off_each_time() {
     let running = Running::default();
@@ -131,7 +161,8 @@ fn a_clock_that_is_far_off_is_as_far_off_each_time() {
         body["@timestamp"] = json!(DateTime::from_timestamp_millis(told).unwrap().to_rfc3339());
         let arrival = Arrival { at: came, ..ARRIVAL };
         let report = read(body.to_string().as_bytes(), arrival).unwrap();
-        let records = report.records((AT, &[]), arrival, &running);
+        let reporter = report.reporter(AT, &[], arrival);
+        let records = report.records(&reporter, arrival, &running);
         serde_json::from_str::<Json>(&records[0]).unwrap()["timestamp"].as_i64().unwrap()
     };
     assert_eq!(time(AT + 900, AT + 1_000), AT + 900, "as it says");
@@ -157,7 +188,8 @@ fn old_reports_add_up_to_counters() {
         });
         let arrival = Arrival { at: AT + second * 1_000, ..ARRIVAL };
         let report = read(body.to_string().as_bytes(), arrival).unwrap();
-        let records = report.records((AT, &[]), arrival, &running);
+        let reporter = report.reporter(AT, &[], arrival);
+        let records = report.records(&reporter, arrival, &running);
         let [record] = <[String; 1]>::try_from(records).unwrap();
         let record: Json = serde_json::from_str(&record).unwrap();
         assert!(record.get("uniqueSessionId").is_none(), "that came with 2.17");
@@ -181,7 +213,8 @@ proptest! {
             report[name] = json!(text.repeat(50));
         }
         if let Ok(report) = read(report.to_string().as_bytes(), ARRIVAL) {
-            for record in report.records((AT, &[]), ARRIVAL, &Running::default()) {
+            let reporter = report.reporter(AT, &[], ARRIVAL);
+ for record in report.records(&reporter, ARRIVAL, &Running::default()) {
                 let record: Json = serde_json::from_str(&record).unwrap();
                 prop_assert!(record["endpoint"].as_str().unwrap().len() < 200);
                 prop_assert!(record.get("platform").is_none_or(|text| text.as_str().unwrap().len() <= PLATFORM_BYTES_MAX));

@@ -286,7 +286,12 @@ impl<'s> Directory<'s> {
             return Some(own(card, card.sent().max_by_key(start)));
         }
         if matches!(reporter.sender, Sender::Unknown(_)) {
-            return Some(own(only(reporters())?, None));
+            let card = only(reporters())?;
+            // Whoever receives one stream alone has reported on it.
+            let received = || card.connection.streams.iter().filter(|stream| !stream.outbound);
+            let latest = received().max_by_key(start);
+            let is_alone = |stream: &&Stream| received().all(|other| other.id == stream.id);
+            return Some(own(card, latest.filter(is_alone)));
         }
         // Of several who told the same of themselves it is who sends.
         let senders = || there().filter(is_sender);

@@ -101,6 +101,13 @@ impl Endpoint {
         }
     }
 
+    /// Whether there is a way for media, and nothing was ever seen to come over it.
+    #[must_use]
+    pub fn is_mute(&self) -> bool {
+        let has_flown = self.flows().any(|(_, state)| state.has_flown());
+        self.ice() == Some(Ice::Connected) && !has_flown && self.measured.is_empty()
+    }
+
     /// States of media, whatever its kind and direction.
     pub fn flows(&self) -> impl Iterator<Item = (&str, &State)> {
         let flows = self.states.iter().filter(|((aspect, _), _)| *aspect != Aspect::Ice);

@@ -118,6 +118,7 @@ fn picture(
         source: source.to_owned(),
         created_at: current.start,
         last_event_at: current.newest,
+        gone_since: current.gone_since(),
         users: users.len() as u64,
         open: count(current),
         problem_details: if problems.is_empty() {

@@ -263,7 +263,8 @@ mod tests {
                 session: None,
             };
             let report = reports::read(told.json.as_bytes(), arrival).unwrap();
-            let records = report.records((START, &[]), arrival, &Running::default());
+            let reporter = report.reporter(START, &[], arrival);
+            let records = report.records(&reporter, arrival, &Running::default());
             let timestamp = format!("\"timestamp\":{}}}", told.at);
             assert!(records.iter().all(|record| record.ends_with(&timestamp)), "{records:?}");
             assert!(!records.is_empty());

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::is_abnormal;
-use super::quality::{MOST, millis};
+use super::quality::{MOST, START_SLOW, millis};
 use crate::event::Media;
 use crate::json::Object;
+use crate::sessions::browser::Reporter;
 use crate::sessions::endpoint::{Endpoint, Ice, Measured};
 use crate::sessions::incarnation::{Incarnation, Person};
 use crate::sessions::sketch::Spread;
@@ -33,8 +34,6 @@ const ROUND_TRIP_HIGH: u64 = 500_000;
 const JITTER_HIGH: u64 = 100_000;
 /// Values that there have to be before most of them count.
 const VALUES_MIN: u64 = 3;
-/// Milliseconds that somebody waits for media before it counts.
-const START_SLOW: i64 = 10_000;
 /// Problems that are told in sentences; their codes are all there.
 const TOLD_MAX: usize = 50;
 
@@ -59,7 +58,15 @@ pub struct Problem<'a> {
 #[must_use]
 pub fn all<'a>(incarnation: &'a Incarnation<'a>) -> Vec<Problem<'a>> {
     let people = &incarnation.connections;
-    let mut teller = Teller { people, cut: HashSet::new(), problems: Vec::new() };
+    let sent = people.iter().flat_map(|person| {
+        let endpoints =
+            person.connection.endpoints.iter().map(|endpoint| About::of(person, endpoint));
+        endpoints.filter(|about| about.is_sent())
+    });
+    let unsent =
+        sent.filter(|about| about.endpoint.is_mute() || about.endpoint.ice() == Some(Ice::Failed));
+    let unsent = unsent.filter_map(|about| about.stream?.named()).collect();
+    let mut teller = Teller { people, cut: HashSet::new(), unsent, problems: Vec::new() };
     if let Some((end, why)) = incarnation.end.and_then(abnormal) {
         let found = Problem::of("abnormalEnd").at(end.time);
         teller.add(found, |_| format!("The session was cut off: {why}."));
@@ -158,7 +165,10 @@ impl<'p, 'a> About<'p, 'a> {
 
     /// Whether it is of what the person sends.
     fn is_sent(&self) -> bool {
-        let by_name = || crate::enrich::fields::is_publisher(&self.endpoint.name, self.person.id);
+        let by_name = || match Reporter::read(&self.endpoint.name) {
+            Some(reporter) => reporter.sends,
+            None => crate::enrich::fields::is_publisher(&self.endpoint.name, self.person.id),
+        };
         self.stream.map_or_else(by_name, |stream| stream.outbound)
     }
 
@@ -197,6 +207,8 @@ struct Teller<'p, 'a> {
     people: &'p [Person<'a>],
     /// Streams of people who were cut off: what others received of these ended with them.
     cut: HashSet<&'p str>,
+    /// Streams of which nothing came to the server: nothing of them can go on to others.
+    unsent: HashSet<&'p str>,
     problems: Vec<Problem<'a>>,
 }
 
@@ -337,6 +349,18 @@ impl<'a> Teller<'_, 'a> {
     fn flows(&mut self, about: About<'_, 'a>) {
         let About { person, stream, endpoint } = about;
         let end = stream.and_then(|stream| stream.end.as_ref()).or(person.connection.end.as_ref());
+        if endpoint.is_mute() {
+            let start = stream.map_or(person.start, |stream| stream.start);
+            let is_others = !about.is_sent()
+                && stream.and_then(Stream::named).is_some_and(|id| self.unsent.contains(id));
+            let span = end.map_or(0, |end| end.time - start);
+            if span >= START_SLOW && !is_others {
+                self.add(about.problem("noMedia").at(start).worth(number(span)), |teller| {
+                    let what = capital(&teller.media(person, stream, None));
+                    format!("{what} never came, though a way for it was found. Encryption that could not be agreed on (DTLS), or a device that gives nothing, is the usual cause.")
+                });
+            }
+        }
         for (part, state) in endpoint.flows() {
             let kind = match part {
                 "AUDIO" => Some(Media::Audio),
@@ -368,7 +392,7 @@ impl<'a> Teller<'_, 'a> {
 
     /// Of each figure the worst kind of media, whoever has measured it: `endpoints` are of one stream.
     fn measured(&mut self, about: About<'_, 'a>, endpoints: &[&Endpoint]) {
-        let About { person, stream, endpoint } = about;
+        let endpoint = about.endpoint;
         let measured = || {
             let all = endpoints.iter().flat_map(|endpoint| &endpoint.measured);
             all.map(|((_, media), measured)| (*media, measured))
@@ -382,7 +406,7 @@ impl<'a> Teller<'_, 'a> {
         {
             let percent = (loss.percent() * 10.0).round() / 10.0;
             self.add(about.problem("highLoss").worth(percent), |teller| {
-                let what = teller.media(person, stream, Some(media));
+                let what = teller.measured_media(about, Some(media));
                 format!(
                     "{percent} % of {what} was lost on the way; it breaks up above {LOSS_HIGH} %."
                 )
@@ -398,24 +422,32 @@ impl<'a> Teller<'_, 'a> {
         };
         if let Some((trip, media)) = worst(|measured| &measured.round_trip, ROUND_TRIP_HIGH) {
             self.add(about.problem("highRoundTrip").worth(millis(trip)), |teller| {
-                let what = capital(&teller.media(person, stream, Some(media)));
+                let what = capital(&teller.measured_media(about, Some(media)));
                 let (trip, limit) = (span(trip), span(ROUND_TRIP_HIGH));
                 format!("{what} took up to {trip} to the other end and back; people interrupt each other above {limit}.")
             });
         }
         if let Some((jitter, media)) = worst(|measured| &measured.jitter, JITTER_HIGH) {
             self.add(about.problem("highJitter").worth(millis(jitter)), |teller| {
-                let what = capital(&teller.media(person, stream, Some(media)));
+                let what = capital(&teller.measured_media(about, Some(media)));
                 let (jitter, limit) = (span(jitter), span(JITTER_HIGH));
                 format!("{what} came up to {jitter} early or late; that is noticed above {limit}.")
             });
         }
         if let Some(after) = endpoint.first_media.filter(|after| *after >= START_SLOW) {
             self.add(about.problem("slowStart").worth(number(after)), |teller| {
-                let what = capital(&teller.media(person, stream, None));
+                let what = capital(&teller.measured_media(about, None));
                 format!("{what} began to flow only after {}.", seconds(after))
             });
         }
+    }
+
+    /// The same of what was measured, of which the stream may not be known.
+    fn measured_media(&self, about: About<'_, '_>, kind: Option<Media>) -> String {
+        if about.stream.is_none() && !about.is_sent() {
+            return format!("what {} received", about.person.name());
+        }
+        self.media(about.person, about.stream, kind)
     }
 
     /// What of a person a stream is, in the middle of a sentence; `kind`: one kind of media of it, or all.
@@ -520,7 +552,7 @@ fn seconds(millis: i64) -> String {
 }
 
 fn span(micros: u64) -> String {
-    seconds(i64::try_from(micros / 1000).unwrap_or(i64::MAX))
+    seconds(i64::try_from(micros.saturating_add(500) / 1000).unwrap_or(i64::MAX))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a span in milliseconds, or a level")]

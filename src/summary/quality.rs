@@ -10,6 +10,8 @@ use crate::sessions::incarnation::{Incarnation, Person};
 use crate::sessions::sketch::{Loss, Spread};
 use crate::sessions::state::Stream;
 
+/// Milliseconds that somebody waits for media before it counts.
+pub(super) const START_SLOW: i64 = 10_000;
 /// What nine in ten and more values do not exceed.
 pub(super) const MOST: u64 = 95;
 
@@ -50,10 +52,11 @@ impl<'a> Person<'a> {
 #[must_use]
 pub(super) fn silence(endpoint: &Endpoint, start: i64, end: i64) -> Option<(i64, i64)> {
     let flows = endpoint.flows().filter_map(|(_, state)| state.silence(end));
-    // Where ICE has failed and nothing ever flowed, all of the time was without.
+    // Where nothing ever flowed, all of the time was without.
     let whole = end.saturating_sub(start).max(0);
-    let nothing = (endpoint.ice() == Some(Ice::Failed)).then_some((whole, whole));
-    flows.max().or(nothing)
+    let is_mute = endpoint.is_mute() && whole >= START_SLOW;
+    let nothing = endpoint.ice() == Some(Ice::Failed) || is_mute;
+    flows.max().or(nothing.then_some((whole, whole)))
 }
 
 /// The object `quality` of a stream that ended at `end`; `None`: nobody has told anything.

@@ -126,6 +126,30 @@ fn streams_and_sessions_tell_how_good_their_media_was() {
     assert_eq!(session["health"], "problems");
 }
 
+/// A way was found, and nothing came over it: as where encryption cannot be agreed on.
+#[test]
+fn media_that_never_came_is_no_healthy_call() {
+    let mut lines = call().lines();
+    lines.extend([ice("str_A", 3, 1, "CONNECTED"), ice("con_B_str_A", 4, 1, "CONNECTED")]);
+    let store = fold(lines.iter().map(String::as_str));
+    for kind in ["publisherSummary", "subscriberSummary", "sessionSummary"] {
+        assert_eq!(store.one(kind)["quality"]["noMediaPercent"], 100, "{kind}");
+    }
+    let session = store.one("sessionSummary");
+    assert_eq!(session["health"], "problems");
+    // What others could not get of her is no trouble of its own.
+    assert_eq!(session["problemDetails"].as_array().unwrap().len(), 1, "{session}");
+    let told = &session["problemDetails"][0];
+    assert_eq!((&told["code"], &told["at"]), (&json!("noMedia"), &json!(START + 2_000)));
+    assert!(told["text"].as_str().unwrap().starts_with("Ana’s camera never came"), "{told}");
+    // Where she is seen to send, whoever gets nothing is told of.
+    lines.push(flow(5, "VIDEO", "FLOWING"));
+    let store = fold(lines.iter().map(String::as_str));
+    let session = store.one("sessionSummary");
+    let told = session["problemDetails"][0]["text"].as_str().unwrap();
+    assert!(told.starts_with("What I am con_B received from Ana never came"), "{told}");
+}
+
 #[test]
 fn each_problem_is_told_in_a_sentence() {
     let lines = troubled();

@@ -55,7 +55,8 @@ fn reported(
     });
     let arrival = Arrival { at, address: Some(address), connection, session: None };
     let report = reports::read(body.to_string().as_bytes(), arrival).unwrap();
-    report.records((START, &[]), arrival, &Running::default())
+    let reporter = report.reporter(START, &[], arrival);
+    report.records(&reporter, arrival, &Running::default())
 }
 
 fn received(packets: i64, lost: i64, jitter: f64) -> Value {
@@ -226,6 +227,41 @@ fn nobody_is_guessed() {
     assert_eq!((loss("con_B"), loss("con_C")), (json!(5.26), json!(0)));
 }
 
+/// Up to 2.16 a report does not tell of which stream it is.
+#[test]
+fn an_old_report_is_of_the_one_stream_that_is_received() {
+    let body = json!({ "et_type": "webrtc_inbound_video_7", "webrtc_inbound_video_7": { "jitter": 150, "packetsReceived": 900, "packetsLost": 100 } });
+    let running = Running::default();
+    let reports = |connection: &'static str| -> Vec<String> {
+        let told = (20..24).flat_map(|second| {
+            let at = START + second * 1_000;
+            let arrival =
+                Arrival { at, address: None, connection: Some(connection), session: Some("s") };
+            let report = reports::read(body.to_string().as_bytes(), arrival).unwrap();
+            let reporter = report.reporter(START, &[], arrival);
+            report.records(&reporter, arrival, &running)
+        });
+        told.collect()
+    };
+    // Nor do events of that time tell more than the session's name.
+    let old = |story: Story| -> Vec<String> {
+        let line = |mut event: Value| {
+            event.as_object_mut().unwrap().remove("uniqueSessionId");
+            event.to_string()
+        };
+        story.events.into_iter().map(line).collect()
+    };
+    let lines = [old(call()), reports("con_B")].concat();
+    let store = fold(lines.iter().map(String::as_str));
+    assert_eq!(quality(&store, "subscriberSummary", "con_B")["lossPercent"], 10);
+    let text = |store: &Store| store.one("sessionSummary")["problemDetails"].to_string();
+    assert!(text(&store).contains("10 % of what bo saw of ana was lost"), "{}", text(&store));
+    // Of several it can be any: whose media it was is not said.
+    let other = call().stream(4, "con_C", "str_C", None).stream(5, "con_B", "str_C", Some("con_C"));
+    let store = fold([old(other), reports("con_B")].concat().iter().map(String::as_str));
+    assert!(text(&store).contains("10 % of what bo received was lost"), "{}", text(&store));
+}
+
 /// Before 2.17 a session's name is used again: what was reported on one of them is not of another.
 #[test]
 fn reports_are_of_the_session_that_was_open() {
@@ -241,7 +277,8 @@ fn reports_are_of_the_session_that_was_open() {
     let arrival = Arrival { at, address: None, connection: Some("con_B"), session: Some("s") };
     let report = reports::read(body.to_string().as_bytes(), arrival).unwrap();
     let mut lines = [of(START, "con_A"), of(later, "con_B")].concat();
-    lines.extend(report.records((later, &[]), arrival, &Running::default()));
+    let reporter = report.reporter(later, &[], arrival);
+    lines.extend(report.records(&reporter, arrival, &Running::default()));
     let store = fold(lines.iter().map(String::as_str));
     let with: Vec<bool> =
         store.of("sessionSummary").iter().map(|json| json.get("quality").is_some()).collect();

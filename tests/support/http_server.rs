@@ -68,6 +68,7 @@ impl Server {
             source: "pro".into(),
             created_at: Some(1),
             last_event_at: 2,
+            gone_since: None,
             users: 1,
             open: Totals { sessions: 1, connections: 3, ..Totals::default() },
             problems: vec!["iceFailed".into()],

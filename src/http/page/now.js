@@ -132,13 +132,14 @@ function card(s, at) {
   return el("a", { class: isBad ? "card bad" : "card", href: `#/s/${encodeURIComponent(s.uniqueSessionId)}` },
     el("span", { class: "head" }, el("b", { title: s.sessionId }, s.sessionId.trim() || "(no name)"), s.recordings ? el("span", { class: "rec", title: "being recorded" }, "● rec") : null),
     el("span", { class: "facts" }, facts),
+    s.goneSince ? el("span", { class: "wrong" }, `not shown by OpenVidu since ${when(s.goneSince, Math.max(at, s.goneSince))}`) : null,
     isBad ? el("span", { class: "wrong" }, `⚠ ${s.problems.map(problem).join(", ")}`) : null,
     el("span", { class: "dots", "aria-hidden": "true" }, Array.from({ length: Math.min(s.users, 20) }, () => el("i"))));
 }
 
 function health(s) {
   if (s.problems && s.problems.length) return el("span", { class: "state bad" }, s.problems.map(problem).join(", "));
-  if (s.closedBy === "silence") return el("span", { class: "state warn" }, "end unknown");
+  if (s.closedBy === "silence") return el("span", { class: "state warn", title: s.goneSince ? `OpenVidu has not shown it since ${when(s.goneSince)}` : null }, s.goneSince ? "end missed" : "end unknown");
   if (s.health === "healthy") return el("span", { class: "state good" }, "healthy");
   return el("span", { class: "state", title: "no telemetry came with its events" }, "unknown");
 }

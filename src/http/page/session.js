@@ -22,7 +22,7 @@ export function show(s, { view, catalog, note }) {
   const isStale = model.open && s.now - s.open.lastEventAt > STALE_MS;
   const until = !model.open ? model.clock(model.end) : isStale ? `now, last heard of ${when(s.open.lastEventAt, s.now)}` : "now";
   const lead = [`${day(model.start)} ${clock(model.start)} – ${until} (${zone()})`, span((model.end - model.start) / 1000), count(model.people.length, "person", "people"),
-    model.open ? "" : model.silent ? "its end was never told" : model.reason ? `ended: ${why(model.reason)}` : ""].filter(Boolean).join(" · ");
+    model.open ? "" : model.silent ? `its end was never told${s.summary.goneSince ? `, and OpenVidu has not shown it since ${model.clock(s.summary.goneSince)}` : ""}` : model.reason ? `ended: ${why(model.reason)}` : ""].filter(Boolean).join(" · ");
   const parts = tabs(s, model, { view, note, dashboard: catalog.find((dashboard) => dashboard.ofOne) });
   return [
     el("nav", { class: "back" }, el("a", { href: "#/" }, "← All sessions")),
@@ -50,6 +50,7 @@ function missing(s) {
   if (s.error) return el("p", { class: "notice" }, `Only what is known of it at this moment is shown: ${s.error}.`);
   if (s.truncated) return el("p", { class: "notice" }, "This session is larger than one answer: what is shown is cut. /api/search gives the rest.");
   if (s.summary) return null;
+  if (s.open?.goneSince) return el("p", { class: "notice", id: "gone" }, `OpenVidu has not shown this session since ${when(s.open.goneSince, s.now)}, though no event has ended it: its end was missed. It counts as open until one comes, or until nothing was heard of it for as long as sessions.silent_after says.`);
   const text = s.open
     ? "No summary yet: it is written when the session ends. What is shown comes from its events."
     : "No summary: the end of this session has not come. It is written when sessionDestroyed arrives, or once nothing was heard of it for as long as sessions.silent_after says. What is shown comes from its events.";

@@ -94,7 +94,7 @@ const REASONS = {
 };
 const PROBLEMS = {
   abnormalEnd: "connection lost", iceFailed: "no media connection", mediaGap: "media interrupted",
-  mediaLost: "media stopped early", lowNetworkQuality: "poor network", recordingFailed: "recording failed",
+  mediaLost: "media stopped early", noMedia: "media never came", lowNetworkQuality: "poor network", recordingFailed: "recording failed",
   highLoss: "packets lost", highJitter: "uneven media", highRoundTrip: "long delay", slowStart: "slow start",
 };
 /** A word out of a list, or the text itself: it may be called `constructor`. */
