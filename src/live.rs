@@ -38,6 +38,9 @@ pub struct Live {
     pub at: i64,
     /// When the picture was made, milliseconds since 1970; 0: there is none yet.
     pub made_at: i64,
+    /// Whether all that had come by then is in it.
+    #[serde(skip)]
+    pub is_current: bool,
     /// Of all open sessions.
     pub totals: Totals,
     /// How many of all have problems.

@@ -294,8 +294,8 @@ impl Poller {
     /// Tells of sessions that are shown no more, or again.
     async fn presence(&mut self, api: Api, shown: &HashSet<Id>, at: i64) -> Result<(), PollError> {
         let live = Arc::clone(&self.live.borrow());
-        if live.made_at == 0 {
-            // It is not known yet what is open.
+        if !live.is_current {
+            // It is not known what is open.
             return Ok(());
         }
         let open: HashSet<OpenSession> = live.open.iter().copied().collect();
@@ -308,14 +308,18 @@ impl Poller {
         let own = own.filter_map(|open| Some((&*open.session_id, open.created_at?)));
         self.memory.expect(own.filter(|(_, start)| *start < at), shown);
         let changes = self.memory.shown(shown, is_open, at);
-        let record = |id: &Id, is_shown| answer::presence((&id.0, id.1), api.naming, is_shown, at);
-        let gone = changes.gone.iter().map(|id| record(id, false));
-        let back = changes.back.iter().map(|id| record(id, true));
-        self.append(gone.chain(back).collect()).await?;
+        // Before they are told: what is told once more after a crash has to be the same.
         if let Err(error) = self.memory.save() {
             tracing::warn!(error = %error, source = self.source, "which sessions were shown cannot be kept");
         }
-        Ok(())
+        let record = |((name, start), (at, is_shown)): &memory::Change| {
+            answer::presence((name, *start), api.naming, *is_shown, *at)
+        };
+        let told = self.append(changes.iter().map(record).collect()).await;
+        if told.is_err() {
+            self.memory.doubt();
+        }
+        Ok(told?)
     }
 
     /// Asks for recordings whose end was missed, each in its turn: some may never come to an end.

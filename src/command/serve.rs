@@ -174,7 +174,7 @@ impl Open<'_> {
         };
         // What was open when it ended is known before anything is read or written.
         if lane.progress.lane_clock > 0 {
-            lane.show(lane.progress.lane_clock);
+            lane.show(lane.progress.lane_clock, false);
         }
         let running = Running {
             lane,
@@ -183,6 +183,7 @@ impl Open<'_> {
             stop: self.stop,
             shown: None,
             is_shown: false,
+            is_current: false,
         };
         Ok(Work { name: "lane", future: Box::pin(running.run(self.config.sink.setup)) })
     }
@@ -348,6 +349,8 @@ struct Running {
     shown: Option<Instant>,
     /// Whether nothing was read since.
     is_shown: bool,
+    /// Whether everything was read that has come.
+    is_current: bool,
 }
 
 impl Running {
@@ -361,6 +364,7 @@ impl Running {
             let positions = &mut self.lane.progress.positions;
             let read = self.inputs.read(positions).map_err(journal_failure)?;
             self.lane.behind = read.behind;
+            self.is_current = self.lane.behind.is_empty();
             if read.items.is_empty() {
                 self.wait().await;
                 self.show();
@@ -412,7 +416,7 @@ impl Running {
     fn show(&mut self) {
         let every = if self.is_shown { SHOW_AT_REST_EVERY } else { SHOW_EVERY };
         if self.shown.is_none_or(|shown| shown.elapsed() >= every) {
-            self.lane.show(wall());
+            self.lane.show(wall(), self.is_current);
             self.shown = Some(Instant::now());
             self.is_shown = true;
         }

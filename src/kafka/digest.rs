@@ -185,6 +185,7 @@ impl Digest {
         Live {
             at: self.at,
             made_at: 0,
+            is_current: false,
             totals: self.totals,
             troubled: self.troubled,
             sessions: self.sessions.iter().map(session).collect(),

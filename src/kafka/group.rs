@@ -325,7 +325,7 @@ impl<S: Sink + Send + Sync> Group<S> {
         // The gauges of all instances together count every session once.
         metrics.live(&Live::merged(own));
         let made_at = Utc::now().timestamp_millis();
-        self.live.send_replace(Arc::new(Live { made_at, ..digests.merged() }));
+        self.live.send_replace(Arc::new(Live { made_at, is_current: true, ..digests.merged() }));
     }
 
     fn renew_places(&mut self) {

@@ -216,10 +216,10 @@ impl<S: Sink> Lane<S> {
         self.progress.lane_clock = self.progress.lane_clock.max(behind.unwrap_or(newest));
     }
 
-    /// Shows the open sessions, as of `at`, to whoever looks.
-    pub fn show(&self, at: i64) {
+    /// Shows the open sessions, as of `at`, to whoever looks. `is_current`: whether everything was read that has come.
+    pub fn show(&self, at: i64, is_current: bool) {
         let live = self.folder.sessions.live(self.progress.lane_clock);
-        let live = Arc::new(Live { made_at: at, ..live });
+        let live = Arc::new(Live { made_at: at, is_current, ..live });
         self.outlet.metrics.live(&live);
         self.live.send_replace(live);
     }

@@ -26,8 +26,9 @@ pub(super) type Id = (String, i64);
 struct Fate {
     /// Complete answers in a row that have not shown it.
     missed: u32,
-    /// When it was told to be gone, milliseconds since 1970.
-    gone: Option<i64>,
+    /// When it was told last that it is gone, or shown again (`true`), milliseconds since 1970.
+    #[serde(default)]
+    change: Option<(i64, bool)>,
     /// When it was told last to be there, milliseconds since 1970.
     #[serde(default)]
     told: i64,
@@ -37,6 +38,10 @@ impl Fate {
     /// Of one that was not shown before: its beginning is told by what else is told of it.
     fn of(id: &Id) -> Self {
         Self { told: id.1, ..Self::default() }
+    }
+
+    fn is_gone(self) -> bool {
+        matches!(self.change, Some((_, false)))
     }
 }
 
@@ -50,16 +55,12 @@ pub(super) struct Memory {
     told: HashMap<Id, HashSet<u64>>,
     count: usize,
     is_changed: bool,
+    /// Whether changes of before may not have been told: they are told once more, with their times, so that they are the same.
+    is_unsure: bool,
 }
 
-/// What an answer means for the sessions of before.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Changes {
-    /// Shown no more. Whether they have ended as they should, events tell.
-    pub(super) gone: Vec<Id>,
-    /// Shown again.
-    pub(super) back: Vec<Id>,
-}
+/// A session that is shown no more since a time, or again (`true`). Whether it has ended as it should, events tell.
+pub(super) type Change = (Id, (i64, bool));
 
 impl Memory {
     /// What was left in `path`. What cannot be read counts as nothing: sessions that vanished meanwhile are not noticed then.
@@ -67,7 +68,7 @@ impl Memory {
         let known = std::fs::read(path).ok();
         let fates = known.and_then(|json| serde_json::from_slice::<Vec<(Id, Fate)>>(&json).ok());
         let fates = fates.unwrap_or_default().into_iter().collect();
-        Self { path: path.to_owned(), renew_after, fates, ..Self::default() }
+        Self { path: path.to_owned(), renew_after, fates, is_unsure: true, ..Self::default() }
     }
 
     /// Those of `records` that were not told before.
@@ -123,30 +124,37 @@ impl Memory {
         }
     }
 
-    /// Takes in which sessions a complete answer has shown. `is_open`: whether a session is open as far as events tell, and whether
-    /// anybody knows.
+    /// Remembers that changes could not be told.
+    pub(super) fn doubt(&mut self) {
+        self.is_unsure = true;
+    }
+
+    /// Takes in which sessions a complete answer has shown, and gives what is to be told, which is to be saved before. `is_open`:
+    /// whether a session is open as far as events tell.
     pub(super) fn shown(
         &mut self,
         shown: &HashSet<Id>,
         is_open: impl Fn(&Id) -> bool,
         at: i64,
-    ) -> Changes {
+    ) -> Vec<Change> {
         let before = self.fates.clone();
-        let mut changes = Changes::default();
+        let mut changes = Vec::new();
+        let is_unsure = std::mem::take(&mut self.is_unsure);
         for (id, fate) in &mut self.fates {
-            if shown.contains(id) {
-                changes.back.extend(fate.gone.is_some().then(|| id.clone()));
-                *fate = Fate { told: fate.told, ..Fate::default() };
-                continue;
+            let is_shown = shown.contains(id);
+            fate.missed = if is_shown { 0 } else { fate.missed.saturating_add(1) };
+            let is_new = match is_shown {
+                true => fate.is_gone(),
+                false => fate.missed >= MISSED && !fate.is_gone() && is_open(id),
+            };
+            if is_new {
+                fate.change = Some((at, is_shown));
             }
-            fate.missed = fate.missed.saturating_add(1);
-            if fate.missed >= MISSED && fate.gone.is_none() && is_open(id) {
-                fate.gone = Some(at);
-                changes.gone.push(id.clone());
-            }
+            let change = fate.change.filter(|_| is_new || is_unsure);
+            changes.extend(change.map(|change| (id.clone(), change)));
         }
         // One that has ended is of no interest any more.
-        self.fates.retain(|id, fate| fate.missed < MISSED || fate.gone.is_some() && is_open(id));
+        self.fates.retain(|id, fate| fate.missed < MISSED || fate.is_gone() && is_open(id));
         for id in shown {
             if self.fates.len() < SESSIONS_MAX {
                 self.fates.entry(id.clone()).or_insert_with(|| Fate::of(id));
@@ -181,6 +189,10 @@ mod tests {
         names.iter().map(|name| ((*name).to_owned(), 7)).collect()
     }
 
+    fn gone(name: &str, at: i64) -> Change {
+        ((name.to_owned(), 7), (at, false))
+    }
+
     #[test]
     fn who_is_missed_twice_and_has_not_ended_is_gone_also_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
@@ -188,18 +200,23 @@ mod tests {
         let load = || Memory::load(&path, 1_000);
         let mut memory = load();
         let is_open = |id: &Id| id.0 != "ended";
-        assert_eq!(memory.shown(&ids(&["a", "b", "ended"]), is_open, 1), Changes::default());
-        assert_eq!(memory.shown(&ids(&["b"]), is_open, 2), Changes::default());
+        assert_eq!(memory.shown(&ids(&["a", "b", "ended"]), is_open, 1), []);
+        assert_eq!(memory.shown(&ids(&["b"]), is_open, 2), []);
         memory.save().unwrap();
         let mut memory = load();
-        let gone = |changes: Changes| changes.gone.into_iter().map(|id| id.0).collect::<Vec<_>>();
-        assert_eq!(gone(memory.shown(&ids(&["b"]), is_open, 3)), ["a"]);
-        assert_eq!(memory.shown(&ids(&["b"]), is_open, 4), Changes::default(), "told once");
-        let back = memory.shown(&ids(&["a", "b"]), is_open, 5).back;
-        assert_eq!(back, [("a".to_owned(), 7)]);
-        memory.shown(&ids(&[]), is_open, 6);
-        assert_eq!(gone(memory.shown(&ids(&[]), is_open, 7)), ["a", "b"]);
-        memory.shown(&ids(&[]), |_| false, 8);
+        assert_eq!(memory.shown(&ids(&["b"]), is_open, 3), [gone("a", 3)]);
+        assert_eq!(memory.shown(&ids(&["b"]), is_open, 4), [], "told once");
+        memory.save().unwrap();
+        // It may have been told or not: what is told once more is the same.
+        let mut memory = load();
+        assert_eq!(memory.shown(&ids(&["b"]), is_open, 5), [gone("a", 3)]);
+        memory.doubt();
+        assert_eq!(memory.shown(&ids(&["b"]), is_open, 6), [gone("a", 3)]);
+        let back = (("a".to_owned(), 7), (7, true));
+        assert_eq!(memory.shown(&ids(&["a", "b"]), is_open, 7), [back]);
+        memory.shown(&ids(&[]), is_open, 8);
+        assert_eq!(memory.shown(&ids(&[]), is_open, 9), [gone("a", 9), gone("b", 9)]);
+        memory.shown(&ids(&[]), |_| false, 10);
         assert!(memory.fates.is_empty(), "they have ended after all");
     }
 
@@ -209,10 +226,10 @@ mod tests {
         let open = || [("a", 7), ("b", 8)].into_iter();
         let mut shown = |at| {
             memory.expect(open(), &ids(&["b"]));
-            memory.shown(&ids(&["b"]), |_| true, at).gone
+            memory.shown(&ids(&["b"]), |_| true, at)
         };
         // The other is shown, if with another start.
-        assert_eq!((shown(1), shown(2), shown(3)), (vec![], vec![("a".to_owned(), 7)], vec![]));
+        assert_eq!((shown(1), shown(2), shown(3)), (vec![], vec![gone("a", 2)], vec![]));
     }
 
     #[test]
@@ -224,7 +241,7 @@ mod tests {
         let shown = HashSet::from([id.clone()]);
         let mut due = |at: i64| {
             let due = memory.due(&id, at);
-            assert_eq!(memory.shown(&shown, |_| true, at), Changes::default());
+            assert_eq!(memory.shown(&shown, |_| true, at), []);
             due
         };
         assert_eq!((due(1_999), due(2_000), due(2_001)), (None, Some(2_000), None));
