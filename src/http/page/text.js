@@ -40,6 +40,8 @@ export function when(ms, now = Date.now(), at = minute) {
 export const moment = (ms) => when(ms, Date.now(), clock);
 /** From so many milliseconds on the newest event is old. */
 const LATE_MS = 600000;
+/** How long it takes until what is open is counted. */
+export const COUNTED_LATE = 120000;
 /** Says that nothing is known of the time since the newest event at `reaches`, where that is long. */
 export const upTo = (reaches, now) => (reaches && now - reaches > LATE_MS ? el("p", { class: "notice plain late" }, `Events have come up to ${when(reaches, now)}. What has happened since is shown once it is told.`) : null);
 /** Seconds as people say them: 41 s, 12 min, 2 h 05, 4 d 07 h. */
