@@ -34,6 +34,8 @@ pub fn a_month_and_the_odd_cases(stats_every: i64) -> String {
         let told = told.chain(simulate::telemetry(number, start, 1, stats_every));
         let named = |event: Emitted| {
             let json = event.json.replacen('{', &format!("{{\"cluster_id\":\"{cluster}\","), 1);
+            // Each cluster has nodes of its own.
+            let json = json.replace("\"media_i-", &format!("\"media_{cluster}-"));
             Emitted { json, ..event }
         };
         events.extend(told.map(named));
