@@ -29,17 +29,18 @@ pub(super) fn name_kibana(
 }
 
 pub(super) async fn run(config: &Config, is_dry: bool) -> Result<ExitCode, Failure> {
+    let has_dashboards = !config.kibana.url.is_empty();
     if config.sink.kind == SinkKind::Elasticsearch {
         set_up_sink(config, is_dry).await?;
     } else {
         print("sink.kind is not \"elasticsearch\": what it is needs no setup")?;
-    }
-    if !config.kibana.url.is_empty() {
-        if config.sink.kind != SinkKind::Elasticsearch {
+        if has_dashboards {
             print(
                 "warning: nothing is written that these dashboards could show; set sink.kind = \"elasticsearch\", and serve with it",
             )?;
         }
+    }
+    if has_dashboards {
         bring_dashboards(config, is_dry).await?;
     }
     Ok(ExitCode::Ok)

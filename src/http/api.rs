@@ -44,7 +44,7 @@ const WAIT: Duration = Duration::from_secs(10);
 /// Panels that are computed at once: as many as keep two cores busy. The others wait.
 const TURNS: usize = 4;
 /// As long as a text that is looked for may be.
-const TEXT_BYTES_MAX: usize = 1024;
+pub(super) const TEXT_BYTES_MAX: usize = 1024;
 /// Words that are looked for at once. Each is a search of its own.
 const WORDS_MAX: usize = 10;
 /// Connections that may be held open to be told as things happen.

@@ -15,7 +15,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::api::{
-    Parameters, Reading, Wrong, each_once, failure, has_such, now, search_failure, time_of,
+    Parameters, Reading, TEXT_BYTES_MAX, Wrong, each_once, failure, has_such, now, search_failure,
+    time_of,
 };
 use super::page::Asset;
 use crate::document::fields::{self, Holds};
@@ -34,8 +35,6 @@ const FILTERS_MAX: (usize, usize) = (20, 50);
 const ZOOM_MAX: u32 = 29;
 /// How long a panel waits for its turn.
 const WAIT: Duration = Duration::from_secs(60);
-/// As long as a text that is searched may be.
-const VALUE_BYTES_MAX: usize = 1024;
 
 /// `GET /api/dashboards`: what there is.
 pub(super) async fn dashboards(headers: HeaderMap) -> Response {
@@ -243,7 +242,7 @@ fn add_filter(view: &mut View, text: &str) -> Result<(), Wrong> {
             Choice::Value(value.to_owned())
         }
     };
-    if value.len() > VALUE_BYTES_MAX {
+    if value.len() > TEXT_BYTES_MAX {
         return Err(Wrong::new(
             format!("the value for {field} is too long"),
             "values above 1024 bytes are not searched",

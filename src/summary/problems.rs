@@ -334,10 +334,10 @@ impl<'a> Teller<'_, 'a> {
                     from.map_or_else(|| "media".into(), |from| teller.name(&from).into_owned());
                 format!("{} could not receive {from}: {CAUSE}.", person.name())
             }),
-            [(first, _), ..] => {
-                let count = received.len();
-                let first = received.iter().map(|(at, _)| *at).fold(*first, i64::min);
-                let found = Problem::of("iceFailed").by(person).at(first);
+            several => {
+                let count = several.len();
+                let first = several.iter().map(|(at, _)| *at).min();
+                let found = Problem { at: first, ..Problem::of("iceFailed").by(person) };
                 let value = i64::try_from(count).unwrap_or(i64::MAX);
                 self.add(found.worth(number(value)), |_| {
                     format!("{} could not receive {count} streams: {CAUSE}.", person.name())

@@ -65,8 +65,8 @@ export function chart(panel, answer, scene) {
     const name = one.filter && scene.choose ? el("button", { type: "button", title: `Only ${told}`, onclick: () => scene.choose(...one.filter) }, one.label) : el("span", { class: "name" }, one.label);
     legend.append(el("span", { class: "entry", title: told, onpointerenter: pick(one), onpointerleave: pick(null), onfocusin: pick(one), onfocusout: pick(null) }, el("i", { class: `swatch ${one.color}` }), name, values[i]));
   }
-  // How high it was at most, or how low where that is worse, until somebody points at a moment. Of a rate it would be that of the busiest step, and of what was greatest in
-  // a step a sum over series would be one of different moments.
+  // How high it was at most, or how low where that is worse, until somebody points at a moment. Of a rate it would be that of the busiest
+  // step, and of what was greatest in a step a sum over series would be one of different moments.
   const write = (one, value) => amount(value, one.metric.unit, one.metric.per);
   const most = (one, what) => {
     if (!one.points.length || one.metric.per) return "";
