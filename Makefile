@@ -5,9 +5,8 @@ CARGO ?= cargo
 
 # To build OpenSSL takes seven minutes of a processor. What is released has its own; tests take the machine's, where its headers are.
 ifneq ($(shell pkg-config --atleast-version=3 libssl 2> /dev/null && echo found),)
-export OPENSSL_NO_VENDOR = 1
+test test-quick lint dashboards screenshots crash: export OPENSSL_NO_VENDOR = 1
 endif
-demo chaos bench: export OPENSSL_NO_VENDOR = 0
 
 .PHONY: help demo test ready test-quick lint dashboards screenshots crash chaos bench fmt
 
