@@ -8,7 +8,7 @@
 //!
 //! Of the `elasticsearch` crate only the transport is used: its clients neither repeat nor time out by themselves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -185,10 +185,12 @@ impl ElasticsearchSink {
     }
 
     /// Batches of indices into `documents`, bounded by bytes and number.
-    fn batches(&self, documents: &[Document]) -> Vec<Vec<usize>> {
+    /// Requests for the documents at these places.
+    fn batches(&self, documents: &[Document], places: Vec<usize>) -> Vec<Vec<usize>> {
         let mut batches: Vec<Vec<usize>> = Vec::new();
         let mut bytes = usize::MAX;
-        for (index, document) in documents.iter().enumerate() {
+        let known = places.into_iter().filter_map(|place| Some((place, documents.get(place)?)));
+        for (index, document) in known {
             let size = document.json.len() + 128;
             let has_room =
                 batches.last().is_some_and(|batch| batch.len() < self.config.bulk_documents.get());
@@ -258,7 +260,9 @@ impl Sink for ElasticsearchSink {
 
     async fn write(&self, documents: &[Document]) -> Result<Vec<Written>, SinkError> {
         let requests_max = self.config.requests_max.get();
-        let mut work = Work::new(documents.len(), self.batches(documents), requests_max);
+        let mut turns = turns(documents).into_iter().map(|places| self.batches(documents, places));
+        let first = turns.next().unwrap_or_default();
+        let mut work = Work::new(documents.len(), first, requests_max);
         let mut under_way = FuturesUnordered::new();
         loop {
             while let Some(batch) = work.next(under_way.len(), Instant::now()) {
@@ -266,7 +270,9 @@ impl Sink for ElasticsearchSink {
             }
             let wakes_at = work.wakes_at();
             if under_way.is_empty() && wakes_at.is_none() {
-                return Ok(work.into_answers());
+                let Some(batches) = turns.next() else { return Ok(work.into_answers()) };
+                work.add(batches);
+                continue;
             }
             tokio::select! {
                 biased;
@@ -279,6 +285,28 @@ impl Sink for ElasticsearchSink {
             }
         }
     }
+}
+
+/// The places of documents, those first of which no copy stands before: of raw documents with one id the first is created, and of two
+/// that are under way at once nobody knows which arrives first. Versions settle it for summaries.
+fn turns(documents: &[Document]) -> Vec<Vec<usize>> {
+    let mut copies: HashMap<&str, usize> = HashMap::with_capacity(documents.len());
+    let mut turns: Vec<Vec<usize>> = Vec::new();
+    for (place, document) in documents.iter().enumerate() {
+        let mut turn = 0;
+        if document.version.is_none() {
+            let count = copies.entry(&document.id).or_default();
+            turn = *count;
+            *count += 1;
+        }
+        if turns.len() <= turn {
+            turns.push(Vec::new());
+        }
+        if let Some(places) = turns.get_mut(turn) {
+            places.push(place);
+        }
+    }
+    turns
 }
 
 /// Between half of `delay` and all of it, so that many do not come back at once.
@@ -312,5 +340,31 @@ impl Node {
         } else {
             (None, DELAY.0)
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_a_raw_document_waits_for_the_first() {
+        let document = |id: &str, version: Option<u64>| Document {
+            id: id.into(),
+            index_time: 0,
+            elastic_type: "cdr".into(),
+            version,
+            json: Bytes::from_static(b"{}"),
+        };
+        let documents = [
+            document("a", None),
+            document("s", Some(1)),
+            document("a", None),
+            document("b", None),
+            document("s", Some(2)),
+            document("a", None),
+        ];
+        assert_eq!(turns(&documents), [vec![0, 1, 3, 4], vec![2], vec![5]]);
+        assert!(turns(&[]).is_empty());
     }
 }

@@ -53,10 +53,10 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn new(count: usize, batches: Vec<Vec<usize>>, width_max: usize) -> Self {
-        Self {
+        let mut work = Self {
             answers: vec![None; count],
             failures: vec![0; count],
-            queue: batches.into_iter().map(Batch::new).collect(),
+            queue: VecDeque::new(),
             apart: Vec::new(),
             held: BTreeSet::new(),
             width: width_max,
@@ -65,7 +65,14 @@ impl Work {
             resume_at: None,
             round: 0,
             status: SinkStatus::Accepting,
-        }
+        };
+        work.add(batches);
+        work
+    }
+
+    /// What is sent once all before has its answer.
+    pub(super) fn add(&mut self, batches: Vec<Vec<usize>>) {
+        self.queue.extend(batches.into_iter().map(Batch::new));
     }
 
     /// The next request to send, if one may go out while `under_way` others are.
