@@ -245,7 +245,17 @@ impl Sink for ElasticsearchSink {
                     return Ok(());
                 }
                 Err(SetupError::Refused(error)) => return Err(SinkError::Misconfigured(error)),
-                Err(_) if self.stop.is_cancelled() => return Err(SinkError::Stopped),
+                Err(_) if self.stop.is_cancelled() => {
+                    // Nobody waits for its first answer any more.
+                    self.status.send_if_modified(|known| {
+                        let was_untried = *known == SinkStatus::Untried;
+                        if was_untried {
+                            *known = SinkStatus::Accepting;
+                        }
+                        was_untried
+                    });
+                    return Err(SinkError::Stopped);
+                }
                 Err(SetupError::Denied(error)) => {
                     self.tell(SinkStatus::Paused(format!("{error:#}")));
                 }
