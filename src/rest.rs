@@ -295,7 +295,8 @@ impl Poller {
     async fn presence(&mut self, api: Api, shown: &HashSet<Id>, at: i64) -> Result<(), PollError> {
         let live = Arc::clone(&self.live.borrow());
         if !live.is_current {
-            // It is not known what is open.
+            // It is not known what is open. What is shown now may not be in the next answer.
+            self.memory.see(shown);
             return Ok(());
         }
         let open: HashSet<OpenSession> = live.open.iter().copied().collect();

@@ -347,7 +347,7 @@ struct Running {
     databases: Databases,
     stop: CancellationToken,
     shown: Option<Instant>,
-    /// Whether nothing was read since.
+    /// Whether all that had come was in it, and nothing was read since.
     is_shown: bool,
     /// Whether everything was read that has come.
     is_current: bool,
@@ -418,7 +418,7 @@ impl Running {
         if self.shown.is_none_or(|shown| shown.elapsed() >= every) {
             self.lane.show(wall(), self.is_current);
             self.shown = Some(Instant::now());
-            self.is_shown = true;
+            self.is_shown = self.is_current;
         }
     }
 }

@@ -129,6 +129,16 @@ impl Memory {
         self.is_unsure = true;
     }
 
+    /// Remembers what an answer has shown.
+    pub(super) fn see(&mut self, shown: &HashSet<Id>) {
+        for id in shown {
+            if self.fates.len() < SESSIONS_MAX && !self.fates.contains_key(id) {
+                self.fates.insert(id.clone(), Fate::of(id));
+                self.is_changed = true;
+            }
+        }
+    }
+
     /// Takes in which sessions a complete answer has shown, and gives what is to be told, which is to be saved before. `is_open`:
     /// whether a session is open as far as events tell.
     pub(super) fn shown(
@@ -137,6 +147,7 @@ impl Memory {
         is_open: impl Fn(&Id) -> bool,
         at: i64,
     ) -> Vec<Change> {
+        self.see(shown);
         let before = self.fates.clone();
         let mut changes = Vec::new();
         let is_unsure = std::mem::take(&mut self.is_unsure);
@@ -155,11 +166,6 @@ impl Memory {
         }
         // One that has ended is of no interest any more.
         self.fates.retain(|id, fate| fate.missed < MISSED || fate.is_gone() && is_open(id));
-        for id in shown {
-            if self.fates.len() < SESSIONS_MAX {
-                self.fates.entry(id.clone()).or_insert_with(|| Fate::of(id));
-            }
-        }
         let fates = &self.fates;
         self.told.retain(|id, _| fates.get(id).is_some_and(|fate| fate.missed == 0));
         self.count = self.told.values().map(HashSet::len).sum();
@@ -218,6 +224,14 @@ mod tests {
         assert_eq!(memory.shown(&ids(&[]), is_open, 9), [gone("a", 9), gone("b", 9)]);
         memory.shown(&ids(&[]), |_| false, 10);
         assert!(memory.fates.is_empty(), "they have ended after all");
+    }
+
+    #[test]
+    fn who_was_seen_once_before_it_was_known_what_is_open_is_missed() {
+        let mut memory = Memory::default();
+        memory.see(&ids(&["a"]));
+        let mut shown = |at| memory.shown(&ids(&[]), |_| true, at);
+        assert_eq!((shown(1), shown(2)), (vec![], vec![gone("a", 2)]));
     }
 
     #[test]
