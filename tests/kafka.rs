@@ -169,7 +169,7 @@ async fn a_replay_of_a_part_ends_nothing_that_is_open_and_counts_nothing() {
 async fn an_audit_beside_a_group_at_work_finds_the_gaps_that_are_there() {
     let group = Group::start("audit", 4).await;
     let instance = group.serve("a");
-    instance.holds();
+    instance.holds().await;
     let (is_over, elsewhere) = (Arc::new(AtomicBool::new(false)), group.kafka.address());
     let stops = Arc::clone(&is_over);
     let feeding = std::thread::spawn(move || {
@@ -361,10 +361,11 @@ async fn dying_at_each_point_of_a_cycle_changes_nothing() {
         }
         let dying = [("CALLSCOPE_KILL_POINT", &*format!("{point}:{count}"))];
         let mut dying = group.serve_with("a", &dying);
-        let other = (point == "revoke").then(|| {
-            dying.holds();
-            group.serve("b")
-        });
+        let mut other = None;
+        if point == "revoke" {
+            dying.holds().await;
+            other = Some(group.serve("b"));
+        }
         let feeding = std::thread::scope(|scope| {
             // Cycles come as long as events do.
             scope.spawn(|| {
@@ -425,7 +426,7 @@ async fn who_takes_over_between_two_marks_of_a_commit_waits_for_the_second() {
     let next = group.serve(takes_over);
     next.wait_for("/readyz", "\"restoring\":[0").await;
     // Whoever did not wait would not be there any more to say how far it is.
-    until(async || next.has_told("reading the state of the partitions")).await;
+    next.tells("reading the state of the partitions").await;
     next.shows("/readyz", "\"restoring\":[0").await;
     assert!(group.kafka.open("g-state").contains(&partition));
     // Nothing is held yet, so nothing has to be given back first.
@@ -473,7 +474,7 @@ async fn a_broker_that_dies_and_comes_back_costs_nothing() {
         }
     });
     let instance = group.serve("a");
-    instance.holds();
+    instance.holds().await;
     for _ in 0..2 {
         let seen = group.double.documents().len();
         until(async || group.double.documents().len() >= (seen + 200).min(events.len() / 2)).await;
@@ -510,7 +511,7 @@ async fn an_owner_that_was_stalled_saves_nothing_when_it_wakes() {
     let events = load(6, 4000);
     let (first, rest) = events.split_at(1000);
     let stalled = group.serve("a");
-    stalled.holds();
+    stalled.holds().await;
     group.produce(first);
     group.has_begun().await;
     stalled.signal("-STOP");
@@ -536,13 +537,13 @@ async fn a_partition_that_was_paused_is_read_on_by_whoever_gets_it_again() {
     let events = load(18, 20_000);
     group.store_is_away();
     let instance = group.serve_with("a", &LITTLE_ROOM);
-    instance.holds();
+    instance.holds().await;
     group.produce(&events);
     instance.wait_for("/readyz", "the sink is away").await;
     // Of a paused partition the end is asked for.
     instance.wait_for("/metrics", "callscope_kafka_lag{").await;
     let other = group.serve_with("b", &LITTLE_ROOM);
-    other.holds();
+    other.holds().await;
     other.stop();
     instance.wait_for("/readyz", "\"held\":[0,1,2,3]").await;
     group.store_is_back();
@@ -556,7 +557,7 @@ async fn a_store_that_is_away_costs_no_membership_and_no_memory() {
     let events = load(7, 20_000);
     group.store_is_away();
     let instance = group.serve_with("a", &LITTLE_ROOM);
-    instance.holds();
+    instance.holds().await;
     group.produce(&events);
     for _ in 0..3 {
         group.kafka.a_session_passes();
@@ -610,7 +611,7 @@ async fn a_store_that_is_away_for_a_day_closes_no_session() {
     let clocks =
         [("LD_PRELOAD", clock.to_str().unwrap()), ("CLOCK_AHEAD", ahead.to_str().unwrap())];
     let instance = group.serve_with("a", &clocks);
-    instance.holds();
+    instance.holds().await;
     let now = chrono::Utc::now();
     let start = now.timestamp_millis() - 3_600_000;
     let sessions: Vec<_> = (0..40).map(|number| open_session(number, start + number)).collect();
@@ -630,7 +631,7 @@ async fn a_store_that_is_away_for_a_day_closes_no_session() {
     group.store_is_back();
     group.is_settled(&instance).await;
     let tomorrow = (now + Duration::from_secs(90_000)).format("%Y-%m-%dT").to_string();
-    until(async || instance.has_told(&tomorrow)).await;
+    instance.tells(&tomorrow).await;
     // A lane is told of every two seconds at most, and its sessions are looked through every second: those that had fallen silent
     // would be written.
     let told =
@@ -829,7 +830,7 @@ async fn records_that_are_deleted_before_they_are_taken_over_are_told_of() {
 async fn brokers_that_make_topics_by_themselves_make_none_of_callscope() {
     let group = Group::of_events(Kafka::start_obliging("obliging"), 1).await;
     let instance = group.serve("a");
-    instance.holds();
+    instance.holds().await;
     for round in 0..3 {
         for topic in ["g-dead-letters", "g-digests"] {
             group.kafka.delete(topic).await;
@@ -917,7 +918,9 @@ async fn groups_do_not_fence_each_other_whatever_their_names() {
     group.kafka.topic("events", 2).await;
     let other = group.beside("rf-a", "events").with_other_store().await;
     let instances = [group.serve("a-b"), other.serve("b")];
-    instances.iter().for_each(Instance::holds);
+    for instance in &instances {
+        instance.holds().await;
+    }
     let events = load(23, 300);
     group.produce(&events);
     for (group, instance) in [&group, &other].into_iter().zip(instances) {
@@ -1123,11 +1126,11 @@ async fn records_that_brokers_delete_while_the_store_is_away_are_counted() {
         ("CALLSCOPE__LOG__LEVEL", "info,callscope::kafka::intake=debug"),
     ];
     let instance = group.serve_with("a", &settings);
-    instance.holds();
+    instance.holds().await;
     (0..4).for_each(|_| group.produce(&events));
     let total = 4 * events.len();
     let paused = "partitions=[0] is_paused=true";
-    until(async || instance.has_told(paused)).await;
+    instance.tells(paused).await;
     group.kafka.delete_before("events", 0, i64::try_from(total - 5000).unwrap()).await;
     group.store_is_back();
     group.is_settled(&instance).await;
@@ -1154,7 +1157,7 @@ async fn records_that_brokers_delete_while_partitions_are_taken_over_are_counted
         }
         (0..3).for_each(|_| group.produce(&events));
         let instance = group.serve_with("a", &[("CALLSCOPE__KAFKA__SESSION_TIMEOUT", "60s")]);
-        until(async || instance.has_told("partitions assigned")).await;
+        instance.tells("partitions assigned").await;
         group.kafka.delete_before(topic, 0, 50_000).await;
         group.is_settled(&instance).await;
         let (records, missed) = counted(&instance).await;
@@ -1192,7 +1195,7 @@ async fn offsets_that_held_no_record_are_no_gap_when_they_are_gone() {
     both.is_accounted_for();
     instance.stop();
     let instance = both.serve("b");
-    instance.holds();
+    instance.holds().await;
     group.kafka.produce("emptied", &events[..1]);
     group.beside("g", "emptied").is_settled(&instance).await;
     assert_eq!(counted(&instance).await, (1, 0));
@@ -1260,11 +1263,12 @@ async fn one_of_a_group_asks_the_platform_and_all_show_what_it_is_told() {
         ("CALLSCOPE__SOURCES__DEFAULT__REST__SECRET", SECRET),
         ("CALLSCOPE__SOURCES__DEFAULT__REST__EVERY", "1s"),
     ];
-    let members = ["a", "b"].map(|name| {
+    let member = async |name| {
         let member = group.serve_with(name, &asks);
-        member.holds();
+        member.holds().await;
         member
-    });
+    };
+    let members = [member("a").await, member("b").await];
     let count = |kind: &str| {
         let documents = group.double.documents().into_values();
         documents.filter(|(_, _, json)| json["elastic_type"] == kind).count()
@@ -1357,7 +1361,7 @@ async fn a_wrong_newcomer_ends_nobody_of_a_group_that_has_begun() {
     }
     let members = ["a", "b"].map(|name| one.serve(name));
     for member in &members {
-        member.holds();
+        member.holds().await;
     }
     one.is_settled(&members[0]).await;
     for name in ["c", "d", "e"] {
@@ -1385,7 +1389,7 @@ async fn a_wrong_member_ends_nobody_else_however_often_it_is_started_again() {
     both.kafka.produce("two", first);
     let members = ["a", "b"].map(|name| both.serve(name));
     for member in &members {
-        member.holds();
+        member.holds().await;
     }
     both.beside("g", "two").is_settled(&members[0]).await;
     for _ in 0..6 {
@@ -1526,11 +1530,7 @@ async fn topics_that_vanish_beside_an_instance_are_told_of_or_made_anew() {
         }
         let instance = other.serve_with("b", &settings);
         other.is_settled(&instance).await;
-        until(async || {
-            instance.get("/healthz").await;
-            instance.has_told("anchored")
-        })
-        .await;
+        instance.tells("anchored").await;
         instance.signal("-STOP");
         other.kafka.delete(topic).await;
         other.kafka.topic(topic, 1).await;
@@ -1557,7 +1557,7 @@ async fn topics_that_vanish_beside_an_instance_are_told_of_or_made_anew() {
 async fn brokers_that_hang_are_told_of() {
     let group = Group::start("hang", 1).await;
     let instance = group.serve("a");
-    instance.holds();
+    instance.holds().await;
     instance.wait_for("/readyz", "\"ready\":true").await;
     group.kafka.signal(0, "-STOP");
     instance.wait_for("/readyz", "\"ready\":false").await;
@@ -1627,7 +1627,7 @@ async fn of_three_brokers_one_may_die_at_a_time() {
     let mut group = Group::of_events(Kafka::start("three", 3), 4).await;
     let events = load(10, 4000);
     let instance = group.serve("a");
-    instance.holds();
+    instance.holds().await;
     // Whichever coordinates the group or its transactions is among them.
     for (node, part) in events.chunks(events.len().div_ceil(3)).enumerate() {
         group.kafka.kill(node);
@@ -1647,7 +1647,7 @@ async fn a_topic_that_grew_is_taken_over_as_the_message_says() {
     let events = load(14, 6000);
     let (before, rest) = events.split_at(2000);
     let running = group.serve("a");
-    running.holds();
+    running.holds().await;
     group.produce(before);
     group.has_begun().await;
     group.kafka.grow("grown", 6).await;
@@ -1713,7 +1713,7 @@ async fn topics_that_do_not_fit_together_are_refused_by_name() {
     four.kafka.topic("also", 4).await;
     let both = four.beside("p", "four,also");
     let instance = both.serve("a");
-    instance.holds();
+    instance.holds().await;
     instance.stop();
     four.kafka.grow("also", 6).await;
     let told = both.refused("serve", &[]);
@@ -1878,7 +1878,7 @@ async fn who_cannot_go_on_ends_and_says_why() {
     // Two processes of one name.
     let same = [("CALLSCOPE__KAFKA__INSTANCE_ID", "same")];
     let first = group.serve_with("a", &same);
-    first.holds();
+    first.holds().await;
     let second = group.serve_with("b", &same);
     let told = first.ended_with(3);
     assert!(told.contains("kafka.instance_id"), "{told}");

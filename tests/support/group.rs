@@ -198,11 +198,8 @@ pub fn run(command: &mut Command, code: i32) -> (String, String) {
 
 impl Instance {
     /// Waits until it has told that it holds partitions.
-    pub fn holds(&self) {
-        while !self.has_told("state of the partitions is here") {
-            assert!(!self.is_over(), "serve ended:\n{}", self.told());
-            std::thread::yield_now();
-        }
+    pub async fn holds(&self) {
+        self.tells("state of the partitions is here").await;
     }
 
     /// Waits until it is stopped at the point that it has to stop at.

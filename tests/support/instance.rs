@@ -3,16 +3,16 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 pub struct Instance {
     pub process: Child,
     pub address: SocketAddr,
-    told: Arc<Mutex<String>>,
+    told: watch::Receiver<String>,
     /// Reads whatever it tells, so that it never waits for us.
     listener: Option<JoinHandle<()>>,
 }
@@ -27,21 +27,17 @@ impl Instance {
     pub fn of(command: &mut Command) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let told = Arc::new(Mutex::new(String::new()));
+        let (heard, told) = watch::channel(String::new());
+        let hear = move |line: String| heard.send_modify(|told| *told += &(line + "\n"));
         let address = loop {
-            let Some(line) = lines.next() else { panic!("serve ended:\n{}", told.lock().unwrap()) };
+            let Some(line) = lines.next() else { panic!("serve ended:\n{}", *told.borrow()) };
             let line = line.unwrap();
             if let Some(url) = line.strip_prefix("callscope listens on http://") {
                 break url.parse().unwrap();
             }
-            told.lock().unwrap().push_str(&(line + "\n"));
+            hear(line);
         };
-        let heard = Arc::clone(&told);
-        let listener = std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                heard.lock().unwrap().push_str(&(line + "\n"));
-            }
-        });
+        let listener = std::thread::spawn(move || lines.map_while(Result::ok).for_each(hear));
         Self { process, address, told, listener: Some(listener) }
     }
 
@@ -71,11 +67,18 @@ impl Instance {
 
     /// What it has told until now.
     pub fn told(&self) -> String {
-        self.told.lock().unwrap().clone()
+        self.told.borrow().clone()
     }
 
     pub fn has_told(&self, text: &str) -> bool {
-        self.told.lock().unwrap().contains(text)
+        self.told.borrow().contains(text)
+    }
+
+    /// Waits until it has told this. Once it has ended it never will: then this fails.
+    pub async fn tells(&self, text: &str) {
+        let mut told = self.told.clone();
+        let has_told = told.wait_for(|told| told.contains(text)).await.is_ok();
+        assert!(has_told, "serve ended:\n{}", self.told());
     }
 
     /// Whether it has ended, and all that it told was read.
@@ -109,8 +112,7 @@ impl Drop for Instance {
     /// A test that fails shows what was told, and leaves no process behind.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            let _gone = writeln!(std::io::stderr(), "{told}");
+            let _gone = writeln!(std::io::stderr(), "{}", *self.told.borrow());
         }
         let _ended = self.process.kill();
         let _reaped = self.process.wait();
