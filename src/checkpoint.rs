@@ -28,7 +28,7 @@ pub mod persist;
 
 /// Version of everything stored in the file. Raise it when an older binary could not read what this one writes, or this one
 /// not what an older one wrote.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const ENTITIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entities");

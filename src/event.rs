@@ -9,9 +9,11 @@ use std::borrow::Cow;
 
 pub mod candidate;
 pub mod names;
+mod rates;
 
 pub use candidate::Pair;
 pub use names::FieldName;
+pub use rates::Rates;
 
 /// One decoded event.
 #[derive(Debug, Clone, PartialEq)]
@@ -301,7 +303,7 @@ pub struct MediaState<'a> {
     pub after: Option<i64>,
 }
 
-/// What was measured of one kind of media at an endpoint. Counters stand as they have grown since the endpoint was made.
+/// What was measured of one kind of media at an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
     /// By whom.
@@ -312,11 +314,31 @@ pub struct Stats {
     pub jitter: Option<u64>,
     /// Microseconds to the other end and back.
     pub round_trip: Option<u64>,
-    /// Packets that did not arrive.
+    /// Packets since the endpoint was made.
+    pub packets: Packets,
+    /// Thousandths of packets in each second since the report before.
+    pub rates: Packets,
+}
+
+/// Packets of media.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub struct Packets {
+    /// Those that did not arrive.
     pub lost: Option<u64>,
-    /// Packets that did.
+    /// Those that did.
     pub received: Option<u64>,
-    /// Packets that were sent.
+    /// Those that were sent.
     pub sent: Option<u64>,
 }
 

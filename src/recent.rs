@@ -25,17 +25,6 @@ impl<T, const MAX: usize> Recent<T, MAX> {
         self.newer.get_mut(&id)
     }
 
-    /// The same; begins with a default value where nothing is kept.
-    pub(crate) fn get_or_default(&mut self, id: u64) -> &mut T
-    where
-        T: Default,
-    {
-        if self.get_mut(id).is_none() {
-            self.insert(id, T::default());
-        }
-        self.newer.entry(id).or_default()
-    }
-
     /// Keeps `value` under `id`, in place of what was there.
     pub(crate) fn insert(&mut self, id: u64, value: T) {
         self.older.remove(&id);

@@ -148,7 +148,7 @@ const PAIR: &[(&str, &str, f64)] = &[
     ("availableOutgoingBitrate", "targetBitrate", RATE_MAX),
 ];
 /// Of an old report these are what there was in each second.
-pub(crate) const GROWING: &[&str] = &[
+const GROWING: &[&str] = &[
     "bytesReceived",
     "bytesSent",
     "packetsReceived",
@@ -312,11 +312,10 @@ impl Report {
         Reporter { start, sends, client, sender, sender_visit: None }.among(present)
     }
 
-    /// The records that it becomes, one of each kind of media. `running` corrects a clock that is far off, and adds up what an old one
-    /// tells of each second.
+    /// The records that it becomes, one of each kind of media. `running` corrects a clock that is far off.
     #[must_use]
     pub fn records(
-        mut self,
+        self,
         reporter: &Reporter<'_>,
         arrival: Arrival<'_>,
         running: &Running,
@@ -324,11 +323,6 @@ impl Report {
         let (start, endpoint) = (reporter.start, reporter.name());
         let stream = hash(&format!("{}/{endpoint}", self.session_id));
         let at = running.time(stream, self.told_at, arrival.at);
-        if self.is_old {
-            for figures in self.media.values_mut() {
-                running.add(stream, at, figures);
-            }
-        }
         let record = |(media, figures): (&&str, &BTreeMap<&str, f64>)| {
             let mut json = Object::with_capacity(640);
             json.text("elastic_type", "webrtcStats");
@@ -341,8 +335,12 @@ impl Report {
             json.text("mediaType", media);
             let platform = prefix(&self.platform, PLATFORM_BYTES_MAX);
             json.text_if("platform", Some(platform).filter(|text| !text.is_empty()));
+            let is_rate = |name: &str| self.is_old && GROWING.contains(&name);
+            let mut rates = Object::with_capacity(200);
             for (name, number) in figures {
-                if FRACTIONS.contains(name) {
+                if is_rate(name) {
+                    rates.number(name, *number);
+                } else if FRACTIONS.contains(name) {
                     json.number(name, *number);
                 } else {
                     #[expect(
@@ -351,6 +349,9 @@ impl Report {
                     )]
                     json.integer(name, number.round() as i64);
                 }
+            }
+            if self.is_old {
+                json.json("perSecond", &rates.finish());
             }
             json.integer("timestamp", at);
             json.finish()

@@ -7,9 +7,9 @@ use crate::document::SUPERSEDED;
 use crate::document::names::{Place, is_odd_number, place_of};
 use crate::event::names::Class;
 use crate::event::{
-    Aspect, Body, End, Endpoint, Event, Field, FieldName, Kind, Media, MediaState, Origin, Pair,
-    Participant, Recording, RecordingStatus, Seen, SeenSession, SessionRef, Side, Stats, Stream,
-    Told, integer_of, is_geo_point, is_internal, number_of, text_of,
+    Aspect, Body, End, Endpoint, Event, Field, FieldName, Kind, Media, MediaState, Origin, Packets,
+    Pair, Participant, Rates, Recording, RecordingStatus, Seen, SeenSession, SessionRef, Side,
+    Stats, Stream, Told, integer_of, is_geo_point, is_internal, number_of, text_of,
 };
 
 /// How long after an event something may have begun by another clock, in milliseconds.
@@ -488,15 +488,24 @@ fn stats<'a>(reader: &Reader<'_, 'a>) -> Option<Told<'a>> {
     let number = |name| reader.event.field(name).and_then(Field::number);
     // Packets that came twice can make what was lost negative (RFC 3550).
     let count = |name| reader.integer(name).map(|count| u64::try_from(count).unwrap_or(0));
+    let rates = Rates::of(reader.event);
+    let rate = |name| rates.as_ref().and_then(|rates| rates.thousandths(name));
     Some(Told::Stats(Stats {
         side,
         media,
         jitter: number(FieldName::Jitter).and_then(micros),
         round_trip: number(FieldName::Rtt).and_then(micros),
-        lost: count(FieldName::PacketsLost),
-        received: count(FieldName::PacketsReceived),
-        sent: count(FieldName::PacketsSent),
+        packets: packets(count),
+        rates: packets(rate),
     }))
+}
+
+fn packets(of: impl Fn(FieldName) -> Option<u64>) -> Packets {
+    Packets {
+        lost: of(FieldName::PacketsLost),
+        received: of(FieldName::PacketsReceived),
+        sent: of(FieldName::PacketsSent),
+    }
 }
 
 /// A span in seconds as microseconds; what no network takes is none.

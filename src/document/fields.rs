@@ -230,6 +230,7 @@ pub const FIELDS: &[(&str, Holds)] = &[
     ("unindexed", Unsearched),
     ("webrtc_stats", Unsearched),
     ("candidatePair", Unsearched),
+    ("perSecond", Unsearched),
     ("users.numberOfElements", Whole(Unit::Number)),
     ("users.content", Unsearched),
     ("recordings.numberOfElements", Whole(Unit::Number)),

@@ -152,6 +152,7 @@ names! {
     PadName "padName" Scalar;
     ParticipantId "participantId" Own;
     Platform "platform" Scalar;
+    PerSecond "perSecond" Object;
     PliCount "pliCount" Scalar;
     PliDelta "pliDelta" Added;
     Problems "problems" Own;

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::level::level;
 use crate::document::{Context, ReportedBy};
 use crate::event::{
-    self, Aspect, Body, Event, Field, FieldName, Kind, MediaState, RecordingStatus, SessionRef,
-    Told, is_internal,
+    self, Aspect, Body, Event, Field, FieldName, Kind, MediaState, Rates, RecordingStatus,
+    SessionRef, Told, is_internal,
 };
 use crate::json::Object;
 use crate::recent::Recent;
@@ -177,15 +177,20 @@ fn deltas(event: &Event<'_>, samples: &mut Samples, members: &mut Object) {
         counters: COUNTERS.map(|(counter, _)| event.field(counter).and_then(Field::integer)),
     };
     let Some((before, is_anew)) = samples.exchange(id.digest(), sample) else { return };
-    members.integer("sampleMs", sample.time - before.time);
+    let span = sample.time - before.time;
+    members.integer("sampleMs", span);
+    let rates = Rates::of(event);
     let mut grown = [None; COUNTERS.len()];
-    for ((grown, (_, delta)), (then, now)) in
+    for ((grown, (counter, delta)), (then, now)) in
         grown.iter_mut().zip(COUNTERS).zip(before.counters.iter().zip(sample.counters))
     {
-        if let (Some(then), Some(now)) = (then, now) {
-            let growth = if is_anew { now.max(0) } else { now.saturating_sub(*then).max(0) };
+        let counted = then
+            .zip(now)
+            .map(|(then, now)| if is_anew { now.max(0) } else { now.saturating_sub(then).max(0) });
+        let told = || rates.as_ref().and_then(|rates| rates.growth(counter, span));
+        *grown = counted.or_else(told);
+        if let Some(growth) = *grown {
             members.integer(delta.text(), growth);
-            *grown = Some(growth);
         }
     }
     if event.field(FieldName::Side).and_then(Field::text).as_deref() == Some("browser") {

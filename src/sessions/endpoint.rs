@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::sketch::{Counters, Loss, Reading, Spread};
+use super::sketch::{Counters, Loss, PerSecond, Reading, Spread};
 use super::state::{Facts, keep_greater, keep_smaller};
 use crate::event::{self, Aspect, Media, Pair, Side};
 
@@ -67,8 +67,19 @@ pub struct Measured {
     pub jitter: Spread,
     /// Microseconds to the other end and back.
     pub round_trip: Spread,
-    /// Packets.
-    pub packets: Counters,
+    /// Packets, where they are counted since the endpoint was made.
+    packets: Counters,
+    /// Packets, where it is told how many there were in each second.
+    rates: PerSecond,
+}
+
+impl Measured {
+    /// How many packets were lost of how many. `None`: nobody has told.
+    #[must_use]
+    pub fn loss(&self) -> Option<Loss> {
+        let told = [self.packets.loss(), self.rates.loss()];
+        told.into_iter().flatten().reduce(Loss::and)
+    }
 }
 
 impl Endpoint {
@@ -93,9 +104,11 @@ impl Endpoint {
                 let measured = self.measured.entry((stats.side, stats.media)).or_default();
                 stats.jitter.into_iter().for_each(|jitter| measured.jitter.add(jitter));
                 stats.round_trip.into_iter().for_each(|trip| measured.round_trip.add(trip));
-                let event::Stats { lost, received, sent, .. } = *stats;
-                if received.or(sent).is_some() {
-                    measured.packets.add(Reading { time, lost, received, sent });
+                if stats.packets.have_passed() {
+                    measured.packets.add(Reading { time, packets: stats.packets });
+                }
+                if stats.rates.have_passed() {
+                    measured.rates.add(time, stats.rates);
                 }
             }
         }
@@ -189,7 +202,7 @@ impl Total {
     fn add(&mut self, measured: &Measured) {
         self.jitter.merge(&measured.jitter);
         self.round_trip.merge(&measured.round_trip);
-        self.lose(measured.packets.loss());
+        self.lose(measured.loss());
     }
 
     /// All of `other` as well.
@@ -200,9 +213,7 @@ impl Total {
     }
 
     fn lose(&mut self, more: Option<Loss>) {
-        if let Some(more) = more {
-            self.loss.get_or_insert_default().merge(more);
-        }
+        self.loss = self.loss.into_iter().chain(more).reduce(Loss::and);
     }
 }
 

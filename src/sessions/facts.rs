@@ -7,7 +7,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::enrich::privacy::without_credentials;
 use crate::event::candidate::{CandidateKind, Transport};
-use crate::event::{Body, End, Event, Field, FieldName, Participant, Recording, Seen, Told};
+use crate::event::{
+    Body, End, Event, Field, FieldName, Packets, Participant, Recording, Seen, Told,
+};
 
 /// Members of stream and recording events that the fold reads without typing them.
 pub const STREAM_MEMBERS: &[FieldName] = &[
@@ -233,10 +235,12 @@ fn hash_told(hasher: &mut Hasher, told: &Told<'_>) {
             hasher.text("stats");
             hasher.integer(stats.side as i64);
             hasher.integer(stats.media as i64);
-            counts(
-                hasher,
-                &[stats.jitter, stats.round_trip, stats.lost, stats.received, stats.sent],
-            );
+            let Packets { lost, received, sent } = stats.packets;
+            counts(hasher, &[stats.jitter, stats.round_trip, lost, received, sent]);
+            if stats.rates != Packets::default() {
+                let Packets { lost, received, sent } = stats.rates;
+                counts(hasher, &[lost, received, sent]);
+            }
         }
     }
 }

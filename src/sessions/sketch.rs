@@ -1,9 +1,11 @@
 //! Figures of a call in little room, whatever the order and however many: how values are spread, and what counters came to.
 //!
-//! Both are functions of the set of what was put in. [`Spread`] adds, so each value must be put in once; [`Counters`] takes
-//! the same reading any number of times.
+//! All are functions of the set of what was put in. [`Spread`] and [`PerSecond`] add, so each value must be put in once;
+//! [`Counters`] takes the same reading any number of times.
 
 use serde::{Deserialize, Serialize};
+
+use crate::event::Packets;
 
 /// Bits of a value below its highest one that tell buckets apart: a value lies within 1/16 of any other of its bucket.
 const DETAIL: u32 = 4;
@@ -90,16 +92,18 @@ fn middle(bucket: u16) -> u64 {
 pub struct Reading {
     /// Milliseconds since 1970.
     pub time: i64,
-    /// Packets that did not arrive.
-    pub lost: Option<u64>,
-    /// Packets that did.
-    pub received: Option<u64>,
-    /// Packets that were sent.
-    pub sent: Option<u64>,
+    /// Since the endpoint began to count.
+    pub packets: Packets,
 }
 
-impl Reading {
-    /// How many packets have passed, and what was lost, since the endpoint began to count.
+impl Packets {
+    /// Whether it is told how many have passed.
+    #[must_use]
+    pub fn have_passed(&self) -> bool {
+        self.received.or(self.sent).is_some()
+    }
+
+    /// How many have passed, and what was lost.
     fn loss(&self) -> Option<(u64, Loss)> {
         let (lost, passed) = (self.lost?, self.received.or(self.sent)?);
         let of = if self.received.is_some() { passed.saturating_add(lost) } else { passed };
@@ -151,21 +155,53 @@ impl Counters {
     pub fn loss(&self) -> Option<Loss> {
         let mut all = Loss::default();
         let mut last: Option<(u64, Loss)> = None;
-        for (passed, own) in self.kept.iter().filter_map(Reading::loss) {
+        for (passed, own) in self.kept.iter().filter_map(|reading| reading.packets.loss()) {
             // What has passed can only grow: where it has fallen, it was counted anew from nothing. What was lost can fall, as
             // packets that come late were counted as lost (RFC 3550, 6.4.1).
             if let Some((_, whole)) = last.filter(|(known, _)| passed < *known) {
-                all.merge(whole);
+                all = all.and(whole);
             }
             last = Some((passed, own));
         }
-        all.merge(last?.1);
-        Some(all)
+        Some(all.and(last?.1))
+    }
+}
+
+/// What somebody came to who tells now and then, in steps of one length, what there was in each second since the step before. Adds,
+/// so each must be put in once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PerSecond {
+    /// When it was told first and last, milliseconds since 1970, and how often.
+    told: Option<(i64, i64, u32)>,
+    /// Thousandths.
+    sum: Loss,
+}
+
+impl PerSecond {
+    /// Adds what there was in each second, in thousandths.
+    pub fn add(&mut self, time: i64, rates: Packets) {
+        let Some((_, loss)) = rates.loss() else { return };
+        let (first, last, count) = self.told.unwrap_or((time, time, 0));
+        self.told = Some((first.min(time), last.max(time), count.saturating_add(1)));
+        self.sum = self.sum.and(loss);
+    }
+
+    /// How many packets were lost of how many. `None`: nobody has told.
+    #[must_use]
+    pub fn loss(&self) -> Option<Loss> {
+        let (first, last, count) = self.told?;
+        let steps = i64::from(count) - 1;
+        let step = if steps > 0 { last.saturating_sub(first) / steps } else { 0 };
+        let step = u128::try_from(if step > 0 { step } else { 1_000 }).unwrap_or(1_000);
+        let packets = |sum: u64| {
+            u64::try_from((u128::from(sum) * step + 500_000) / 1_000_000).unwrap_or(u64::MAX)
+        };
+        Some(Loss { lost: packets(self.sum.lost), of: packets(self.sum.of) })
     }
 }
 
 /// Packets that were lost, of all that were sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// Those that did not arrive.
     pub lost: u64,
@@ -175,9 +211,9 @@ pub struct Loss {
 
 impl Loss {
     /// Both together.
-    pub fn merge(&mut self, other: Self) {
-        self.lost = self.lost.saturating_add(other.lost);
-        self.of = self.of.saturating_add(other.of);
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { lost: self.lost.saturating_add(other.lost), of: self.of.saturating_add(other.of) }
     }
 
     /// Hundredths; of nothing, 0.
@@ -207,7 +243,11 @@ mod tests {
     }
 
     fn reading(time: i64, lost: u64, received: u64) -> Reading {
-        Reading { time, lost: Some(lost), received: Some(received), sent: None }
+        Reading { time, packets: packets(lost, received) }
+    }
+
+    fn packets(lost: u64, received: u64) -> Packets {
+        Packets { lost: Some(lost), received: Some(received), sent: None }
     }
 
     proptest! {
@@ -266,10 +306,28 @@ mod tests {
         ]);
         assert_eq!(told.loss(), Some(Loss { lost: 13, of: 1513 }));
         assert_eq!(Counters::default().loss(), None);
-        let sent = Reading { time: 1, lost: Some(5), received: None, sent: Some(100) };
-        assert_eq!(counters(&[sent]).loss().map(Loss::percent), Some(5.0));
-        let nothing = Reading { time: 1, sent: Some(9), ..Reading::default() };
-        assert_eq!(counters(&[nothing]).loss(), None);
+        let told = |packets| counters(&[Reading { time: 1, packets }]);
+        let sent = Packets { lost: Some(5), received: None, sent: Some(100) };
+        assert_eq!(told(sent).loss().map(Loss::percent), Some(5.0));
+        let nothing = Packets { sent: Some(9), ..Packets::default() };
+        assert_eq!(told(nothing).loss(), None);
+    }
+
+    /// Whatever the order: it is a sum, a first and a last.
+    #[test]
+    fn what_there_was_in_each_second_adds_up() {
+        let mut all = PerSecond::default();
+        assert_eq!(all.loss(), None);
+        all.add(40_000, packets(0, 50_000));
+        assert_eq!(
+            all.loss(),
+            Some(Loss { lost: 0, of: 50 }),
+            "of one step it is not known how long it is"
+        );
+        all.add(10_000, packets(333, 50_000));
+        all.add(20_000, packets(10_000, 40_000));
+        all.add(30_000, packets(0, 50_000));
+        assert_eq!(all.loss(), Some(Loss { lost: 103, of: 2_003 }));
     }
 
     #[test]

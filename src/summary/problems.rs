@@ -398,7 +398,7 @@ impl<'a> Teller<'_, 'a> {
             all.map(|((_, media), measured)| (*media, measured))
         };
         let losses = measured().filter_map(|(media, measured)| {
-            let loss = measured.packets.loss()?;
+            let loss = measured.loss()?;
             (loss.lost >= LOST_MIN && loss.percent() >= LOSS_HIGH).then_some((media, loss))
         });
         if let Some((media, loss)) =

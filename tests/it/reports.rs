@@ -256,6 +256,16 @@ fn an_old_report_is_of_the_one_stream_that_is_received() {
     assert_eq!(quality(&store, "subscriberSummary", "con_B")["lossPercent"], 10);
     let text = |store: &Store| store.one("sessionSummary")["problemDetails"].to_string();
     assert!(text(&store).contains("10 % of what bo saw of ana was lost"), "{}", text(&store));
+    let mut raw = store.of("webrtcStats");
+    raw.sort_by_key(|json| json["timestamp"].as_i64());
+    let grown: Vec<_> = raw.iter().map(|json| json.get("packetsLostDelta").cloned()).collect();
+    // Of the first it is not known of how many seconds it is.
+    assert_eq!(grown, [None, Some(json!(100)), Some(json!(100)), Some(json!(100))]);
+    for seed in 0..20 {
+        let disturbed = disturbed(&lines, seed);
+        let disturbed = fold(disturbed.iter().map(String::as_str));
+        assert_eq!(disturbed.summaries(), store.summaries(), "seed {seed}");
+    }
     // Of several it can be any: whose media it was is not said.
     let other = call().stream(4, "con_C", "str_C", None).stream(5, "con_B", "str_C", Some("con_C"));
     let store = fold([old(other), reports("con_B")].concat().iter().map(String::as_str));
