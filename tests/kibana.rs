@@ -16,15 +16,21 @@ use double::{Double, Nature};
 #[path = "support/kibana_double.rs"]
 mod double;
 
-/// Runs `callscope setup` with these arguments and settings: how it ended, and all that it said.
+/// Runs `callscope setup`.
 async fn setup(arguments: &[&str], settings: &[(&str, &str)]) -> (i32, String) {
+    run("setup", arguments, settings).await
+}
+
+/// Runs callscope with these arguments and settings: how it ended, and all that it said.
+async fn run(verb: &str, arguments: &[&str], settings: &[(&str, &str)]) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_callscope"));
     command
-        .arg("setup")
+        .arg(verb)
         .args(arguments)
         .current_dir(folder.path())
         .env("CALLSCOPE__DATA_DIR", folder.path().join("data"))
+        .env("CALLSCOPE__HTTP__LISTEN", "127.0.0.1:0")
         .env("CALLSCOPE__LOG__LEVEL", "error")
         .envs(settings.iter().map(|(name, value)| (format!("CALLSCOPE__KIBANA__{name}"), *value)));
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -55,6 +61,10 @@ async fn a_kibana_gets_the_shipped_dashboards_in_the_space_that_is_named() {
     let (code, told) = setup(&["--kibana", &double.url(), "--space", "calls"], &[]).await;
     assert!(code == 0 && told.contains("dashboards for Kibana 8.17.0"), "{told}");
     assert!(told.contains("created dashboard callscope-sessions ("), "{told}");
+    assert!(
+        told.contains("warning: nothing is written that these dashboards could show"),
+        "{told}"
+    );
     let expected = sorted(shipped("callscope.ndjson"));
     assert_eq!(sorted(kept(&double, "calls")), expected);
     assert_eq!(double.objects().len(), expected.len());
@@ -79,6 +89,24 @@ async fn the_version_tells_which_file_an_opensearch_dashboards_gets() {
         assert!(code == 0, "{told}");
         assert_eq!(kept(&double, "calls").len(), expected.len());
     }
+}
+
+#[tokio::test]
+async fn check_says_whether_the_dashboards_are_there() {
+    let double = Double::start(Nature::kibana()).await;
+    let settings = [("URL", &*double.url())];
+    let all = shipped("callscope.ndjson").len();
+    let (code, told) = run("check", &[], &settings).await;
+    let expected =
+        format!("0 of {all} objects of the dashboards are there; `callscope setup` brings");
+    assert!(code == 0 && told.contains(&expected), "{told}");
+    assert_eq!(double.objects().len(), 0, "it only looks");
+    setup(&[], &settings).await;
+    let (code, told) = run("check", &[], &settings).await;
+    assert!(code == 0 && told.contains("kibana: Kibana 8.17.0 answers at http://"), "{told}");
+    assert!(told.contains("the dashboards are there"), "{told}");
+    let (code, told) = run("check", &[], &[("URL", "http://127.0.0.1:1")]).await;
+    assert!(code == 4 && told.contains("kibana: no answer from http://127.0.0.1:1/"), "{told}");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use crate::files::Lines;
 use crate::http::{Bound, HttpError};
 use crate::journal::{self, lock::DataDirLock};
 use crate::kafka::{key, topics};
+use crate::kibana::Kibana;
 use crate::logging::chain;
 use crate::rest;
 
@@ -62,7 +63,8 @@ async fn look(config: &Config, lines: &mut Vec<String>) -> Result<ExitCode, Fail
             Ok(ExitCode::Ok)
         }
     };
-    let sink = if platforms { sink } else { sink.map(worse_by_a_neighbour) };
+    let has_neighbours = check_kibana(config, lines).await && platforms;
+    let sink = if has_neighbours { sink } else { sink.map(worse_by_a_neighbour) };
     let sink = match kafka {
         Ok(ExitCode::Ok) => sink,
         Ok(code) => sink.map(|_| code),
@@ -144,6 +146,31 @@ async fn check_platforms(config: &Config, lines: &mut Vec<String>) -> bool {
         });
     }
     all
+}
+
+/// Whether a Kibana that is named answers, and says whether the dashboards are there.
+async fn check_kibana(config: &Config, lines: &mut Vec<String>) -> bool {
+    if config.kibana.url.is_empty() {
+        return true;
+    }
+    let looked =
+        async { anyhow::Ok(Kibana::new(&config.kibana)?.plan(&config.elasticsearch.index).await?) };
+    let looked = looked.await;
+    let is_there = looked.is_ok();
+    lines.push(match looked {
+        Ok(plan) => {
+            let there = plan.objects.iter().filter(|object| object.is_there).count();
+            let state = if there == plan.objects.len() {
+                "the dashboards are there".to_owned()
+            } else {
+                let all = plan.objects.len();
+                format!("{there} of {all} objects of the dashboards are there; `callscope setup` brings them")
+            };
+            format!("kibana: {} answers at {}; {state}", plan.who, config.kibana.url)
+        }
+        Err(error) => format!("kibana: {error:#}"),
+    });
+    is_there
 }
 
 fn worse_by_a_neighbour(code: ExitCode) -> ExitCode {
