@@ -110,7 +110,7 @@ pub enum Command {
     /// Run with a simulated OpenVidu cluster that sends real events
     Demo {
         /// How much of the past is simulated first
-        #[arg(long, value_name = "SPAN", default_value = "30d")]
+        #[arg(long, value_name = "SPAN", default_value = "8d")]
         history: humantime::Duration,
         /// Another number makes other calls
         #[arg(long, value_name = "N", default_value_t = 1)]

@@ -1,4 +1,4 @@
-//! `demo`: serve, beside a simulated cluster that sends real events to the webhook, first a month of history and then time
+//! `demo`: serve, beside a simulated cluster that sends real events to the webhook, first a week of history and then time
 //! lapse for as long as it runs. How far it got is kept beside the data, so that a later start goes on there. With `--to` the
 //! cluster stands alone, and sends to a callscope that runs elsewhere.
 //!
