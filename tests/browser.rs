@@ -175,6 +175,16 @@ fn is_empty(browser: &mut Browser, panel: &Panel) -> bool {
     };
     let count = browser.value(&format!("{one}.querySelectorAll('.body :is({drawn})').length"));
     assert!(count.as_u64().unwrap() > 0, "{id} draws nothing: {body}");
+    if matches!(panel.form, Form::Line | Form::Stairs) {
+        // What is the worse the smaller it is: there the least is of interest.
+        let mut shown = panel.show.iter().filter(|metric| !metric.hidden);
+        let legend = browser.text(&format!("{one}.querySelector('.legend').textContent"));
+        assert_eq!(
+            legend.contains("min "),
+            shown.any(|metric| metric.value.is_least()),
+            "{id}: {legend}"
+        );
+    }
     false
 }
 

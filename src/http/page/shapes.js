@@ -135,12 +135,15 @@ export function treemap(panel, answer, scene) {
         const text = keyText(panel.by[1], inner.item.key);
         const shape = svg("rect", { x: inner.x + 1, y: inner.y + 1, width: Math.max(0, inner.width - 2), height: Math.max(0, inner.height - 2), rx: 3, "fill-opacity": Math.max(0.45, 1 - j * 0.16) });
         const part = share(inner.item.value, total);
-        const head = j === 0 ? [label] : [];
-        const isFit = (line, n) => inner.width > line.length * 8 + 12 && inner.height > 18 * (n + 1) + 6;
-        // A low one has its share beside its name, and one that has no room for all tells what it can.
-        const told = [[...head, text, part], [...head, `${text} ${part}`], [[...head, text, part].join(" ")], [text, part], [`${text} ${part}`], [text]];
+        const [strong, plain] = ["strong", ""].map((kind) => (...lines) => lines.map((line) => ({ line, kind })));
+        const heads = j === 0 ? [strong(label), strong(...label.split(" "))] : [[]];
+        const isFit = ({ line }, n) => inner.width > line.length * 8 + 12 && inner.height > 18 * (n + 1) + 6;
+        // A low one has its share beside its name, a narrow one its name in several lines, and one that has no room for all tells what it can.
+        const named = heads.flatMap((head) => [[...head, ...plain(text, part)], [...head, ...plain(`${text} ${part}`)]]);
+        const inOne = j === 0 ? [strong(`${label} ${text} ${part}`), ...heads] : [];
+        const told = [...named, ...inOne, plain(text, part), plain(`${text} ${part}`), plain(text)];
         const fits = told.find((lines) => lines.every(isFit)) || [];
-        const words = fits.map((line, n) => svg("text", { x: inner.x + 9, y: inner.y + 20 + 17 * n, class: n === 0 && head.length && line.startsWith(label) ? "strong" : "" }, line));
+        const words = fits.map(({ line, kind }, n) => svg("text", { x: inner.x + 9, y: inner.y + 20 + 17 * n, class: kind }, line));
         group.append(chosenShape([filterOf(panel.by[0], outer.item.key), filterOf(panel.by[1], inner.item.key)], scene, `${label}, ${text}`, shape, ...words, svg("title", {}, `${label} · ${text}: ${thousands(inner.item.value)} (${figure((100 * inner.item.value) / total)} %)`)));
       });
       root.append(group);

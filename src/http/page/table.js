@@ -67,7 +67,8 @@ function fitted(box, kept) {
     width = now;
     // A frame later, because cells change how high the box is.
     requestAnimationFrame(() => {
-      kept.cell = CELLS.find(isFit) || CLOSE;
+      // One that goes on anyway gains nothing by standing close.
+      kept.cell = CELLS.find(isFit) || CLOSE + 1;
       dress(kept.cell);
       fade();
     });
