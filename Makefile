@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
+# What is written in C is built only to be tested: half of the time goes into making it fast.
+test test-quick lint dashboards screenshots crash: export CFLAGS += -O1 -g0
+
 # To build OpenSSL takes seven minutes of a processor. What is released has its own; tests take the machine's, where its headers are.
 ifneq ($(shell pkg-config --atleast-version=3 libssl 2> /dev/null && echo found),)
 test test-quick lint dashboards screenshots crash: export OPENSSL_NO_VENDOR = 1
