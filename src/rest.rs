@@ -36,10 +36,11 @@ mod answer;
 mod memory;
 mod platform;
 mod split;
+mod trust;
 
 use memory::{Id, Memory};
 use platform::{Api, Platform, PollError};
-use split::Splitter;
+use split::{SESSION_BYTES_MAX, Splitter};
 
 /// Records that wait for the disk together.
 const APPENDS: usize = 256;
@@ -283,6 +284,10 @@ impl Poller {
         }
         if !splitter.is_complete()? {
             return Err(PollError::Cut(bytes));
+        }
+        if splitter.too_large() > 0 {
+            odd = (odd.0 + splitter.too_large(), format!("more than {SESSION_BYTES_MAX} bytes"));
+            is_whole = false;
         }
         // Of one that could not be read it is not known which it is.
         if is_whole {

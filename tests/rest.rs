@@ -298,7 +298,13 @@ async fn a_platform_whose_clock_is_wrong_is_taken_at_its_word() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_platform_that_made_its_certificate_itself_is_believed_with_it_alone() {
-    let (platform, certificate) = OpenVidu::start_secure(Version::V2_29).await;
+    for is_odd in [false, true] {
+        believed_with_its_certificate(is_odd).await;
+    }
+}
+
+async fn believed_with_its_certificate(is_odd: bool) {
+    let (platform, certificate) = OpenVidu::start_secure(Version::V2_29, is_odd).await;
     let bench = Bench::beside(platform).await;
     bench.platform.shows(&[session(Version::V2_29, "s", START)]);
     let file = bench.folder.path().join("platform.pem");

@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 
 use super::answer::Naming;
 use super::split::SplitError;
+use super::trust;
 use crate::config::RestConfig;
 use crate::journal::AppendError;
 
@@ -79,9 +80,9 @@ impl Platform {
             let ca = Path::new(&config.ca);
             let pem =
                 std::fs::read(ca).with_context(|| format!("cannot read ca {}", ca.display()))?;
-            let certificate = reqwest::Certificate::from_pem(&pem)
-                .with_context(|| format!("ca {} holds no certificate in PEM form", ca.display()))?;
-            client = client.add_root_certificate(certificate);
+            let trust = trust::config(&pem)
+                .with_context(|| format!("ca {} cannot be used", ca.display()))?;
+            client = client.use_preconfigured_tls(trust);
         }
         Ok(Self { config: config.clone(), client: client.build()? })
     }

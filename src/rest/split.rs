@@ -22,9 +22,6 @@ pub(super) enum SplitError {
         /// Objects of the list.
         found: u64,
     },
-    /// A session that is too large.
-    #[error("a session of more than {SESSION_BYTES_MAX} bytes")]
-    TooLarge,
 }
 
 /// The list of sessions, and how many it has.
@@ -50,6 +47,10 @@ pub(super) struct Splitter {
     is_escaped: bool,
     /// What has come of the object under way.
     object: BytesMut,
+    /// Whether that is too large, so that the rest of it is passed over.
+    is_too_large: bool,
+    /// Objects that were too large.
+    too_large: usize,
     /// Whether anything has come.
     has_begun: bool,
     is_complete: bool,
@@ -102,8 +103,11 @@ impl Splitter {
                         && let Some(begin) = from.take()
                         && self.in_list
                     {
-                        self.object.extend_from_slice(chunk.get(begin..=at).unwrap_or_default());
-                        whole.push(self.object.split().freeze());
+                        self.take(chunk.get(begin..=at).unwrap_or_default());
+                        let object = self.object.split().freeze();
+                        if !std::mem::take(&mut self.is_too_large) {
+                            whole.push(object);
+                        }
                         self.found += 1;
                     }
                     self.is_complete |= self.depth == 0;
@@ -119,12 +123,27 @@ impl Splitter {
             }
         }
         if let Some(begin) = from.filter(|_| self.in_list) {
-            self.object.extend_from_slice(chunk.get(begin..).unwrap_or_default());
-            if self.object.len() > SESSION_BYTES_MAX {
-                return Err(SplitError::TooLarge);
-            }
+            self.take(chunk.get(begin..).unwrap_or_default());
         }
         Ok(whole)
+    }
+
+    /// Takes in more of the object under way.
+    fn take(&mut self, more: &[u8]) {
+        if self.is_too_large {
+            return;
+        }
+        self.object.extend_from_slice(more);
+        if self.object.len() > SESSION_BYTES_MAX {
+            self.object = BytesMut::new();
+            self.is_too_large = true;
+            self.too_large += 1;
+        }
+    }
+
+    /// Objects that were too large until now.
+    pub(super) fn too_large(&self) -> usize {
+        self.too_large
     }
 
     /// Whether the answer has come to its end.
@@ -194,6 +213,19 @@ mod tests {
             let cut: String = text.chars().take(text.chars().count() - 1).collect();
             prop_assert_eq!(split(&cut, &cuts), (objects, false));
         }
+    }
+
+    #[test]
+    fn what_is_too_large_hides_nothing_behind_it() {
+        let mut splitter = Splitter::default();
+        let mut push =
+            |text: &str| splitter.push(&Bytes::copy_from_slice(text.as_bytes())).unwrap();
+        assert!(push(r#"{"numberOfElements":3,"content":[{"a":1},{"b":""#).len() == 1);
+        let much = "x".repeat(1 << 20);
+        (0..=SESSION_BYTES_MAX >> 20).for_each(|_| assert!(push(&much).is_empty()));
+        assert_eq!(push(r#""},{"c":3}]}"#), [r#"{"c":3}"#]);
+        assert_eq!((splitter.too_large(), splitter.is_complete()), (1, Ok(true)));
+        assert!(splitter.object.is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -92,18 +93,25 @@ impl OpenVidu {
     }
 
     /// One with TLS, and the certificate, in PEM form, that it shows there and has made itself.
-    pub async fn start_secure(version: Version) -> (Self, String) {
+    /// `is_odd`: as OpenVidu makes it, for an authority and without the name of the host where it is looked for.
+    pub async fn start_secure(version: Version, is_odd: bool) -> (Self, String) {
         let (server, tcp) = Self::bind(version).await;
-        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let names = if is_odd { Vec::new() } else { vec!["127.0.0.1".to_owned()] };
+        let mut parameters = CertificateParams::new(names).unwrap();
+        if is_odd {
+            parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let key = KeyPair::generate().unwrap();
+        let own = parameters.self_signed(&key).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder()
             .with_no_client_auth()
-            .with_single_cert(vec![own.cert.der().clone()], key)
+            .with_single_cert(vec![own.der().clone()], key)
             .unwrap();
         let listener = Secured { tcp, tls: TlsAcceptor::from(Arc::new(config)) };
         let app = server.app();
         tokio::spawn(async move { axum::serve(listener, app).await });
-        (server, own.cert.pem())
+        (server, own.pem())
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
