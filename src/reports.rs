@@ -147,6 +147,27 @@ const PAIR: &[(&str, &str, f64)] = &[
     ("currentRoundTripTime", "rtt", SECONDS_MAX),
     ("availableOutgoingBitrate", "targetBitrate", RATE_MAX),
 ];
+/// By how much counters can grow in a second.
+const GROWTH_MAX: &[(&str, f64)] = &[
+    ("bytesReceived", 1.25e8),
+    ("bytesSent", 1.25e8),
+    ("packetsReceived", 2e4),
+    ("packetsSent", 2e4),
+    ("packetsLost", 2e4),
+    ("nackCount", 2e4),
+    ("pliCount", 1e3),
+    ("firCount", 1e3),
+    ("framesDecoded", 1e3),
+    ("framesReceived", 1e3),
+    ("framesDropped", 1e3),
+    ("framesEncoded", 1e3),
+    ("framesSent", 1e3),
+    ("qpSum", 1e6),
+    ("freezeCount", 1e3),
+    ("totalFreezesDuration", 1.0),
+];
+/// So much longer than a session somebody may have counted, in seconds: clocks are apart.
+const LONGER_MAX: f64 = 120.0;
 /// Of an old report these are what there was in each second.
 const GROWING: &[&str] = &[
     "bytesReceived",
@@ -315,7 +336,7 @@ impl Report {
     /// The records that it becomes, one of each kind of media. `running` corrects a clock that is far off.
     #[must_use]
     pub fn records(
-        self,
+        mut self,
         reporter: &Reporter<'_>,
         arrival: Arrival<'_>,
         running: &Running,
@@ -323,6 +344,15 @@ impl Report {
         let (start, endpoint) = (reporter.start, reporter.name());
         let stream = hash(&format!("{}/{endpoint}", self.session_id));
         let at = running.time(stream, self.told_at, arrival.at);
+        #[expect(clippy::cast_precision_loss, reason = "spans in milliseconds")]
+        let age = at.saturating_sub(start).max(0) as f64 / 1_000.0 + LONGER_MAX;
+        for figures in self.media.values_mut() {
+            figures.retain(|name, number| {
+                let most = GROWTH_MAX.iter().find(|(growing, _)| growing == name);
+                let span = if self.is_old { 1.0 } else { age };
+                most.is_none_or(|(_, most)| *number <= most * span)
+            });
+        }
         let record = |(media, figures): (&&str, &BTreeMap<&str, f64>)| {
             let mut json = Object::with_capacity(640);
             json.text("elastic_type", "webrtcStats");

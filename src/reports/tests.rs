@@ -176,6 +176,27 @@ fn a_clock_that_is_far_off_is_as_far_off_each_time() {
     assert_eq!(time(AT + 2 * hour, AT + 71_000), AT + 70_000);
 }
 
+/// No more than a network carries in the time that the session has lasted.
+#[test]
+fn counters_have_grown_no_faster_than_they_can() {
+    let told = |packets: f64, bytes: f64| {
+        let mut body = outbound();
+        body["webrtc_stats"]["outbound"]["video"]["packetsSent"] = json!(packets);
+        body["webrtc_stats"]["outbound"]["video"]["bytesSent"] = json!(bytes);
+        let arrival = Arrival { at: AT + 60_000, ..ARRIVAL };
+        let report = read(body.to_string().as_bytes(), arrival).unwrap();
+        let reporter = report.reporter(AT, &[], arrival);
+        let records = report.records(&reporter, arrival, &Running::default());
+        let records: Vec<Json> =
+            records.iter().map(|record| serde_json::from_str(record).unwrap()).collect();
+        let video = records.iter().find(|record| record["mediaType"] == "video").unwrap();
+        ["packetsSent", "bytesSent"].map(|name| video.get(name).is_some())
+    };
+    assert_eq!(told(6e4, 7e7), [true, true]);
+    assert_eq!(told(1e12, 7e7), [false, true]);
+    assert_eq!(told(6e4, 1e14), [true, false]);
+}
+
 /// Up to 2.16 they tell what there was in each second.
 #[test]
 fn old_reports_tell_of_each_second() {

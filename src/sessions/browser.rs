@@ -285,7 +285,10 @@ impl<'s> Directory<'s> {
             let card = only(reporters().filter(|card| is_known || is_sender(card)))?;
             return Some(own(card, card.sent().max_by_key(start)));
         }
-        if matches!(reporter.sender, Sender::Unknown(_)) {
+        // What people told of themselves may not be kept of anybody (`privacy.drop_fields`).
+        let is_kept = there().any(|card| card.visitor.sender.is_some_and(|told| told != hash("")));
+        let is_told = is_kept || there().any(|card| is_sender(&card));
+        if matches!(reporter.sender, Sender::Unknown(_)) || !is_told {
             let card = only(reporters())?;
             // Whoever receives one stream alone has reported on it.
             let received = || card.connection.streams.iter().filter(|stream| !stream.outbound);

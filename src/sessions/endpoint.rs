@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::sketch::{Counters, Loss, PerSecond, Reading, Spread};
+use super::sketch::{Counters, Loss, Reading, Spread};
 use super::state::{Facts, keep_greater, keep_smaller};
 use crate::event::{self, Aspect, Media, Pair, Side};
 
@@ -69,15 +69,16 @@ pub struct Measured {
     pub round_trip: Spread,
     /// Packets, where they are counted since the endpoint was made.
     packets: Counters,
-    /// Packets, where it is told how many there were in each second.
-    rates: PerSecond,
+    /// Packets, where it is told how many there were in each second: one second of each report, as all browsers of a platform
+    /// report in steps of one length.
+    rates: Option<Loss>,
 }
 
 impl Measured {
     /// How many packets were lost of how many. `None`: nobody has told.
     #[must_use]
     pub fn loss(&self) -> Option<Loss> {
-        let told = [self.packets.loss(), self.rates.loss()];
+        let told = [self.packets.loss(), self.rates];
         told.into_iter().flatten().reduce(Loss::and)
     }
 }
@@ -107,11 +108,23 @@ impl Endpoint {
                 if stats.packets.have_passed() {
                     measured.packets.add(Reading { time, packets: stats.packets });
                 }
-                if stats.rates.have_passed() {
-                    measured.rates.add(time, stats.rates);
+                if let Some((_, loss)) = stats.rates.loss() {
+                    measured.rates = measured.rates.into_iter().chain([loss]).reduce(Loss::and);
                 }
             }
         }
+    }
+
+    /// Whether packets have passed by what was measured.
+    #[must_use]
+    pub fn has_passed(&self) -> bool {
+        self.measured.values().any(|measured| measured.loss().is_some_and(|loss| loss.of > 0))
+    }
+
+    /// Whether more packets have passed after `time`, milliseconds since 1970.
+    #[must_use]
+    pub fn has_passed_since(&self, time: i64) -> bool {
+        self.measured.values().any(|measured| measured.packets.has_grown_since(time))
     }
 
     /// Whether there is a way for media, and nothing was ever seen to come over it.
@@ -266,13 +279,15 @@ impl State {
         })
     }
 
-    /// Milliseconds without media between its first and `end`, and how long that is. `None`: there has been none.
+    /// Milliseconds without media between its first and `end`, and how long that is. `None`: there has been none. `has_gone_on`:
+    /// whether it is known to flow again after that time, though nobody has said so.
     #[must_use]
-    pub fn silence(&self, end: i64) -> Option<(i64, i64)> {
+    pub fn silence(&self, end: i64, has_gone_on: impl Fn(i64) -> bool) -> Option<(i64, i64)> {
         let (first, _) = self.changes.iter().find(|(_, flows)| *flows)?;
         let whole = end.saturating_sub(*first).max(0);
         let gaps: i64 = self.gaps().map(|(from, to)| to.min(end).saturating_sub(from).max(0)).sum();
-        let lost = self.stopped().map_or(0, |from| end.saturating_sub(from).max(0));
+        let lost = self.stopped().filter(|from| !has_gone_on(*from));
+        let lost = lost.map_or(0, |from| end.saturating_sub(from).max(0));
         Some(((gaps + lost).min(whole), whole))
     }
 }
@@ -302,10 +317,11 @@ mod tests {
         ]);
         assert_eq!(told.gaps().collect::<Vec<_>>(), [(20, 30)]);
         assert_eq!(told.stopped(), Some(60));
-        assert_eq!(told.silence(110), Some((60, 100)));
-        assert_eq!(told.silence(25), Some((5, 15)));
-        assert_eq!(state(&[(5, "NOT_FLOWING")]).silence(110), None);
-        assert_eq!(state(&[(5, "FLOWING")]).silence(110), Some((0, 105)));
+        assert_eq!(told.silence(110, |_| false), Some((60, 100)));
+        assert_eq!(told.silence(25, |_| false), Some((5, 15)));
+        assert_eq!(told.silence(110, |from| from == 60), Some((10, 100)), "it went on");
+        assert_eq!(state(&[(5, "NOT_FLOWING")]).silence(110, |_| false), None);
+        assert_eq!(state(&[(5, "FLOWING")]).silence(110, |_| false), Some((0, 105)));
     }
 
     #[test]

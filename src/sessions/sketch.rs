@@ -1,7 +1,7 @@
 //! Figures of a call in little room, whatever the order and however many: how values are spread, and what counters came to.
 //!
-//! All are functions of the set of what was put in. [`Spread`] and [`PerSecond`] add, so each value must be put in once;
-//! [`Counters`] takes the same reading any number of times.
+//! Both are functions of the set of what was put in. [`Spread`] adds, so each value must be put in once; [`Counters`] takes
+//! the same reading any number of times.
 
 use serde::{Deserialize, Serialize};
 
@@ -103,8 +103,8 @@ impl Packets {
         self.received.or(self.sent).is_some()
     }
 
-    /// How many have passed, and what was lost.
-    fn loss(&self) -> Option<(u64, Loss)> {
+    /// How many have passed, and what was lost, in the unit that they are told in.
+    pub(super) fn loss(&self) -> Option<(u64, Loss)> {
         let (lost, passed) = (self.lost?, self.received.or(self.sent)?);
         let of = if self.received.is_some() { passed.saturating_add(lost) } else { passed };
         Some((passed, Loss { lost, of }))
@@ -163,44 +163,21 @@ impl Counters {
             }
             last = Some((passed, own));
         }
-        Some(all.and(last?.1))
-    }
-}
-
-/// What somebody came to who tells now and then, in steps of one length, what there was in each second since the step before. Adds,
-/// so each must be put in once.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PerSecond {
-    /// When it was told first and last, milliseconds since 1970, and how often.
-    told: Option<(i64, i64, u32)>,
-    /// Thousandths.
-    sum: Loss,
-}
-
-impl PerSecond {
-    /// Adds what there was in each second, in thousandths.
-    pub fn add(&mut self, time: i64, rates: Packets) {
-        let Some((_, loss)) = rates.loss() else { return };
-        let (first, last, count) = self.told.unwrap_or((time, time, 0));
-        self.told = Some((first.min(time), last.max(time), count.saturating_add(1)));
-        self.sum = self.sum.and(loss);
+        let all = all.and(last?.1);
+        Some(Loss { lost: all.lost.saturating_mul(1_000), of: all.of.saturating_mul(1_000) })
     }
 
-    /// How many packets were lost of how many. `None`: nobody has told.
+    /// Whether packets have passed after `time`, milliseconds since 1970, for all that was read before and after it.
     #[must_use]
-    pub fn loss(&self) -> Option<Loss> {
-        let (first, last, count) = self.told?;
-        let steps = i64::from(count) - 1;
-        let step = if steps > 0 { last.saturating_sub(first) / steps } else { 0 };
-        let step = u128::try_from(if step > 0 { step } else { 1_000 }).unwrap_or(1_000);
-        let packets = |sum: u64| {
-            u64::try_from((u128::from(sum) * step + 500_000) / 1_000_000).unwrap_or(u64::MAX)
-        };
-        Some(Loss { lost: packets(self.sum.lost), of: packets(self.sum.of) })
+    pub fn has_grown_since(&self, time: i64) -> bool {
+        let passed = |reading: &Reading| reading.packets.received.or(reading.packets.sent);
+        let before = self.kept.iter().rev().find(|reading| reading.time <= time).and_then(passed);
+        let last = self.kept.last().and_then(passed);
+        before.zip(last).is_some_and(|(before, last)| last > before)
     }
 }
 
-/// Packets that were lost, of all that were sent.
+/// Packets that were lost, of all that were sent, in thousandths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// Those that did not arrive.
@@ -244,6 +221,10 @@ mod tests {
 
     fn reading(time: i64, lost: u64, received: u64) -> Reading {
         Reading { time, packets: packets(lost, received) }
+    }
+
+    fn loss(lost: u64, of: u64) -> Loss {
+        Loss { lost: lost * 1_000, of: of * 1_000 }
     }
 
     fn packets(lost: u64, received: u64) -> Packets {
@@ -292,7 +273,7 @@ mod tests {
                 (time, lost, received) = (time + span, lost + more_lost, received + more);
                 all.add(reading(time, lost, received));
             }
-            prop_assert_eq!(all.loss(), Some(Loss { lost, of: lost + received }));
+            prop_assert_eq!(all.loss(), Some(loss(lost, lost + received)));
         }
     }
 
@@ -304,7 +285,7 @@ mod tests {
             reading(60_000, 2, 300),
             reading(90_000, 3, 500),
         ]);
-        assert_eq!(told.loss(), Some(Loss { lost: 13, of: 1513 }));
+        assert_eq!(told.loss(), Some(loss(13, 1513)));
         assert_eq!(Counters::default().loss(), None);
         let told = |packets| counters(&[Reading { time: 1, packets }]);
         let sent = Packets { lost: Some(5), received: None, sent: Some(100) };
@@ -313,21 +294,12 @@ mod tests {
         assert_eq!(told(nothing).loss(), None);
     }
 
-    /// Whatever the order: it is a sum, a first and a last.
     #[test]
-    fn what_there_was_in_each_second_adds_up() {
-        let mut all = PerSecond::default();
-        assert_eq!(all.loss(), None);
-        all.add(40_000, packets(0, 50_000));
-        assert_eq!(
-            all.loss(),
-            Some(Loss { lost: 0, of: 50 }),
-            "of one step it is not known how long it is"
-        );
-        all.add(10_000, packets(333, 50_000));
-        all.add(20_000, packets(10_000, 40_000));
-        all.add(30_000, packets(0, 50_000));
-        assert_eq!(all.loss(), Some(Loss { lost: 103, of: 2_003 }));
+    fn who_goes_on_is_known_by_two_readings() {
+        let told = counters(&[reading(10_000, 0, 100), reading(40_000, 0, 900)]);
+        assert!(told.has_grown_since(20_000));
+        assert!(!told.has_grown_since(40_000));
+        assert!(!told.has_grown_since(5_000), "of what was before nothing is known");
     }
 
     #[test]
@@ -336,8 +308,8 @@ mod tests {
             reading(i64::from(at) * 30_000, u64::from(20 * (at % 2)), u64::from(150 * at))
         };
         let told: Vec<Reading> = (1..=20).map(at).collect();
-        assert_eq!(counters(&told[..19]).loss(), Some(Loss { lost: 20, of: 2870 }));
-        assert_eq!(counters(&told).loss(), Some(Loss { lost: 0, of: 3000 }));
+        assert_eq!(counters(&told[..19]).loss(), Some(loss(20, 2870)));
+        assert_eq!(counters(&told).loss(), Some(loss(0, 3000)));
     }
 
     #[test]

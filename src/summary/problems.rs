@@ -27,7 +27,7 @@ const QUALITY_LOW: i64 = 2;
 /// Percent of packets. Sound and picture break up beyond, whatever the codec conceals.
 const LOSS_HIGH: f64 = 5.0;
 /// Packets that have to be lost before their share counts: a call that has just begun loses one of ten.
-const LOST_MIN: u64 = 50;
+const LOST_MIN: u64 = 50_000;
 /// Microseconds. People talk at the same time beyond (ITU-T G.114 gives 400 ms for one way).
 const ROUND_TRIP_HIGH: u64 = 500_000;
 /// Microseconds. Jitter buffers of browsers hardly grow beyond without being heard.
@@ -63,8 +63,7 @@ pub fn all<'a>(incarnation: &'a Incarnation<'a>) -> Vec<Problem<'a>> {
             person.connection.endpoints.iter().map(|endpoint| About::of(person, endpoint));
         endpoints.filter(|about| about.is_sent())
     });
-    let unsent =
-        sent.filter(|about| about.endpoint.is_mute() || about.endpoint.ice() == Some(Ice::Failed));
+    let unsent = sent.filter(|about| about.endpoint.ice() == Some(Ice::Failed) || about.is_mute());
     let unsent = unsent.filter_map(|about| about.stream?.named()).collect();
     let mut teller = Teller { people, cut: HashSet::new(), unsent, problems: Vec::new() };
     if let Some((end, why)) = incarnation.end.and_then(abnormal) {
@@ -170,6 +169,18 @@ impl<'p, 'a> About<'p, 'a> {
             None => crate::enrich::fields::is_publisher(&self.endpoint.name, self.person.id),
         };
         self.stream.map_or_else(by_name, |stream| stream.outbound)
+    }
+
+    /// When it began, and when it ended; a person who is there has not.
+    fn span(&self) -> (i64, Option<i64>) {
+        let end = self.stream.and_then(|stream| stream.end.as_ref());
+        let end = end.or(self.person.connection.end.as_ref()).map(|end| end.time);
+        (self.stream.map_or(self.person.start, |stream| stream.start), end)
+    }
+
+    fn is_mute(&self) -> bool {
+        let (start, end) = self.span();
+        end.is_some_and(|end| self.person.is_mute(self.endpoint, end - start))
     }
 
     fn problem(self, code: &'static str) -> Problem<'a> {
@@ -348,18 +359,15 @@ impl<'a> Teller<'_, 'a> {
 
     fn flows(&mut self, about: About<'_, 'a>) {
         let About { person, stream, endpoint } = about;
-        let end = stream.and_then(|stream| stream.end.as_ref()).or(person.connection.end.as_ref());
-        if endpoint.is_mute() {
-            let start = stream.map_or(person.start, |stream| stream.start);
-            let is_others = !about.is_sent()
-                && stream.and_then(Stream::named).is_some_and(|id| self.unsent.contains(id));
-            let span = end.map_or(0, |end| end.time - start);
-            if span >= START_SLOW && !is_others {
-                self.add(about.problem("noMedia").at(start).worth(number(span)), |teller| {
-                    let what = capital(&teller.media(person, stream, None));
-                    format!("{what} never came, though a way for it was found. Encryption that could not be agreed on (DTLS), or a device that gives nothing, is the usual cause.")
-                });
-            }
+        let (start, end) = about.span();
+        let is_others = !about.is_sent()
+            && stream.and_then(Stream::named).is_some_and(|id| self.unsent.contains(id));
+        if about.is_mute() && !is_others {
+            let span = end.map_or(0, |end| end - start);
+            self.add(about.problem("noMedia").at(start).worth(number(span)), |teller| {
+                let what = capital(&teller.media(person, stream, None));
+                format!("{what} never came, though a way for it was found. Encryption that could not be agreed on (DTLS), or a device that gives nothing, is the usual cause.")
+            });
         }
         for (part, state) in endpoint.flows() {
             let kind = match part {
@@ -376,7 +384,11 @@ impl<'a> Teller<'_, 'a> {
                     format!("{what} stopped for {} and came back.", seconds(span))
                 });
             }
-            let lost = state.stopped().zip(end).map(|(from, end)| (from, end.time - from));
+            // What never was there has not stopped, and what a browser went on receiving came back unseen.
+            let stopped = state
+                .stopped()
+                .filter(|from| state.has_flown() && !person.has_received(endpoint, Some(*from)));
+            let lost = stopped.zip(end).map(|(from, end)| (from, end - from));
             if let Some((from, span)) = lost.filter(|(_, span)| *span >= MEDIA_LOST) {
                 let found = about.problem("mediaLost").at(from).worth(number(span));
                 self.add(found, |teller| {

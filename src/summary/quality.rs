@@ -12,6 +12,8 @@ use crate::sessions::state::Stream;
 
 /// Milliseconds that somebody waits for media before it counts.
 pub(super) const START_SLOW: i64 = 10_000;
+/// Milliseconds after which the media server was asked for media that was there, twice by default (`sources.NAME.rest.interval`).
+const LOOKED_FOR: i64 = 60_000;
 /// What nine in ten and more values do not exceed.
 pub(super) const MOST: u64 = 95;
 
@@ -35,6 +37,31 @@ impl<'a> Person<'a> {
         self.reported.iter().filter(move |(known, _)| is_of(known)).map(|(_, endpoint)| *endpoint)
     }
 
+    /// Whether its own browser has received packets of a stream that the media server has an endpoint of; `since`: after that time,
+    /// milliseconds since 1970.
+    pub(super) fn has_received(&self, endpoint: &Endpoint, since: Option<i64>) -> bool {
+        let stream = self.stream_of(endpoint).filter(|stream| !stream.outbound);
+        let mut reported = stream.into_iter().flat_map(|stream| self.reported_of(Some(stream)));
+        reported
+            .any(|own| since.map_or_else(|| own.has_passed(), |since| own.has_passed_since(since)))
+    }
+
+    /// Whether nothing came at an endpoint of a stream that lasted so many milliseconds, though it could have, and was looked for.
+    pub(super) fn is_mute(&self, endpoint: &Endpoint, lasted: i64) -> bool {
+        lasted >= LOOKED_FOR && endpoint.is_mute() && !self.has_received(endpoint, None)
+    }
+
+    /// Milliseconds without media and milliseconds in all, of the kind of media that was away longest, at an endpoint of a stream
+    /// from `start` to `end`.
+    fn silence(&self, endpoint: &Endpoint, start: i64, end: i64) -> Option<(i64, i64)> {
+        let has_gone_on = |from| self.has_received(endpoint, Some(from));
+        let flows = endpoint.flows().filter_map(|(_, state)| state.silence(end, has_gone_on));
+        // Where nothing ever flowed, all of the time was without.
+        let whole = end.saturating_sub(start).max(0);
+        let nothing = endpoint.ice() == Some(Ice::Failed) || self.is_mute(endpoint, whole);
+        flows.max().or(nothing.then_some((whole, whole)))
+    }
+
     /// The stream of an endpoint, whether it sends, and the latest if there are several.
     #[must_use]
     pub fn stream_of(&self, endpoint: &Endpoint) -> Option<&'a Stream> {
@@ -45,18 +72,6 @@ impl<'a> Person<'a> {
         };
         self.streams.iter().rev().find(is_of).copied()
     }
-}
-
-/// Milliseconds without media and milliseconds in all, of the kind of media that was away longest, at an endpoint of a stream from
-/// `start` to `end`.
-#[must_use]
-pub(super) fn silence(endpoint: &Endpoint, start: i64, end: i64) -> Option<(i64, i64)> {
-    let flows = endpoint.flows().filter_map(|(_, state)| state.silence(end));
-    // Where nothing ever flowed, all of the time was without.
-    let whole = end.saturating_sub(start).max(0);
-    let is_mute = endpoint.is_mute() && whole >= START_SLOW;
-    let nothing = endpoint.ice() == Some(Ice::Failed) || is_mute;
-    flows.max().or(nothing.then_some((whole, whole)))
 }
 
 /// The object `quality` of a stream that ended at `end`; `None`: nobody has told anything.
@@ -76,7 +91,7 @@ pub(super) fn of_stream(person: &Person<'_>, stream: &Stream, end: i64) -> Optio
         json.text_if("remoteType", pair.remote.map(CandidateKind::name));
         json.text_if("transport", pair.transport.map(Transport::name));
     }
-    if let Some((without, whole)) = silence(endpoint, stream.start, end) {
+    if let Some((without, whole)) = person.silence(endpoint, stream.start, end) {
         json.number("noMediaPercent", percent(without, whole));
     }
     some(json)
@@ -106,7 +121,7 @@ pub(super) fn of_session(incarnation: &Incarnation<'_>, end: i64) -> Option<Stri
             let stream_end = stream.and_then(|stream| stream.end.as_ref());
             let own_end = stream_end.or(person.connection.end.as_ref()).map_or(end, |end| end.time);
             let own_start = stream.map_or(person.start, |stream| stream.start);
-            if let Some((silent, all)) = silence(endpoint, own_start, own_end) {
+            if let Some((silent, all)) = person.silence(endpoint, own_start, own_end) {
                 without += silent;
                 whole += all;
             }

@@ -272,6 +272,27 @@ fn an_old_report_is_of_the_one_stream_that_is_received() {
     assert!(text(&store).contains("10 % of what bo received was lost"), "{}", text(&store));
 }
 
+/// What people tell of themselves need not be kept: then it is not known of whom somebody reports, but who has reported is.
+#[test]
+fn a_report_is_somebodys_though_data_are_not_kept() {
+    let lines: Vec<String> = told()
+        .iter()
+        .map(|line| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            for name in ["clientData", "serverData"] {
+                event.as_object_mut().unwrap().remove(name);
+            }
+            event.to_string()
+        })
+        .collect();
+    let store = fold(lines.iter().map(String::as_str));
+    let whole = fold(told().iter().map(String::as_str));
+    for id in ["con_B", "con_C"] {
+        let loss = |store| quality(store, "subscriberSummary", id)["lossPercent"].clone();
+        assert_eq!(loss(&store), loss(&whole), "{id}");
+    }
+}
+
 /// Before 2.17 a session's name is used again: what was reported on one of them is not of another.
 #[test]
 fn reports_are_of_the_session_that_was_open() {
