@@ -4,6 +4,7 @@ import { el, field, thousands, upTo } from "./text.js";
 import { EVERY, LONGEST, PRESETS, ask, failure, has, length, query, times, toggled, zone } from "./view.js";
 import { filterText } from "./data.js";
 import { panel } from "./panel.js";
+import { trouble } from "./now.js";
 
 const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
 
@@ -23,9 +24,11 @@ export function show(dashboard, view, { go, note }) {
     const span = times(view);
     const marked = dashboard.isMarked ? ask(`/api/marks/${dashboard.id}?${query(view, span)}`, aborted.signal).then(({ body }) => body, () => []) : Promise.resolve([]);
     marked.then((marks) => { scene.marks.splice(0, Infinity, ...marks); if (marks.some((mark) => mark.times.length)) panels.forEach((one) => one.draw()); });
+    // What keeps events from coming says why panels are empty.
+    const troubled = ask(`/api/sessions?limit=1&from=${span[1]}`, aborted.signal).then(({ body }) => trouble({ ...body, error: null }), () => null);
     const failures = await Promise.all(panels.map((one) => one.load(view, span, aborted.signal)));
     const reaches = Math.max(...panels.map((one) => one.reaches()));
-    late.replaceChildren(...[reaches < span[1] ? upTo(reaches, Date.now()) : null].filter(Boolean));
+    late.replaceChildren(...[await troubled, reaches < span[1] ? upTo(reaches, Date.now()) : null].filter(Boolean));
     // What nobody can answer is told once, and so is that nobody answers.
     const [first] = failures;
     if (!first || !failures.every((error) => error && error.status === first.status)) return;
@@ -46,10 +49,11 @@ export function show(dashboard, view, { go, note }) {
 export function chips(dashboard, view, go, called) {
   if (!view.filters.length) return null;
   const splits = dashboard.rows.flatMap((row) => row.panels).flatMap((panel) => panel.by);
+  const ofPeople = new Set(view.filters.map((filter) => filter.field).filter((field) => OF_PEOPLE.test(field)));
   return el("div", { class: "chips", role: "group", "aria-label": "Filters" },
     view.filters.map((filter) => el("button", { type: "button", class: "chip", title: `Remove this filter: ${filter.value}`, onclick: () => go(toggled(view, [filter])) }, el("span", {}, `${field(filter.field)} `), el("b", {}, called?.(filter.field, filter.value) || filterText(splits, filter)), " ×")),
     view.filters.length > 1 ? el("button", { type: "button", class: "more", onclick: () => go({ ...view, filters: [] }) }, "Remove all") : null,
-    view.filters.some((filter) => OF_PEOPLE.test(filter.field)) ? el("p", { class: "quiet" }, "Sessions are those in which such a person was; people, streams and what was streamed are of such people alone.") : null,
+    ofPeople.size ? el("p", { class: "quiet" }, `Sessions are those in which ${ofPeople.size > 1 ? "somebody fits each of these, be it not one and the same" : "such a person was"}; people, streams and what was streamed are of such people alone.`) : null,
     view.filters.some((filter) => filter.field === "geoPoints") ? el("p", { class: "quiet" }, "People, streams and what was streamed are those of this part of the map; sessions lie nowhere, so what is counted by sessions is empty.") : null);
 }
 

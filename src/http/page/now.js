@@ -104,7 +104,7 @@ export function applied(live, change) {
 export const PAST = { past: ["concurrency", 2 * DAY], left: ["reasons-of-leaving", HOUR] };
 
 /** One clear line: what is wrong, since when, what still works, what to do. The technical reason is one click away. */
-function trouble(body) {
+export function trouble(body) {
   const told = [...body.troubles, body.error].filter(Boolean).map(once);
   if (!told.length) return null;
   const [first] = told;
@@ -195,7 +195,7 @@ function nothing(body, q) {
   if (q && body.error) return el("p", { class: "empty" }, "What has ended cannot be looked through until the store answers; no open session is called like that.");
   if (q) return el("p", { class: "empty" }, "Nobody and nothing is called like that. Words and their beginnings are looked for: names of sessions, users, connections, places and reasons.");
   if (body.events || body.troubles.length || body.error) {
-    return el("p", { class: "empty" }, !body.events ? "Nothing can be shown until the store answers."
+    return el("p", { class: "empty" }, !body.events ? (body.error ? "Nothing can be shown until the store answers." : "No event has been taken yet.")
       : body.troubles.length ? `${count(body.events, "event has", "events have")} come. What they tell is shown as soon as the store takes it.`
       : `${count(body.events, "event has", "events have")} come, but no session is open and none that ended can be shown.`);
   }

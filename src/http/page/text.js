@@ -157,6 +157,6 @@ export function download(file, kind, text) {
 /** Rows of cells as a table for spreadsheets. */
 export function csv(rows) {
   // A cell that begins like a formula would be one in a spreadsheet.
-  const cell = (value) => `"${String(value ?? "").replace(/^([=+\-@\t\r])(?![\d.]+$)/, "'$1").replaceAll('"', '""')}"`;
+  const cell = (value) => `"${String(value ?? "").replace(/^([=+\-@\t\r])(?![\d.]+( -?[\d.]+)?$)/, "'$1").replaceAll('"', '""')}"`;
   return rows.map((row) => row.map(cell).join(",")).join("\r\n");
 }
