@@ -119,9 +119,12 @@ impl Drop for Instance {
     }
 }
 
-/// Waits until something is so, which nobody tells: it is looked again and again.
+/// Waits until something is so, which nobody tells: it is looked again and again, and the more seldom the longer it takes, because
+/// looking takes time from those who are looked at.
 pub async fn until(is_so: impl AsyncFn() -> bool) {
+    let mut pause = Duration::from_millis(5);
     while !is_so().await {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 5 / 4).min(Duration::from_millis(100));
     }
 }
