@@ -281,6 +281,32 @@ fn any_value_narrows_the_whole_until_it_is_taken_away() {
 }
 
 /// Also a place on the map, a tile of a map of shares, a class of numbers and a cell of a grid.
+/// Statistics are of `video`, and what the media server tells of media is of `VIDEO`.
+#[test]
+fn a_kind_of_media_is_one_however_it_is_spelled() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    browser.open(&page.url(&format!("d/quality?{MONTH}")));
+    browser.settled();
+    browser.click("[data-key=mediaType] summary");
+    browser.until("document.querySelector('[data-key=mediaType] li button')");
+    let kinds = "[...document.querySelectorAll('[data-key=mediaType] li span')].map((kind) => kind.textContent)";
+    let kinds = browser.value(kinds);
+    let kinds: Vec<&str> = kinds.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(kinds.contains(&"video") && !kinds.contains(&"VIDEO"), "{kinds:?}");
+    let video = kinds.iter().position(|kind| *kind == "video").unwrap() + 1;
+    browser.click(&format!("[data-key=mediaType] li:nth-child({video}) button"));
+    browser.until("document.querySelector('.chip')");
+    browser.settled();
+    for panel in ["jitter", "packet-loss", "interruptions"] {
+        let is_empty = format!(
+            "document.querySelector('[data-panel={panel}]').classList.contains('is-empty')"
+        );
+        assert_eq!(browser.value(&is_empty), false, "{panel}");
+    }
+    nothing_is_wrong(&browser, &page);
+}
+
 #[test]
 fn parts_of_every_form_narrow_the_whole() {
     let page = Page::over_the_month();

@@ -308,6 +308,13 @@ pub fn find(name: &str) -> Option<Holds> {
     FIELDS.iter().find(|(known, _)| *known == name).map(|(_, holds)| *holds)
 }
 
+/// Whether the same value of a field is told in small letters by some and in capitals by others: statistics are of `video`, and what
+/// the media server tells of media is of `VIDEO`.
+#[must_use]
+pub fn has_two_spellings(name: &str) -> bool {
+    name == "mediaType"
+}
+
 /// By what name servers compare and divide a field: texts are taken whole, from `NAME.keyword`, which is there in indices of
 /// callscope's template and in those that a server has mapped by itself.
 #[must_use]

@@ -223,6 +223,18 @@ fn add_filter(view: &mut View, text: &str) -> Result<(), Wrong> {
     let (field, value) = text
         .split_once(':')
         .ok_or_else(|| Wrong::new(format!("filter={text} names no field and value"), hint))?;
+    if value.len() > TEXT_BYTES_MAX {
+        return Err(Wrong::new(
+            format!("the value for {field} is too long"),
+            "values above 1024 bytes are not searched",
+        ));
+    }
+    if fields::has_two_spellings(field) {
+        for value in [value.to_lowercase(), value.to_uppercase()] {
+            add_choice(view, field, Choice::Value(value))?;
+        }
+        return Ok(());
+    }
     let choice = match fields::find(field) {
         None => return Err(Wrong::new(format!("no field is called {field}"), hint)),
         Some(Holds::Span | Holds::Unsearched) => {
@@ -242,12 +254,10 @@ fn add_filter(view: &mut View, text: &str) -> Result<(), Wrong> {
             Choice::Value(value.to_owned())
         }
     };
-    if value.len() > TEXT_BYTES_MAX {
-        return Err(Wrong::new(
-            format!("the value for {field} is too long"),
-            "values above 1024 bytes are not searched",
-        ));
-    }
+    add_choice(view, field, choice)
+}
+
+fn add_choice(view: &mut View, field: &str, choice: Choice) -> Result<(), Wrong> {
     let (fields_max, values_max) = FILTERS_MAX;
     let fields = view.filters.len();
     match view.filters.iter_mut().find(|(known, _)| known == field) {

@@ -11,6 +11,9 @@ const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
 /** Fields of people, which sessions have of everybody who was in them. */
 const OF_PEOPLE = /^(client\.|location$)/;
 
+/** Fields that some tell in capitals and others in small letters; the server looks for both. */
+const SPELLED_TWICE = new Set(["mediaType"]);
+
 /**
  * Shows a dashboard. `go(view)` leads to another address, `note(view)` writes it down. Gives its nodes, and `load()`, which asks for everything
  * anew, and fails if what is asked for cannot be shown at all.
@@ -28,11 +31,12 @@ export function show(dashboard, view, { go, note }) {
     const troubled = ask(`/api/sessions?limit=1&from=${span[1]}`, aborted.signal).then(({ body }) => trouble({ ...body, error: null }), () => null);
     const failures = await Promise.all(panels.map((one) => one.load(view, span, aborted.signal)));
     const reaches = Math.max(...panels.map((one) => one.reaches()));
-    late.replaceChildren(...[await troubled, reaches < span[1] ? upTo(reaches, Date.now()) : null].filter(Boolean));
     // What nobody can answer is told once, and so is that nobody answers.
     const [first] = failures;
-    if (!first || !failures.every((error) => error && error.status === first.status)) return;
-    if (first.status === 400 && failures.some((error) => error.message !== first.message)) return;
+    const isOne = (error) => error && error.status === first.status && (first.status !== 400 || error.message === first.message);
+    const isDown = first && failures.every(isOne);
+    late.replaceChildren(...[isDown ? null : await troubled, reaches < span[1] ? upTo(reaches, Date.now()) : null].filter(Boolean));
+    if (!isDown) return;
     for (const one of panels) one.hush();
     throw first;
   };
@@ -74,6 +78,16 @@ addEventListener("pointerdown", (event) => {
   for (const open of document.querySelectorAll("details.choice[open]")) if (!open.contains(event.target)) open.open = false;
 });
 
+/** Parts whose values are the same but for capitals as one. */
+function folded(parts) {
+  const counts = new Map();
+  for (const { keys, values } of parts) {
+    const value = String(keys[0]).toLowerCase();
+    counts.set(value, (counts.get(value) || 0) + values[0]);
+  }
+  return [...counts].sort(([, a], [, b]) => b - a).map(([value, count]) => ({ keys: [value], values: [count] }));
+}
+
 /** A menu of the values of a field. `scene`: `choose(filter)`, filters besides those of the view, `span()`, where the time is not the view's, and perhaps `called(field, value)`. */
 export function choice(control, view, scene) {
   const chosen = view.filters.filter((filter) => filter.field === control.field);
@@ -86,7 +100,7 @@ export function choice(control, view, scene) {
       const others = { ...view, filters: view.filters.filter((filter) => filter.field !== control.field) };
       const { body } = await ask(`/api/values/${encodeURIComponent(control.field)}?${query(others, scene.span?.() || times(view), scene.more)}`);
       if (!body.parts.length) { inside.replaceChildren(el("p", { class: "quiet" }, `No ${control.label.toLowerCase()} is known in this time.`)); return; }
-      const list = el("ul", {}, body.parts.map((part) => {
+      const list = el("ul", {}, (SPELLED_TWICE.has(control.field) ? folded(body.parts) : body.parts).map((part) => {
         const value = String(part.keys[0]);
         const isChosen = has(view, control.field, value);
         return el("li", {}, el("button", { type: "button", "aria-pressed": String(isChosen), title: value, onclick: () => { close(); scene.choose({ field: control.field, value }); } }, el("span", {}, named(value)), el("small", {}, thousands(part.values[0]))));
