@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -119,11 +119,15 @@ impl Drop for Instance {
     }
 }
 
+/// As long as nothing takes that ever comes: what does not is to be told of before somebody ends the whole.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Waits until something is so, which nobody tells: it is looked again and again, and the more seldom the longer it takes, because
 /// looking takes time from those who are looked at.
 pub async fn until(is_so: impl AsyncFn() -> bool) {
-    let mut pause = Duration::from_millis(5);
+    let (begun, mut pause) = (Instant::now(), Duration::from_millis(5));
     while !is_so().await {
+        assert!(begun.elapsed() < PATIENCE, "what is waited for does not come");
         tokio::time::sleep(pause).await;
         pause = (pause * 5 / 4).min(Duration::from_millis(100));
     }
