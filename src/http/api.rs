@@ -106,6 +106,11 @@ impl Reading {
         }
     }
 
+    /// Since when the sink does not take documents, milliseconds since 1970, if it does not.
+    pub(super) fn troubled_since(&self) -> Option<i64> {
+        Some(self.troubled_since.load(Ordering::Relaxed)).filter(|since| *since > 0)
+    }
+
     /// Notes when the sink begins and ends to refuse, until the server ends.
     pub(super) fn watch(
         self: &Arc<Self>,
@@ -302,7 +307,6 @@ pub(super) async fn sessions(
         // What is open is known without the index.
         Err(error) => (Collected::nothing(), Some(error.to_string())),
     };
-    let since = reading.troubled_since.load(Ordering::Relaxed);
     room.answer(&Sessions {
         now: now(),
         live,
@@ -313,7 +317,7 @@ pub(super) async fn sessions(
         ended: found.things,
         error,
         troubles: troubles(&app),
-        troubled_since: Some(since).filter(|since| *since > 0),
+        troubled_since: reading.troubled_since(),
         events: *app.journal.end().borrow(),
     })
 }

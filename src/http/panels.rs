@@ -13,12 +13,12 @@ use axum::response::Response;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::App;
 use super::api::{
     Parameters, Reading, TEXT_BYTES_MAX, Wrong, each_once, failure, has_such, now, search_failure,
     time_of,
 };
 use super::page::Asset;
+use super::{App, troubles};
 use crate::document::fields::{self, Holds};
 use crate::panels::answer::{Answer, Choice, View};
 use crate::panels::catalog::catalog;
@@ -49,6 +49,11 @@ struct Shown {
     now: i64,
     /// Up to when events have come, milliseconds since 1970; 0: none has.
     reaches: i64,
+    /// Why events do not get through.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    troubles: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    troubled_since: Option<i64>,
     from: i64,
     to: i64,
     #[serde(flatten)]
@@ -159,7 +164,9 @@ async fn answer(app: &App, reading: &Reading, panel: &Panel, view: &View) -> Res
     match app.index.panel(panel, view, turn).await {
         Ok(answer) => {
             let reaches = app.live.borrow().at;
-            room.answer(&Shown { now: now(), reaches, from: view.from, to: view.to, answer })
+            let (troubles, troubled_since) = (troubles(app), reading.troubled_since());
+            let (from, to) = (view.from, view.to);
+            room.answer(&Shown { now: now(), reaches, troubles, troubled_since, from, to, answer })
         }
         Err(error) => search_failure(&error),
     }

@@ -27,7 +27,8 @@ fn dashboard(dashboard: &Dashboard) -> Json {
 }
 
 fn control(control: &Control) -> Json {
-    json!({ "field": control.field.value, "label": control.label })
+    let field = &control.field.value;
+    json!({ "field": field, "label": control.label, "hasTwoSpellings": fields::has_two_spellings(field) })
 }
 
 fn row(row: &Row) -> Json {

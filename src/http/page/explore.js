@@ -11,9 +11,6 @@ const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
 /** Fields of people, which sessions have of everybody who was in them. */
 const OF_PEOPLE = /^(client\.|location$)/;
 
-/** Fields that some tell in capitals and others in small letters; the server looks for both. */
-const SPELLED_TWICE = new Set(["mediaType"]);
-
 /**
  * Shows a dashboard. `go(view)` leads to another address, `note(view)` writes it down. Gives its nodes, and `load()`, which asks for everything
  * anew, and fails if what is asked for cannot be shown at all.
@@ -27,15 +24,15 @@ export function show(dashboard, view, { go, note }) {
     const span = times(view);
     const marked = dashboard.isMarked ? ask(`/api/marks/${dashboard.id}?${query(view, span)}`, aborted.signal).then(({ body }) => body, () => []) : Promise.resolve([]);
     marked.then((marks) => { scene.marks.splice(0, Infinity, ...marks); if (marks.some((mark) => mark.times.length)) panels.forEach((one) => one.draw()); });
-    // What keeps events from coming says why panels are empty.
-    const troubled = ask(`/api/sessions?limit=1&from=${span[1]}`, aborted.signal).then(({ body }) => trouble({ ...body, error: null }), () => null);
     const failures = await Promise.all(panels.map((one) => one.load(view, span, aborted.signal)));
-    const reaches = Math.max(...panels.map((one) => one.reaches()));
+    const [newest] = panels.map((one) => one.told()).filter(Boolean).sort((a, b) => b.now - a.now);
     // What nobody can answer is told once, and so is that nobody answers.
     const [first] = failures;
     const isOne = (error) => error && error.status === first.status && (first.status !== 400 || error.message === first.message);
     const isDown = first && failures.every(isOne);
-    late.replaceChildren(...[isDown ? null : await troubled, reaches < span[1] ? upTo(reaches, Date.now()) : null].filter(Boolean));
+    // What keeps events from coming says why panels are empty.
+    const notices = newest ? [isDown ? null : trouble(newest), newest.reaches < span[1] ? upTo(newest.reaches, Date.now()) : null] : [];
+    late.replaceChildren(...notices.filter(Boolean));
     if (!isDown) return;
     for (const one of panels) one.hush();
     throw first;
@@ -78,7 +75,7 @@ addEventListener("pointerdown", (event) => {
   for (const open of document.querySelectorAll("details.choice[open]")) if (!open.contains(event.target)) open.open = false;
 });
 
-/** Parts whose values are the same but for capitals as one. */
+/** Parts whose values are the same but for capitals as one: the server looks for both. */
 function folded(parts) {
   const counts = new Map();
   for (const { keys, values } of parts) {
@@ -100,7 +97,7 @@ export function choice(control, view, scene) {
       const others = { ...view, filters: view.filters.filter((filter) => filter.field !== control.field) };
       const { body } = await ask(`/api/values/${encodeURIComponent(control.field)}?${query(others, scene.span?.() || times(view), scene.more)}`);
       if (!body.parts.length) { inside.replaceChildren(el("p", { class: "quiet" }, `No ${control.label.toLowerCase()} is known in this time.`)); return; }
-      const list = el("ul", {}, (SPELLED_TWICE.has(control.field) ? folded(body.parts) : body.parts).map((part) => {
+      const list = el("ul", {}, (control.hasTwoSpellings ? folded(body.parts) : body.parts).map((part) => {
         const value = String(part.keys[0]);
         const isChosen = has(view, control.field, value);
         return el("li", {}, el("button", { type: "button", "aria-pressed": String(isChosen), title: value, onclick: () => { close(); scene.choose({ field: control.field, value }); } }, el("span", {}, named(value)), el("small", {}, thousands(part.values[0]))));

@@ -105,7 +105,7 @@ export const PAST = { past: ["concurrency", 2 * DAY], left: ["reasons-of-leaving
 
 /** One clear line: what is wrong, since when, what still works, what to do. The technical reason is one click away. */
 export function trouble(body) {
-  const told = [...body.troubles, body.error].filter(Boolean).map(once);
+  const told = [...(body.troubles || []), body.error].filter(Boolean).map(once);
   if (!told.length) return null;
   const [first] = told;
   const since = body.troubledSince ? ` since ${when(body.troubledSince, body.now)}` : "";
@@ -115,7 +115,7 @@ export function trouble(body) {
     : isPaused ? `The store has refused documents${since}. Events are still taken and wait in the journal; nothing is lost. Cure what the reason says; callscope goes on by itself.`
     : `${first[0].toUpperCase()}${first.slice(1)}.`;
   const reasons = isAway || isPaused ? told : told.slice(1);
-  return el("div", { class: body.troubles.length ? "notice bad" : "notice", role: "alert" }, el("p", {}, line),
+  return el("div", { class: body.troubles?.length ? "notice bad" : "notice", role: "alert" }, el("p", {}, line),
     reasons.length ? el("details", { "data-key": "reason" }, el("summary", {}, "Reason"), reasons.map((text) => el("p", {}, text))) : null);
 }
 

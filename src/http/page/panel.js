@@ -13,8 +13,8 @@ const FRAME = { title: 76, legend: 26 };
 /**
  * A panel. `scene`: `choose(filter)` and `zoom(from, to)` or null, `marks`, `more`: filters besides those of the view, `looks`: how panels are
  * looked at, `note()`, which is called when that has changed, and perhaps `called(field, value)`: what to call an id. Its
- * `load(view, times, signal)` asks for what it shows and shows it, or gives why it cannot; `hush()` leaves that to somebody else; `reaches()`
- * is when the newest event was; `kept` is how it is looked at.
+ * `load(view, times, signal)` asks for what it shows and shows it, or gives why it cannot; `hush()` leaves that to somebody else; `told()`
+ * is the last answer, or null; `kept` is how it is looked at.
  */
 export function panel(description, rows, scene) {
   const body = el("div", { class: "body" }, el("div", { class: "skeleton" }));
@@ -76,7 +76,7 @@ export function panel(description, rows, scene) {
     if (known) note.textContent = `as of ${when(known.now)}`;
     else body.replaceChildren();
   };
-  return { id: description.id, kept, section, load, draw, hush, reaches: () => known?.reaches || 0 };
+  return { id: description.id, kept, section, load, draw, hush, told: () => known };
 }
 
 const focusable = (node) => [...node.querySelectorAll("button, a, [tabindex]")];
