@@ -105,7 +105,7 @@ impl Endpoint {
                 let measured = self.measured.entry((stats.side, stats.media)).or_default();
                 stats.jitter.into_iter().for_each(|jitter| measured.jitter.add(jitter));
                 stats.round_trip.into_iter().for_each(|trip| measured.round_trip.add(trip));
-                if stats.packets.have_passed() {
+                if stats.packets.passed().is_some() {
                     measured.packets.add(Reading { time, packets: stats.packets });
                 }
                 if let Some((_, loss)) = stats.rates.loss() {

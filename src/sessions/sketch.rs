@@ -97,15 +97,15 @@ pub struct Reading {
 }
 
 impl Packets {
-    /// Whether it is told how many have passed.
+    /// How many have passed, where that is told.
     #[must_use]
-    pub fn have_passed(&self) -> bool {
-        self.received.or(self.sent).is_some()
+    pub fn passed(&self) -> Option<u64> {
+        self.received.or(self.sent)
     }
 
     /// How many have passed, and what was lost, in the unit that they are told in.
     pub(super) fn loss(&self) -> Option<(u64, Loss)> {
-        let (lost, passed) = (self.lost?, self.received.or(self.sent)?);
+        let (lost, passed) = (self.lost?, self.passed()?);
         let of = if self.received.is_some() { passed.saturating_add(lost) } else { passed };
         Some((passed, Loss { lost, of }))
     }
@@ -170,7 +170,7 @@ impl Counters {
     /// Whether packets have passed after `time`, milliseconds since 1970, for all that was read before and after it.
     #[must_use]
     pub fn has_grown_since(&self, time: i64) -> bool {
-        let passed = |reading: &Reading| reading.packets.received.or(reading.packets.sent);
+        let passed = |reading: &Reading| reading.packets.passed();
         let before = self.kept.iter().rev().find(|reading| reading.time <= time).and_then(passed);
         let last = self.kept.last().and_then(passed);
         before.zip(last).is_some_and(|(before, last)| last > before)

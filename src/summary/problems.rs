@@ -26,7 +26,7 @@ const NAMED_MAX: usize = 3;
 const QUALITY_LOW: i64 = 2;
 /// Percent of packets. Sound and picture break up beyond, whatever the codec conceals.
 const LOSS_HIGH: f64 = 5.0;
-/// Packets that have to be lost before their share counts: a call that has just begun loses one of ten.
+/// Thousandths of packets that have to be lost before their share counts: a call that has just begun loses one of ten.
 const LOST_MIN: u64 = 50_000;
 /// Microseconds. People talk at the same time beyond (ITU-T G.114 gives 400 ms for one way).
 const ROUND_TRIP_HIGH: u64 = 500_000;
@@ -171,15 +171,8 @@ impl<'p, 'a> About<'p, 'a> {
         self.stream.map_or_else(by_name, |stream| stream.outbound)
     }
 
-    /// When it began, and when it ended; a person who is there has not.
-    fn span(&self) -> (i64, Option<i64>) {
-        let end = self.stream.and_then(|stream| stream.end.as_ref());
-        let end = end.or(self.person.connection.end.as_ref()).map(|end| end.time);
-        (self.stream.map_or(self.person.start, |stream| stream.start), end)
-    }
-
     fn is_mute(&self) -> bool {
-        let (start, end) = self.span();
+        let (start, end) = self.person.span(self.stream);
         end.is_some_and(|end| self.person.is_mute(self.endpoint, end - start))
     }
 
@@ -359,7 +352,7 @@ impl<'a> Teller<'_, 'a> {
 
     fn flows(&mut self, about: About<'_, 'a>) {
         let About { person, stream, endpoint } = about;
-        let (start, end) = about.span();
+        let (start, end) = person.span(stream);
         let is_others = !about.is_sent()
             && stream.and_then(Stream::named).is_some_and(|id| self.unsent.contains(id));
         if about.is_mute() && !is_others {

@@ -12,7 +12,8 @@ use crate::sessions::state::Stream;
 
 /// Milliseconds that somebody waits for media before it counts.
 pub(super) const START_SLOW: i64 = 10_000;
-/// Milliseconds after which the media server was asked for media that was there, twice by default (`sources.NAME.rest.interval`).
+/// Milliseconds in which the REST API is asked at least once more after a stream has begun, if `sources.NAME.rest.every` is not set
+/// to more: media that it does not tell of by then has not come.
 const LOOKED_FOR: i64 = 60_000;
 /// What nine in ten and more values do not exceed.
 pub(super) const MOST: u64 = 95;
@@ -35,6 +36,12 @@ impl<'a> Person<'a> {
         let place = stream.map(Stream::place);
         let is_of = move |known: &Option<&'a Stream>| known.map(Stream::place) == place;
         self.reported.iter().filter(move |(known, _)| is_of(known)).map(|(_, endpoint)| *endpoint)
+    }
+
+    /// When a stream began and ended, or the connection where no stream is known; what goes on has no end.
+    pub(super) fn span(&self, stream: Option<&Stream>) -> (i64, Option<i64>) {
+        let end = stream.and_then(|stream| stream.end.as_ref()).or(self.connection.end.as_ref());
+        (stream.map_or(self.start, |stream| stream.start), end.map(|end| end.time))
     }
 
     /// Whether its own browser has received packets of a stream that the media server has an endpoint of; `since`: after that time,
@@ -117,11 +124,9 @@ pub(super) fn of_session(incarnation: &Incarnation<'_>, end: i64) -> Option<Stri
                 paired += 1;
                 relayed += i64::from(pair.is_relayed());
             }
-            let stream = person.stream_of(endpoint);
-            let stream_end = stream.and_then(|stream| stream.end.as_ref());
-            let own_end = stream_end.or(person.connection.end.as_ref()).map_or(end, |end| end.time);
-            let own_start = stream.map_or(person.start, |stream| stream.start);
-            if let Some((silent, all)) = person.silence(endpoint, own_start, own_end) {
+            let (own_start, own_end) = person.span(person.stream_of(endpoint));
+            if let Some((silent, all)) = person.silence(endpoint, own_start, own_end.unwrap_or(end))
+            {
                 without += silent;
                 whole += all;
             }
