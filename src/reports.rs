@@ -119,52 +119,42 @@ impl Kinds {
 /// As it was up to 2.16: one of each stream of packets, whose figures stand under the name that `et_type` has.
 type Old<'a> = BTreeMap<String, &'a RawValue>;
 
+/// The most that a figure can be.
+#[derive(Debug, Clone, Copy)]
+enum Most {
+    /// Whenever it is told.
+    Of(f64),
+    /// It counts, and has grown by so much in a second.
+    InASecond(f64),
+}
+
 /// Of what may be told of a kind of media: names there and here, and the most there can be.
-const FIGURES: &[(&str, &str, f64)] = &[
-    ("bytesReceived", "bytesReceived", COUNT_MAX),
-    ("bytesSent", "bytesSent", COUNT_MAX),
-    ("packetsReceived", "packetsReceived", COUNT_MAX),
-    ("packetsSent", "packetsSent", COUNT_MAX),
-    ("packetsLost", "packetsLost", COUNT_MAX),
-    ("jitter", "jitter", SECONDS_MAX),
-    ("nackCount", "nackCount", COUNT_MAX),
-    ("pliCount", "pliCount", COUNT_MAX),
-    ("firCount", "firCount", COUNT_MAX),
-    ("framesDecoded", "framesDecoded", COUNT_MAX),
-    ("framesReceived", "framesReceived", COUNT_MAX),
-    ("framesDropped", "framesDropped", COUNT_MAX),
-    ("framesEncoded", "framesEncoded", COUNT_MAX),
-    ("framesSent", "framesSent", COUNT_MAX),
-    ("frameWidth", "frameWidth", PIXELS_MAX),
-    ("frameHeight", "frameHeight", PIXELS_MAX),
-    ("qpSum", "qpSum", COUNT_MAX),
-    ("jitterBufferDelay", "jitterBufferDelay", COUNT_MAX),
-    ("freezeCount", "freezeCount", COUNT_MAX),
-    ("totalFreezesDuration", "totalFreezesDuration", COUNT_MAX),
+const FIGURES: &[(&str, &str, Most)] = &[
+    ("bytesReceived", "bytesReceived", Most::InASecond(1.25e8)),
+    ("bytesSent", "bytesSent", Most::InASecond(1.25e8)),
+    ("packetsReceived", "packetsReceived", Most::InASecond(2e4)),
+    ("packetsSent", "packetsSent", Most::InASecond(2e4)),
+    ("packetsLost", "packetsLost", Most::InASecond(2e4)),
+    ("jitter", "jitter", Most::Of(SECONDS_MAX)),
+    ("nackCount", "nackCount", Most::InASecond(2e4)),
+    ("pliCount", "pliCount", Most::InASecond(1e3)),
+    ("firCount", "firCount", Most::InASecond(1e3)),
+    ("framesDecoded", "framesDecoded", Most::InASecond(1e3)),
+    ("framesReceived", "framesReceived", Most::InASecond(1e3)),
+    ("framesDropped", "framesDropped", Most::InASecond(1e3)),
+    ("framesEncoded", "framesEncoded", Most::InASecond(1e3)),
+    ("framesSent", "framesSent", Most::InASecond(1e3)),
+    ("frameWidth", "frameWidth", Most::Of(PIXELS_MAX)),
+    ("frameHeight", "frameHeight", Most::Of(PIXELS_MAX)),
+    ("qpSum", "qpSum", Most::InASecond(1e6)),
+    ("jitterBufferDelay", "jitterBufferDelay", Most::Of(COUNT_MAX)),
+    ("freezeCount", "freezeCount", Most::InASecond(1e3)),
+    ("totalFreezesDuration", "totalFreezesDuration", Most::InASecond(1.0)),
 ];
 /// The same of the pair of candidates in use.
-const PAIR: &[(&str, &str, f64)] = &[
-    ("currentRoundTripTime", "rtt", SECONDS_MAX),
-    ("availableOutgoingBitrate", "targetBitrate", RATE_MAX),
-];
-/// By how much counters can grow in a second.
-const GROWTH_MAX: &[(&str, f64)] = &[
-    ("bytesReceived", 1.25e8),
-    ("bytesSent", 1.25e8),
-    ("packetsReceived", 2e4),
-    ("packetsSent", 2e4),
-    ("packetsLost", 2e4),
-    ("nackCount", 2e4),
-    ("pliCount", 1e3),
-    ("firCount", 1e3),
-    ("framesDecoded", 1e3),
-    ("framesReceived", 1e3),
-    ("framesDropped", 1e3),
-    ("framesEncoded", 1e3),
-    ("framesSent", 1e3),
-    ("qpSum", 1e6),
-    ("freezeCount", 1e3),
-    ("totalFreezesDuration", 1.0),
+const PAIR: &[(&str, &str, Most)] = &[
+    ("currentRoundTripTime", "rtt", Most::Of(SECONDS_MAX)),
+    ("availableOutgoingBitrate", "targetBitrate", Most::Of(RATE_MAX)),
 ];
 /// So much longer than a session somebody may have counted, in seconds: clocks are apart.
 const LONGER_MAX: f64 = 120.0;
@@ -206,13 +196,14 @@ fn media(of: &BTreeMap<String, Json>, sends: bool) -> BTreeMap<&'static str, f64
 
 fn figures(
     of: &BTreeMap<String, Json>,
-    known: &[(&str, &'static str, f64)],
+    known: &[(&str, &'static str, Most)],
 ) -> BTreeMap<&'static str, f64> {
-    let read = |(theirs, ours, most): &(&str, &'static str, f64)| {
+    let read = |(theirs, ours, most): &(&str, &'static str, Most)| {
         let number = of.get(*theirs)?.as_f64()?;
         // Packets that came twice can make what was lost negative (RFC 3550).
         let number = if *ours == "packetsLost" { number.max(0.0) } else { number };
-        (0.0..=*most).contains(&number).then_some((*ours, number))
+        let most = if let Most::Of(most) = most { *most } else { COUNT_MAX };
+        (0.0..=most).contains(&number).then_some((*ours, number))
     };
     known.iter().filter_map(read).collect()
 }
@@ -346,11 +337,15 @@ impl Report {
         let at = running.time(stream, self.told_at, arrival.at);
         #[expect(clippy::cast_precision_loss, reason = "spans in milliseconds")]
         let age = at.saturating_sub(start).max(0) as f64 / 1_000.0 + LONGER_MAX;
+        let is_rate = |name: &str| self.is_old && GROWING.contains(&name);
         for figures in self.media.values_mut() {
             figures.retain(|name, number| {
-                let most = GROWTH_MAX.iter().find(|(growing, _)| growing == name);
-                let span = if self.is_old { 1.0 } else { age };
-                most.is_none_or(|(_, most)| *number <= most * span)
+                let most = FIGURES.iter().find_map(|(_, ours, most)| match most {
+                    Most::InASecond(most) if ours == name => Some(*most),
+                    _ => None,
+                });
+                let span = if is_rate(name) { 1.0 } else { age };
+                most.is_none_or(|most| *number <= most * span)
             });
         }
         let record = |(media, figures): (&&str, &BTreeMap<&str, f64>)| {
@@ -365,7 +360,6 @@ impl Report {
             json.text("mediaType", media);
             let platform = prefix(&self.platform, PLATFORM_BYTES_MAX);
             json.text_if("platform", Some(platform).filter(|text| !text.is_empty()));
-            let is_rate = |name: &str| self.is_old && GROWING.contains(&name);
             let mut rates = Object::with_capacity(200);
             for (name, number) in figures {
                 if is_rate(name) {
