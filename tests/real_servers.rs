@@ -207,7 +207,8 @@ static ASKED: LazyLock<Vec<Asked>> = LazyLock::new(|| {
     let index = &EMBEDDED.0;
     let described = panels::all().iter().flat_map(panels::Dashboard::panels).cloned();
     let marks = panels::all().iter().flat_map(|dashboard| &dashboard.marks).map(made::times);
-    let panels: Vec<Panel> = described.chain(marks).chain([made::values("sessionId")]).collect();
+    let panels: Vec<Panel> =
+        described.chain(marks).chain(["sessionId", "mediaType"].map(made::values)).collect();
     let asked = |view: &View, panel: &Panel| Asked {
         own: index.panel(panel, view).unwrap(),
         around: index.panel(&around_percentiles(panel), view).unwrap(),
@@ -218,7 +219,7 @@ static ASKED: LazyLock<Vec<Asked>> = LazyLock::new(|| {
     views.iter().flat_map(|view| panels.iter().map(|panel| asked(view, panel))).collect()
 });
 
-fn views(index: &EmbeddedIndex) -> [View; 10] {
+fn views(index: &EmbeddedIndex) -> [View; 11] {
     let chosen = |filters: &[(&str, &[Choice])]| {
         let filters =
             filters.iter().map(|(field, choices)| ((*field).to_owned(), choices.to_vec()));
@@ -241,6 +242,8 @@ fn views(index: &EmbeddedIndex) -> [View; 10] {
         narrowed(&[("abnormal", &["true"])]),
         narrowed(&[("newValue", &["1", "2"])]),
         narrowed(&[("cluster_id", &["west"])]),
+        // Some tell it in small letters.
+        narrowed(&[("mediaType", &["VIDEO"])]),
         narrowed(&[("uniqueSessionId", &[&largest_session(index)])]),
         // A class of a number beside a value of it, in a tile of the map, which Madrid is in.
         chosen(&[

@@ -1,6 +1,8 @@
 //! The fields of documents: what each holds, and in which unit. The index template maps them so, and panels are checked against
 //! them. Members of objects are named with dots.
 
+use std::borrow::Cow;
+
 use self::Holds::{Date, Flag, Number, Point, Span, Text, Unsearched, Whole};
 
 /// What a field holds.
@@ -308,11 +310,14 @@ pub fn find(name: &str) -> Option<Holds> {
     FIELDS.iter().find(|(known, _)| *known == name).map(|(_, holds)| *holds)
 }
 
-/// Whether the same value of a field is told in small letters by some and in capitals by others: statistics are of `video`, and what
-/// the media server tells of media is of `VIDEO`.
+/// Fields of which some tell the same in small letters and others in capitals: statistics are of `video`, and what the media
+/// server tells of media is of `VIDEO`. Indices know them in small letters; documents keep them as they were told.
+pub const FOLDED: &[&str] = &["mediaType"];
+
+/// How indices know what a document tells in the field called `name`.
 #[must_use]
-pub fn has_two_spellings(name: &str) -> bool {
-    name == "mediaType"
+pub fn folded<'v>(name: &str, value: &'v str) -> Cow<'v, str> {
+    if FOLDED.contains(&name) { value.to_lowercase().into() } else { value.into() }
 }
 
 /// By what name servers compare and divide a field: texts are taken whole, from `NAME.keyword`, which is there in indices of

@@ -236,12 +236,6 @@ fn add_filter(view: &mut View, text: &str) -> Result<(), Wrong> {
             "values above 1024 bytes are not searched",
         ));
     }
-    if fields::has_two_spellings(field) {
-        for value in [value.to_lowercase(), value.to_uppercase()] {
-            add_choice(view, field, Choice::Value(value))?;
-        }
-        return Ok(());
-    }
     let choice = match fields::find(field) {
         None => return Err(Wrong::new(format!("no field is called {field}"), hint)),
         Some(Holds::Span | Holds::Unsearched) => {
@@ -261,10 +255,6 @@ fn add_filter(view: &mut View, text: &str) -> Result<(), Wrong> {
             Choice::Value(value.to_owned())
         }
     };
-    add_choice(view, field, choice)
-}
-
-fn add_choice(view: &mut View, field: &str, choice: Choice) -> Result<(), Wrong> {
     let (fields_max, values_max) = FILTERS_MAX;
     let fields = view.filters.len();
     match view.filters.iter_mut().find(|(known, _)| known == field) {

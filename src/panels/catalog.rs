@@ -27,8 +27,7 @@ fn dashboard(dashboard: &Dashboard) -> Json {
 }
 
 fn control(control: &Control) -> Json {
-    let field = &control.field.value;
-    json!({ "field": field, "label": control.label, "hasTwoSpellings": fields::has_two_spellings(field) })
+    json!({ "field": control.field.value, "label": control.label })
 }
 
 fn row(row: &Row) -> Json {

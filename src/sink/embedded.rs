@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Sink, SinkError, SinkStatus, StatusSender, Written};
 use crate::config::EmbeddedConfig;
-use crate::document::{Document, SUPERSEDED};
+use crate::document::{Document, SUPERSEDED, fields};
 use crate::search::{Found, Page, Search, SearchError, WORDS, words};
 
 mod order;
@@ -283,7 +283,7 @@ impl EmbeddedIndex {
         let at = || Term::from_field_json_path(self.fields.json, path, true);
         for value in values {
             let mut term = at();
-            term.append_type_and_str(value);
+            term.append_type_and_str(&fields::folded(path, value));
             add(term);
             if let Ok(integer) = value.parse::<i64>() {
                 let mut term = at();
@@ -413,6 +413,11 @@ impl EmbeddedIndex {
         }
         prepared.add_text(self.fields.words, text);
         members.retain(|name, value| is_searched(name, value));
+        for name in fields::FOLDED {
+            if let Some(Value::String(text)) = members.get_mut(*name) {
+                *text = fields::folded(name, text).into_owned();
+            }
+        }
         for name in CONTAINERS {
             if let Some(Value::Object(container)) = members.get_mut(*name) {
                 container.remove("content");

@@ -75,16 +75,6 @@ addEventListener("pointerdown", (event) => {
   for (const open of document.querySelectorAll("details.choice[open]")) if (!open.contains(event.target)) open.open = false;
 });
 
-/** Parts whose values are the same but for capitals as one: the server looks for both. */
-function folded(parts) {
-  const counts = new Map();
-  for (const { keys, values } of parts) {
-    const value = String(keys[0]).toLowerCase();
-    counts.set(value, (counts.get(value) || 0) + values[0]);
-  }
-  return [...counts].sort(([, a], [, b]) => b - a).map(([value, count]) => ({ keys: [value], values: [count] }));
-}
-
 /** A menu of the values of a field. `scene`: `choose(filter)`, filters besides those of the view, `span()`, where the time is not the view's, and perhaps `called(field, value)`. */
 export function choice(control, view, scene) {
   const chosen = view.filters.filter((filter) => filter.field === control.field);
@@ -97,7 +87,7 @@ export function choice(control, view, scene) {
       const others = { ...view, filters: view.filters.filter((filter) => filter.field !== control.field) };
       const { body } = await ask(`/api/values/${encodeURIComponent(control.field)}?${query(others, scene.span?.() || times(view), scene.more)}`);
       if (!body.parts.length) { inside.replaceChildren(el("p", { class: "quiet" }, `No ${control.label.toLowerCase()} is known in this time.`)); return; }
-      const list = el("ul", {}, (control.hasTwoSpellings ? folded(body.parts) : body.parts).map((part) => {
+      const list = el("ul", {}, body.parts.map((part) => {
         const value = String(part.keys[0]);
         const isChosen = has(view, control.field, value);
         return el("li", {}, el("button", { type: "button", "aria-pressed": String(isChosen), title: value, onclick: () => { close(); scene.choose({ field: control.field, value }); } }, el("span", {}, named(value)), el("small", {}, thousands(part.values[0]))));

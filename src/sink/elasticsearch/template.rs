@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::ElasticsearchSink;
 use crate::config::Period;
-use crate::document::fields::{FIELDS, Holds, Unit};
+use crate::document::fields::{FIELDS, FOLDED, Holds, Unit};
 
 /// Version of template and policy; raise it with every change.
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 /// Texts longer than this are kept but not searched.
 const TEXT_MAX: u32 = 1024;
 
@@ -113,7 +113,11 @@ impl ElasticsearchSink {
 fn mappings(is_open: bool) -> Value {
     let mut properties = Map::new();
     for (name, holds) in FIELDS {
-        put(&mut properties, name, mapping(*holds));
+        let mut mapping = mapping(*holds);
+        if FOLDED.contains(name) {
+            fold(&mut mapping);
+        }
+        put(&mut properties, name, mapping);
     }
     json!({
         "dynamic": is_open,
@@ -143,6 +147,15 @@ pub(super) fn mapping(holds: Holds) -> Value {
         Holds::Point => json!({ "type": "geo_point", "ignore_malformed": true }),
         Holds::Span => json!({ "type": "date_range", "format": "epoch_millis" }),
         Holds::Unsearched => json!({ "type": "object", "enabled": false }),
+    }
+}
+
+/// Servers have this normalizer of their own.
+fn fold(mapping: &mut Value) {
+    for keyword in ["", "/fields/keyword"] {
+        if let Some(keyword) = mapping.pointer_mut(keyword).and_then(Value::as_object_mut) {
+            keyword.insert("normalizer".to_owned(), json!("lowercase"));
+        }
     }
 }
 

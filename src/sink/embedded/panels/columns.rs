@@ -7,6 +7,7 @@ use tantivy::columnar::{Column, ColumnValues, DynamicColumn, StrColumn};
 use tantivy::{DocId, SegmentReader};
 
 use super::divide::{Short, tile};
+use crate::document::fields::folded;
 use crate::panels::answer::Choice;
 use crate::panels::model::{Condition, Scalar};
 
@@ -144,13 +145,16 @@ enum What {
 
 impl Test {
     pub(super) fn new(condition: &Condition, reader: &SegmentReader) -> tantivy::Result<Self> {
-        let columns = Columns::new(reader, &condition.field().value)?;
+        let field = &condition.field().value;
+        let columns = Columns::new(reader, field)?;
         let what = match condition {
             Condition::Is(one) | Condition::Not(one) => {
                 let (mut ordinals, mut numbers, mut flags) = (Vec::new(), Vec::new(), Vec::new());
                 for value in &one.value {
                     match value {
-                        Scalar::Text(text) => ordinals.extend(columns.ordinal(text)?),
+                        Scalar::Text(text) => {
+                            ordinals.extend(columns.ordinal(&folded(field, text))?)
+                        }
                         Scalar::Number(number) => numbers.push(*number),
                         Scalar::Flag(flag) => flags.push(*flag),
                     }
@@ -177,7 +181,7 @@ impl Test {
         for choice in choices {
             match choice {
                 Choice::Value(value) => {
-                    ordinals.extend(columns.ordinal(value)?);
+                    ordinals.extend(columns.ordinal(&folded(field, value))?);
                     // A number is all there is between it and the next one.
                     ranges
                         .extend(value.parse::<f64>().ok().map(|number| (number, number.next_up())));
