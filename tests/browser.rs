@@ -280,7 +280,6 @@ fn any_value_narrows_the_whole_until_it_is_taken_away() {
     nothing_is_wrong(&browser, &page);
 }
 
-/// Also a place on the map, a tile of a map of shares, a class of numbers and a cell of a grid.
 /// Statistics are of `video`, and what the media server tells of media is of `VIDEO`.
 #[test]
 fn a_kind_of_media_is_one_however_it_is_spelled() {
@@ -307,6 +306,7 @@ fn a_kind_of_media_is_one_however_it_is_spelled() {
     nothing_is_wrong(&browser, &page);
 }
 
+/// Also a place on the map, a tile of a map of shares, a class of numbers and a cell of a grid.
 #[test]
 fn parts_of_every_form_narrow_the_whole() {
     let page = Page::over_the_month();
@@ -743,6 +743,21 @@ fn who_joins_is_seen_at_once() {
         "document.querySelector('.moves')?.textContent.includes('Ana joined daily-standup')",
     );
     assert_eq!(browser.text("document.querySelector('.number b').textContent"), "1");
+    nothing_is_wrong(&browser, &page);
+}
+
+/// OpenVidu removes such a session without telling so: it has no end, and may long be gone.
+#[test]
+fn of_a_session_that_nobody_joins_no_end_is_told() {
+    let page = Page::with(false, &[]);
+    let mut browser = Browser::start();
+    let created = joined("waiting-room", "con_1", "").remove(0);
+    let id = created["uniqueSessionId"].as_str().unwrap().to_owned();
+    page.post(&[created]);
+    browser.open(&page.url(&format!("s/{id}")));
+    browser.until("document.querySelector('h1')?.textContent === 'waiting-room'");
+    let lead = browser.text("document.querySelector('.lead').textContent");
+    assert!(lead.starts_with("created ") && lead.ends_with(" · nobody has joined it"), "{lead}");
     nothing_is_wrong(&browser, &page);
 }
 

@@ -21,7 +21,8 @@ export function show(s, { view, catalog, note }) {
   const model = read(s, id);
   const isStale = model.open && s.now - s.open.lastEventAt > STALE_MS;
   const until = !model.open ? model.clock(model.end) : isStale ? `now, last heard of ${when(s.open.lastEventAt, s.now)}` : "now";
-  const lead = [`${day(model.start)} ${clock(model.start)} – ${until} (${zone()})`, span((model.end - model.start) / 1000), count(model.people.length, "person", "people"),
+  const began = `${day(model.start)} ${clock(model.start)}`;
+  const lead = model.isUnjoined ? `created ${began} (${zone()}) · nobody has joined it` : [`${began} – ${until} (${zone()})`, span((model.end - model.start) / 1000), count(model.people.length, "person", "people"),
     model.open ? "" : model.silent ? `its end was never told${s.summary.goneSince ? `, and OpenVidu has not shown it since ${model.clock(s.summary.goneSince)}` : ""}` : model.reason ? `ended: ${why(model.reason)}` : ""].filter(Boolean).join(" · ");
   const parts = tabs(s, model, { view, note, dashboard: catalog.find((dashboard) => dashboard.ofOne) });
   return [
@@ -29,7 +30,7 @@ export function show(s, { view, catalog, note }) {
     el("header", { class: "title" },
       el("h1", {}, model.name, model.open ? el("span", { class: "tag", id: "open" }, "open") : null),
       el("p", { class: "lead" }, lead), further(s, model, id)),
-    missing(s),
+    missing(s, model),
     problems(model, parts.events),
     model.people.length || model.recordings.length ? timeline(model, id, parts.events) : null,
     parts.node,
@@ -46,10 +47,11 @@ function further(s, model, id) {
 }
 
 /** Why there is no summary, where there is none. */
-function missing(s) {
+function missing(s, model) {
   if (s.error) return el("p", { class: "notice" }, `Only what is known of it at this moment is shown: ${s.error}.`);
   if (s.truncated) return el("p", { class: "notice" }, "This session is larger than one answer: what is shown is cut. /api/search gives the rest.");
   if (s.summary) return null;
+  if (model.isUnjoined) return el("p", { class: "notice plain" }, "OpenVidu removes a session that nobody joins without telling so. It counts as open, and gets a summary, once somebody is in it.");
   if (s.open?.goneSince) return el("p", { class: "notice", id: "gone" }, `OpenVidu has not shown this session since ${when(s.open.goneSince, s.now)}, though no event has ended it: its end was missed. It counts as open until one comes, or until nothing was heard of it for as long as sessions.silent_after says.`);
   const text = s.open
     ? "No summary yet: it is written when the session ends. What is shown comes from its events."

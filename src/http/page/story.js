@@ -34,6 +34,8 @@ export function read(s, id) {
   model.clock = model.isLong ? (ms) => `${day(ms, true)}\u00a0${clock(ms)}` : clock;
   model.name = ((s.summary || s.open || s.events[0] || {}).sessionId ?? id).trim() || "(no name)";
   model.reason = s.summary?.reason;
+  // OpenVidu removes what nobody joins without telling so: such a session counts as open nowhere.
+  model.isUnjoined = !s.summary && !s.open && !s.error && s.events.every((e) => e.event === "sessionCreated");
   model.silent = s.summary?.closedBy === "silence";
   watchMedia(s.events, model);
   for (const person of model.people) person.isBad = person.connections.some((c) => isBad(c.reason));
