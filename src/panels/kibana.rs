@@ -111,6 +111,17 @@ fn described(text: &str) -> String {
     format!("{text} — {MARK}.")
 }
 
+/// The same of a dashboard. A session lists what everybody in it used, so two filters may each be met by another one.
+fn about(one: &Dashboard) -> String {
+    let is_narrowed = one.controls.iter().any(|control| control.field.value.starts_with("client."));
+    let hint = if is_narrowed {
+        " Narrowed by what people use and where they are, sessions are those in which somebody fits each filter, be it not one and the same."
+    } else {
+        ""
+    };
+    described(&format!("{}{hint}", one.question))
+}
+
 /// The id of a dashboard, or of the search behind a list.
 fn id(of: &str) -> String {
     format!("{OWN}-{of}")

@@ -53,7 +53,7 @@ pub(super) fn dashboard(all: &[Dashboard], one: &Dashboard) -> Json {
         "useMargins": true, "syncColors": true, "syncCursor": true, "syncTooltips": false, "hidePanelTitles": false,
     });
     let attributes = json!({
-        "title": one.title, "description": super::described(&one.question),
+        "title": one.title, "description": super::about(one),
         "timeRestore": true, "timeFrom": FROM, "timeTo": "now", "refreshInterval": { "pause": true, "value": 60_000 },
         "optionsJSON": encoded(&options), "panelsJSON": encoded(&json!(board.panels)),
         "controlGroupInput": controls,

@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::super::dashboard::{Area, LINKS, controls, has_elastic_type, links};
-use super::super::{FROM, encoded, view};
-use super::{chart, described, is_spread, list, object, visualization};
+use super::super::{FROM, about, encoded, view};
+use super::{chart, is_spread, list, object, visualization};
 use crate::panels::model::{Dashboard, Form, Metric, Panel, WIDTH};
 
 /// Height of the controls.
@@ -54,7 +54,7 @@ pub(super) fn board(all: &[Dashboard], one: &Dashboard, index: &str) -> (Json, V
     let (source, filter) = has_elastic_type();
     board.references.push(view(filter));
     let attributes = json!({
-        "title": one.title, "description": described(&one.question), "version": 1,
+        "title": one.title, "description": about(one), "version": 1,
         "timeRestore": true, "timeFrom": FROM, "timeTo": "now", "refreshInterval": { "pause": true, "value": 60_000 },
         "optionsJSON": encoded(&json!({ "useMargins": true, "hidePanelTitles": false })),
         "panelsJSON": encoded(&json!(board.panels)),
