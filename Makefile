@@ -20,21 +20,22 @@ demo: ## Run with a simulated OpenVidu cluster; prints the address of the page
 	$(CARGO) build --release --locked
 	./target/release/callscope demo
 
+# Most of their time tests wait, for time to pass or a group to come together: more run at once than there are processors.
 test: ready lint ## Everything: format, lints, docs, all tests
 	tests/servers/server.sh fetch elasticsearch
 	tests/servers/server.sh fetch opensearch
 	tests/servers/kafka/kafka.sh fetch
-	$(CARGO) test --locked
+	$(CARGO) test --locked -- --test-threads 4
 	$(CARGO) test --locked --test browser -- --test-threads 2
 	$(CARGO) test --locked --test real_servers -- --test-threads 2
-	$(CARGO) test --locked --test kafka -- --test-threads 4
+	$(CARGO) test --locked --test kafka -- --test-threads 6
 
 ready: # What takes no long time to be asked for is asked for first
 	tests/servers/server.sh ready
 	tests/servers/chromium.sh ready
 
 test-quick: lint ## The same without real servers and browser: no JDK, Maven, jq and Chromium needed
-	$(CARGO) test --locked
+	$(CARGO) test --locked -- --test-threads 4
 
 lint: ## Format, clippy and rustdoc, warnings denied
 	$(CARGO) fmt --check
@@ -57,7 +58,7 @@ crash: ## kill -9 under load, over and over, until it fails or is stopped
 chaos: ## A group on Kafka, killed, stopped and started: SEEDS=10 EVENTS=200000 SEED=1
 	for seed in $$(seq $(or $(SEED),1) $$(($(or $(SEED),1) + $(or $(SEEDS),10) - 1))); do \
 	  echo "seed $$seed" && SEEDS=1 EVENTS=$(or $(EVENTS),200000) SEED=$$seed \
-	    $(CARGO) test --release --locked --test kafka whatever -- --nocapture || exit 1; \
+	    $(CARGO) test --release --locked --test kafka whatever_happens -- --nocapture || exit 1; \
 	done
 
 bench: ## Measure; prints one table

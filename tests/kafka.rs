@@ -321,7 +321,7 @@ async fn chaos(kafka: &Kafka, wires: &[Wire; 3], seed: u64, events: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_happens_to_instances_the_documents_are_those_of_one_import() {
+async fn all_documents_are_those_of_one_import_whatever_happens_to_instances() {
     #[expect(clippy::disallowed_methods, reason = "how much of it is no setting of callscope")]
     let number = |name: &str, default: u64| {
         std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -1502,7 +1502,7 @@ async fn members_that_share_no_topic_end_and_say_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn topics_that_vanish_beside_an_instance_are_told_of_or_made_anew() {
+async fn a_topic_that_vanishes_beside_an_instance_is_told_of_or_made_anew() {
     let group = Group::start("vanish", 1).await;
     let events = load(22, 600);
     group.produce(&events);
