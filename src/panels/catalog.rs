@@ -130,6 +130,6 @@ fn value(panel: &Panel, metric: &Metric) -> Json {
     };
     json!({
         "label": metric.label, "kind": kind, "unit": unit, "per": metric.per,
-        "right": metric.right, "isZero": metric.value.is_zero(), "isOpen": metric.value.is_open(), "isLeast": metric.value.is_least(), "isRunning": matches!(metric.value, Value::Running(_)), "field": said,
+        "right": metric.right, "isBad": metric.bad, "isZero": metric.value.is_zero(), "isOpen": metric.value.is_open(), "isLeast": metric.value.is_least(), "isRunning": matches!(metric.value, Value::Running(_)), "field": said,
     })
 }

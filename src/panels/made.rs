@@ -21,6 +21,7 @@ pub fn values(field: &str) -> Panel {
         per: None,
         hidden: false,
         right: false,
+        bad: false,
     };
     let split = Split::Values(ByValues {
         field: nowhere(field),

@@ -453,6 +453,9 @@ pub struct Metric {
     /// Whether it is drawn against the axis on the right.
     #[serde(default)]
     pub right: bool,
+    /// Whether it is what went wrong, which charts of Kibana and of the page draw in red.
+    #[serde(default)]
+    pub bad: bool,
 }
 
 impl Metric {

@@ -131,7 +131,7 @@ export function series(panel, answer) {
   }
   const shown = [...all.values()].filter((one) => one.points.length);
   if (panel.by.length > 1 && panel.by[0].field?.kind === "number") shown.sort((a, b) => a.outer - b.outer);
-  return shown.map((one, i) => ({ ...one, color: one.outer === null ? paint(i) : colorOf(panel.by[0], one.outer, i) }));
+  return shown.map((one, i) => ({ ...one, color: one.outer === null ? (one.metric.isBad ? "bad" : paint(i)) : colorOf(panel.by[0], one.outer, i) }));
 }
 
 function labelOf(panel, outer, i) {

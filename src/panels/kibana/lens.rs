@@ -9,6 +9,8 @@ use crate::panels::source::Source;
 
 /// The layer of a chart that marks events.
 const MARKS: &str = "marks";
+/// The colour of what went wrong.
+const BAD: &str = "#BD271E";
 /// Rows of a table that are seen without turning the page.
 const ROWS: u32 = 20;
 
@@ -110,14 +112,10 @@ fn chart(series: &str, panel: &Panel, shown: &[&Metric], layer: &Layer, marks: &
     let over = panel.by.iter().position(|split| matches!(split, Split::Time(_))).unwrap_or(0);
     let x = layer.splits.get(over);
     let split = layer.splits.iter().enumerate().find(|(place, _)| *place != over);
-    let right: Vec<Json> = shown
-        .iter()
-        .filter(|metric| metric.right)
-        .map(|metric| json!({ "forAccessor": id(metric), "axisMode": "right" }))
-        .collect();
+    let own: Vec<Json> = shown.iter().filter_map(|metric| drawn(metric)).collect();
     let mut data = json!({
         "layerId": LAYER, "layerType": "data", "seriesType": series, "xAccessor": x,
-        "accessors": layer.values, "position": "top", "showGridlines": false, "yConfig": right,
+        "accessors": layer.values, "position": "top", "showGridlines": false, "yConfig": own,
     });
     if let (Some((_, split)), Some(data)) = (split, data.as_object_mut()) {
         data.insert("splitAccessor".to_owned(), json!(split));
@@ -152,9 +150,19 @@ fn chart(series: &str, panel: &Panel, shown: &[&Metric], layer: &Layer, marks: &
     })
 }
 
+/// How a value is drawn, where that is not as all are.
+fn drawn(metric: &Metric) -> Option<Json> {
+    let axis = if metric.right { "right" } else { "left" };
+    let mut config = json!({ "forAccessor": id(metric), "axisMode": axis });
+    if let (true, Some(config)) = (metric.bad, config.as_object_mut()) {
+        config.insert("color".to_owned(), json!(BAD));
+    }
+    (metric.right || metric.bad).then_some(config)
+}
+
 /// Events that are marked whatever a dashboard is narrowed to: a node's crash explains what it did to others.
 fn mark(mark: &Mark) -> Json {
-    let (icon, color) = if mark.bad { ("alert", "#BD271E") } else { ("flag", "#69707D") };
+    let (icon, color) = if mark.bad { ("alert", BAD) } else { ("flag", "#69707D") };
     json!({
         "id": mark.id.value, "type": "query", "label": mark.label, "timeField": "timestamp",
         "key": { "type": "point_in_time" }, "icon": icon, "color": color, "isHidden": false,

@@ -198,7 +198,11 @@ fn each_form_has_its_chart() {
         (&json!("split-1"), &json!("split-0"))
     );
     assert_eq!(data["accessors"], json!(["share", "total", "rate"]));
-    assert_eq!(data["yConfig"], json!([{ "forAccessor": "total", "axisMode": "right" }]));
+    let (total, rate) = (
+        json!({ "forAccessor": "total", "axisMode": "right" }),
+        json!({ "forAccessor": "rate", "axisMode": "left", "color": "#BD271E" }),
+    );
+    assert_eq!(data["yConfig"], json!([total, rate]));
     assert_eq!(
         shares["layers"][1]["annotations"][0]["filter"]["query"],
         "event.keyword : \"nodeCrashed\""

@@ -221,7 +221,10 @@ impl<'l> Columns<'l> {
                     None => Vec::new(),
                 };
                 for id in accessors {
-                    drawn.insert(id);
+                    // That one says how it is drawn, and draws nothing.
+                    if name != "yConfig" {
+                        drawn.insert(id);
+                    }
                     let found = self.find(id).filter(|_| !self.is_part(id));
                     if !found.is_some_and(|column| {
                         is_split.is_none_or(|split| split == Self::is_bucketed(column))

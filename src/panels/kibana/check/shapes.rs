@@ -628,7 +628,11 @@ const DATA: Shape = Object(&[
     Must("showGridlines", Flag),
     Must(
         "yConfig",
-        List(&Object(&[Must("forAccessor", Text), Must("axisMode", Word(&["left", "right"]))])),
+        List(&Object(&[
+            Must("forAccessor", Text),
+            Must("axisMode", Word(&["left", "right"])),
+            May("color", Text),
+        ])),
     ),
 ]);
 
