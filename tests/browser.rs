@@ -710,6 +710,29 @@ fn a_phone_shows_everything_without_moving_sideways() {
     nothing_is_wrong(&browser, &page);
 }
 
+#[test]
+fn figures_and_legends_are_not_cut() {
+    let page = Page::over_the_month();
+    let mut browser = Browser::start();
+    for (width, board) in
+        [360, 1280].into_iter().flat_map(|width| boards().map(move |board| (width, board)))
+    {
+        browser.size(width, 844);
+        browser.open(&page.url(&format!("d/{}?{MONTH}", board.id.value)));
+        browser.settled();
+        let cut = browser.value(
+            "[...document.querySelectorAll('.panel')].filter((panel) => {
+                const more = panel.querySelector('.legend .all:not([hidden])')?.getBoundingClientRect();
+                const isCovered = (entry) => { const one = entry.getBoundingClientRect(); return one.bottom > more.top && one.top < more.bottom && one.right > more.left; };
+                return [...panel.querySelectorAll('.figures')].some((figures) => figures.scrollWidth > figures.clientWidth)
+                    || more && [...panel.querySelectorAll('.entry:not(.beyond)')].some(isCovered);
+            }).map((panel) => panel.dataset.panel)",
+        );
+        assert_eq!(cut, json!([]), "{} at {width}", board.id.value);
+    }
+    nothing_is_wrong(&browser, &page);
+}
+
 fn joined(session: &str, connection: &str, data: &str) -> Vec<Value> {
     let at = chrono::Utc::now().timestamp_millis();
     let unique = format!("{session}_{at}");

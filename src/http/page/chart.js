@@ -76,7 +76,7 @@ export function chart(panel, answer, scene) {
   const isStacked = panel.form === "area" || panel.form === "bar";
   const together = isStacked && shown.length > 1 && shown[0].metric.isZero && !shown[0].metric.per ? `together ${most({ ...shown[0], points: shown.flatMap((one) => one.points) }, "high")}` : "";
   if (together) legend.append(el("span", { class: "entry" }, together));
-  folded(legend, scene.kept);
+  const fold = folded(legend, scene.kept);
   const box = room("", scene.height);
   const reach = isTime ? reachOf(shown, answer.step, panel.by.at(-1).isDense) : GAP * panel.by.at(-1).every;
   // For how long a value is shown as that of a moment.
@@ -96,6 +96,8 @@ export function chart(panel, answer, scene) {
     // Drawn anew, it shows what was pointed at before.
     watch(drawn, scene, isTime, tell)(isTime ? pointed : null);
     box.replaceChildren(drawn.svg);
+    // Values make entries longer.
+    fold();
   });
   legend.classList.toggle("alone", isAlone);
   return [legend, box];
@@ -121,7 +123,7 @@ function ranked(panel, shown) {
   return isMeasured ? places.sort((a, b) => highest[b] - highest[a]) : places;
 }
 
-/** Shows as many entries of a legend as have room, how many more there are, and all of them where that is asked for. */
+/** Shows as many entries of a legend as have room, how many more there are, and all of them where that is asked for. Gives what does so anew. */
 export function folded(legend, kept = {}) {
   const all = el("button", { type: "button", class: "all", hidden: true, onclick: () => { kept.isUnfolded = !kept.isUnfolded; fold(); } });
   const fold = () => {
@@ -138,6 +140,7 @@ export function folded(legend, kept = {}) {
   };
   legend.append(all);
   sized(legend, fold);
+  return fold;
 }
 
 /**
