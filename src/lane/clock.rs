@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Kind};
+use crate::event::{Body, Event, Kind, Seen};
 
 /// How far a sender's clock may be ahead of ours and still be believed, in milliseconds.
 const AHEAD_MAX: i64 = 60_000;
@@ -30,7 +30,9 @@ impl Clock {
     /// Takes in an event read from the input.
     pub fn observe(&mut self, event: &Event<'_>, wall: i64) {
         let by_server = matches!(&event.kind, Kind::Cdr(name) if name != "filterEventDispatched");
-        if self.served && !by_server {
+        // That a session is still shown is told of one after the other: by the first, the others are not older.
+        let is_presence = matches!(event.body, Body::Seen(Seen::Presence { .. }));
+        if self.served && !by_server || is_presence && self.now > 0 {
             return;
         }
         self.served |= by_server;

@@ -246,10 +246,17 @@ impl<'a> Incarnation<'a> {
         recordings.any(|(_, recording)| recording.stop.is_some() && recording.known_end().is_none())
     }
 
-    /// Since when nothing was heard of it, by the newest fact and by the clock at the last one.
+    /// When it was heard of last: by its newest fact, or because the REST API showed it.
+    #[must_use]
+    pub fn heard_at(&self) -> i64 {
+        let shown = self.presence.filter(|(_, is_shown)| *is_shown).map(|(at, _)| at);
+        self.newest.max(shown.unwrap_or(i64::MIN))
+    }
+
+    /// Since when nothing was heard of it, also by the clock at the last fact.
     #[must_use]
     pub fn quiet_since(&self) -> i64 {
-        self.newest.max(self.phase.touched)
+        self.heard_at().max(self.phase.touched)
     }
 
     /// Whether anything of it had to be cut.

@@ -88,7 +88,7 @@ impl Sessions {
     pub fn finish_at(&mut self, clock: i64) {
         for (key, session) in &mut self.open {
             let is_silent = |incarnation: &Incarnation<'_>| {
-                let silent_at = incarnation.newest.saturating_add(self.limits.silent_after);
+                let silent_at = incarnation.heard_at().saturating_add(self.limits.silent_after);
                 incarnation.end.is_none() && silent_at <= clock
             };
             let incarnations = incarnation::cut(session, key);

@@ -75,6 +75,32 @@ fn a_session_that_no_event_announced_is_opened_as_it_is_shown() {
 }
 
 #[test]
+fn what_is_still_shown_is_not_silent() {
+    const HOUR: i64 = 3_600_000;
+    // The first that is told is that an old session is shown, and what it is comes after that.
+    let mut bench = Bench::new();
+    bench.read(&presence("shown", 30 * HOUR));
+    let is_silent = |bench: &mut Bench| bench.folder.sessions.expire(START + 31 * HOUR);
+    assert!(!is_silent(&mut bench));
+    bench.read(&session()).read(&connection("con_A", 2_000));
+    assert!(!is_silent(&mut bench));
+    assert_eq!(bench.folder.sessions.live(START + 31 * HOUR).totals.sessions, 1);
+    // After a day without callscope that one session is shown ends no other of which that is not told yet.
+    let mut bench = Bench::new();
+    bench.read(&session()).read(&connection("con_A", 2_000));
+    let other = |line: &str| line.replace("\"s\"", "\"t\"").replace("\"s_", "\"t_");
+    bench.read(&other(&session())).read(&other(&connection("con_A", 2_000)));
+    bench.read(&presence("shown", 50 * HOUR));
+    let clock = bench.clock.now();
+    assert!(!bench.folder.sessions.expire(clock));
+    bench.read(&other(&presence("shown", 50 * HOUR)));
+    assert!(!bench.folder.sessions.expire(START + 51 * HOUR));
+    // What is shown no more falls silent in its time.
+    bench.read(&presence("gone", 52 * HOUR));
+    assert!(bench.folder.sessions.expire(START + 73 * HOUR));
+}
+
+#[test]
 fn what_events_say_outranks_what_is_shown() {
     let story = Story::new("s")
         .created()
