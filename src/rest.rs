@@ -95,7 +95,7 @@ pub struct Around {
 pub async fn check(source: &str, rest: &RestConfig) -> anyhow::Result<String> {
     let answered = Platform::new(rest)?.version().await;
     let (_, version) = answered.map_err(|error| anyhow::anyhow!("{}", told(source, &error)))?;
-    Ok(version.trim().trim_matches('"').to_owned())
+    Ok(version)
 }
 
 /// What is wrong, with the names of the source's settings.

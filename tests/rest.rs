@@ -512,10 +512,14 @@ async fn the_end_of_a_recording_that_was_missed_is_asked_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_says_who_answers() {
-    for (version, told) in
-        [(Version::V2_12, "OpenVidu 2.12.0 answers"), (Version::V2_29, "OpenVidu 2.29.0 answers")]
-    {
+    // The application may answer to every address that is not the platform's.
+    for (version, mood, told) in [
+        (Version::V2_12, Mood::Well, "OpenVidu 2.12.0 answers"),
+        (Version::V2_12, Mood::Page, "OpenVidu 2.12.0 answers"),
+        (Version::V2_29, Mood::Page, "OpenVidu 2.29.0 answers"),
+    ] {
         let bench = Bench::of(version).await;
+        bench.platform.is(mood);
         let looked = bench
             .command()
             .args(["check"])

@@ -16,6 +16,8 @@ use crate::journal::AppendError;
 const USER: &str = "OPENVIDUAPP";
 /// Largest answer about anything but sessions, in bytes.
 const SMALL: usize = 1 << 20;
+/// Longest text that is taken for a version, in bytes.
+const VERSION_BYTES_MAX: usize = 64;
 
 /// Why a poll came to nothing, or to less than all.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,10 @@ pub(super) enum PollError {
     Status { path: String, status: StatusCode },
     #[error("{0}; see that sources.NAME.rest.url is that of an OpenVidu 2")]
     Foreign(#[from] SplitError),
+    #[error(
+        "{0} was answered with no version; see that sources.NAME.rest.url is that of an OpenVidu 2"
+    )]
+    NoVersion(&'static str),
     #[error("the answer broke off after {0} bytes")]
     Cut(u64),
     #[error(
@@ -89,23 +95,27 @@ impl Platform {
 
     /// Finds out which version answers, and what it says of itself.
     pub(super) async fn version(&self) -> Result<(Api, String), PollError> {
-        let (path, old) = ("openvidu/api/config/openvidu-version", "config/openvidu-version");
-        match self.small(path).await? {
-            Ok(text) => {
-                let text = String::from_utf8_lossy(&text).into_owned();
-                let naming = if is_before_2_17(&text) { Naming::Plain } else { Naming::Unique };
-                Ok((Api { prefix: "openvidu/api/", naming }, text))
-            }
-            // Up to 2.15.
-            Err(StatusCode::NOT_FOUND) => match self.small(old).await? {
-                Ok(text) => {
-                    let text = String::from_utf8_lossy(&text).into_owned();
-                    Ok((Api { prefix: "api/", naming: Naming::Plain }, text))
+        let new = ("openvidu/api/config/openvidu-version", "openvidu/api/");
+        // Up to 2.15, where an application may answer to all other addresses.
+        let old = ("config/openvidu-version", "api/");
+        let mut wrong = None;
+        for (path, prefix) in [new, old] {
+            wrong = Some(match self.small(path).await? {
+                Ok(text) => match version(&text) {
+                    Some(version) => {
+                        let naming =
+                            if is_before_2_17(version) { Naming::Plain } else { Naming::Unique };
+                        return Ok((Api { prefix, naming }, version.to_owned()));
+                    }
+                    None => PollError::NoVersion(path),
+                },
+                Err(StatusCode::NOT_FOUND) => {
+                    PollError::Status { path: path.to_owned(), status: StatusCode::NOT_FOUND }
                 }
-                Err(status) => Err(PollError::Status { path: old.to_owned(), status }),
-            },
-            Err(status) => Err(PollError::Status { path: path.to_owned(), status }),
+                Err(status) => return Err(PollError::Status { path: path.to_owned(), status }),
+            });
         }
+        Err(wrong.unwrap_or(PollError::NoVersion(new.0)))
     }
 
     /// The answer to a question, whatever its status but that the secret is refused.
@@ -141,6 +151,15 @@ impl Platform {
     }
 }
 
+/// The version in an answer, such as `2.29.0`, in quotes or not. What an application shows to everybody is none.
+fn version(answer: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(answer).ok()?.trim().trim_matches('"');
+    let is_version = text.len() <= VERSION_BYTES_MAX
+        && text.contains(|character: char| character.is_ascii_digit())
+        && !text.contains(['<', '{', '\n']);
+    is_version.then_some(text)
+}
+
 /// Whether a version names sessions by their `sessionId` alone.
 fn is_before_2_17(text: &str) -> bool {
     let mut numbers = text.split(|character: char| !character.is_ascii_digit());
@@ -160,6 +179,15 @@ fn cause(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_application_shows_is_no_version() {
+        assert_eq!(version(b"\"2.29.0\"\n"), Some("2.29.0"));
+        assert_eq!(version(b"2.12.0"), Some("2.12.0"));
+        for other in ["", "pro", "<!doctype html>v2", "{\"version\":2}", "Not found\n404"] {
+            assert_eq!(version(other.as_bytes()), None, "{other}");
+        }
+    }
 
     #[test]
     fn versions_tell_how_sessions_are_named() {

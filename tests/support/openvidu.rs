@@ -42,7 +42,7 @@ pub enum Mood {
     Cut(usize),
     /// Goes no further after so many bytes.
     Stuck(usize),
-    /// Shows a page.
+    /// Shows a page, also where nothing is.
     Page,
     /// Says this.
     Says(&'static str),
@@ -183,8 +183,12 @@ async fn answer(State(server): State<OpenVidu>, request: Request) -> Response {
     {
         return text.into_response();
     }
+    const PAGE: &str = "<!DOCTYPE html><title>Log in</title>";
     let Some(rest) = path.strip_prefix(prefix) else {
-        return StatusCode::NOT_FOUND.into_response();
+        return match mood {
+            Mood::Page => PAGE.into_response(),
+            _ => StatusCode::NOT_FOUND.into_response(),
+        };
     };
     if let Some(id) = rest.strip_prefix("recordings/") {
         let found = server
@@ -202,7 +206,7 @@ async fn answer(State(server): State<OpenVidu>, request: Request) -> Response {
     match mood {
         Mood::Well => whole.into_response(),
         Mood::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
-        Mood::Page => "<!DOCTYPE html><title>Log in</title>".into_response(),
+        Mood::Page => PAGE.into_response(),
         Mood::Says(text) => text.into_response(),
         Mood::Silent => std::future::pending().await,
         Mood::Stuck(bytes) => {
