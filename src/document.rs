@@ -13,7 +13,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::enrich::Enriched;
-use crate::event::{Body, Event, Field, FieldName, Kind, RecordingStatus, Seen, SessionRef};
+use crate::event::{
+    Body, Event, Field, FieldName, Kind, RecordingStatus, Seen, SessionRef, is_internal,
+};
 use crate::json::Object;
 use crate::sessions::Source;
 use crate::sessions::facts::Hasher;
@@ -74,6 +76,8 @@ pub struct Context {
     pub tenant: Option<Box<str>>,
     /// Whose it is, where a browser told it without saying so.
     pub owner: Option<ReportedBy>,
+    /// Who has the connection of a `cdr` event, where that has been told.
+    pub user: Option<Box<str>>,
     /// Other JSON members: deltas, `networkQuality`, `firstMedia`, `notFlowingMs`, `processingMs`.
     pub members: String,
 }
@@ -115,6 +119,8 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
     const OF_RECORDINGS: &[&str] =
         &["event", "size", "duration", "hasAudio", "hasVideo", "resolution", "frameRate"];
     const OF_PEOPLE: &[&str] = &["location", "geoPoints", "client"];
+    const OF_PERSONS: &[&str] = &["user"];
+    const OF_STREAMS: &[&str] = &["location", "geoPoints", "client", "user"];
     const OF_REPORTS: &[&str] = &["connectionId", "connection", "endpoint", "user"];
     const OF_OLD: &[&str] = &["uniqueSessionId", "uniqueSessionIdDerived"];
     let text = |json: &serde_json::Value, name: &str| {
@@ -126,8 +132,9 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
     }
     let own = match kind.as_str() {
         "cdr" if event.starts_with("recording") => OF_RECORDINGS,
-        "cdr" if event.starts_with("webrtcConnection") => OF_PEOPLE,
-        "cdr" | "seen" => &[],
+        "cdr" if event.starts_with("webrtcConnection") => OF_STREAMS,
+        "cdr" => OF_PERSONS,
+        "seen" => &[],
         _ => OF_PEOPLE,
     };
     let reported = if text(&json, "side") == "browser" { OF_REPORTS } else { &[] };
@@ -222,19 +229,30 @@ fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched, context:
             _ => {}
         }
     }
-    let user = owner.map(|owner| &*owner.user).filter(|_| !enriched.drops(FieldName::User));
+    let told = context.user.as_deref().or(enriched.user.as_deref());
+    let of_event = || Some(told.unwrap_or(connection_id.filter(|id| !is_internal(id))?));
+    let user = match &event.kind {
+        Kind::Cdr(_) => of_event(),
+        _ => owner.map(|owner| &*owner.user),
+    };
+    let user = user.filter(|_| !enriched.drops(FieldName::User));
     json.text_if("user", enriched.telemetry_user.as_deref().or(user));
 }
 
 fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched, context: &Context) {
     let mut malformed = Vec::new();
     let mut unindexed = Vec::new();
+    let is_cdr = matches!(event.kind, Kind::Cdr(_));
     let endpoint = context.owner.as_ref().and_then(|owner| owner.endpoint.as_deref());
     json.text_if("endpoint", endpoint.filter(|_| !enriched.drops(FieldName::Endpoint)));
     let is_replaced =
         |field: &Field<'_>| endpoint.is_some() && field.known == Some(FieldName::Endpoint);
     for field in event.fields.iter().filter(|field| !is_replaced(field)) {
         match enriched.place_of(field) {
+            // Whose the connection is stands there.
+            Some(Place::Indexed) if is_cdr && field.known == Some(FieldName::User) => {
+                unindexed.push(field);
+            }
             Some(Place::Indexed) if field.known.is_some() => json.json(&field.name, &field.json),
             Some(Place::Indexed) => json.foreign(&field.name, &field.json),
             Some(Place::Malformed) => malformed.push(field),

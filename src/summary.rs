@@ -373,6 +373,9 @@ impl<'a> Writer<'a> {
             json.text("session", &self.session.head.session_id);
         }
         json.text("id", user);
+        // As documents of all other kinds call them.
+        json.text("user", user);
+        json.texts("connectionId", connections.iter().map(|known| known.person.id));
         json.text("userIdSource", first.user().1);
         if let Some(joined) = joined {
             json.members(&joined.place);
@@ -484,6 +487,12 @@ impl<'a> Writer<'a> {
             json.json("quality", &quality);
         }
         json.text_if("tenant", self.tenant);
+        let people = incarnation.connections.iter();
+        let users: BTreeSet<&str> = people.clone().map(|person| person.user().0).collect();
+        if !users.is_empty() {
+            json.texts("user", users);
+            json.texts("connectionId", people.map(|person| person.id));
+        }
         clients_and_places(incarnation, &mut json);
         let json = self.end(json, start, self.destroyed_at, is_abnormal(reason), self.destroyed_at);
         self.push(&id, start, "sessionSummary", &json);
@@ -505,8 +514,7 @@ fn clients_and_places(incarnation: &Incarnation<'_>, to: &mut Object) {
     let places: Vec<String> = joined.map(|joined| format!("{{{}}}", joined.place)).collect();
     for place in &places {
         let Ok(Place { client, location }) = serde_json::from_str(place) else { continue };
-        // What OpenVidu says without a database of places.
-        if !location.is_empty() && location != "unknown" {
+        if !location.is_empty() {
             locations.insert(location);
         }
         // Versions are too many to tell anything of a session.

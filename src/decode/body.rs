@@ -153,6 +153,8 @@ fn build<'a>(
             Some(Name::AtTimestamp) if is_browser => time = iso_millis(json),
             Some(Name::ElasticType) if indexed => {}
             Some(Name::Event) if is_cdr => {}
+            // Who is told of is found out anew.
+            Some(Name::User) if indexed && is_cdr => {}
             Some(Name::UniqueSessionIdDerived) if indexed => ids.is_derived = json == "true",
             Some(Name::LocationDerived) if indexed => place.has_location = json == "true",
             Some(Name::GeoPointsDerived) if indexed => place.has_points = json == "true",

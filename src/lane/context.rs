@@ -89,6 +89,12 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
     let known = known.and_then(|(session, id)| session.connections.get(id));
     let connection = known.map(|connection| &**connection).or(owner.map(|owner| owner.connection));
     let joined = connection.and_then(|connection| connection.joined.as_ref());
+    if let (Kind::Cdr(_), Some(known), Some(id)) =
+        (&event.kind, known, event.connection_id.as_deref())
+    {
+        let (user, source) = known.user_or(id);
+        context.user = (source != "connection").then(|| user.into());
+    }
     context.tenant = joined.and_then(|joined| joined.tenant.clone());
     if let Some(session) = session {
         context.media_node_id = session.media_node_at(event.time).map(Into::into);

@@ -1197,7 +1197,14 @@ fn a_session_tells_with_which_clients_and_from_where_somebody_was_in_it() {
     let client = &store.one("sessionSummary")["client"];
     assert_eq!(client["browser"], json!(["Chrome", "Firefox"]));
     assert_eq!(client["os"], json!(["Linux", "Windows"]));
-    assert_eq!(store.one("sessionSummary")["location"], json!(["Berlin, Germany", "Lyon, France"]));
+    let session = store.one("sessionSummary");
+    assert_eq!(session["location"], json!(["Berlin, Germany", "Lyon, France", "unknown"]));
+    assert_eq!(session["connectionId"], json!(["con_A", "con_B", "con_C"]));
+    assert_eq!(session["user"], session["connectionId"], "nobody has told who they are");
+    let users = store.of("userSummary");
+    assert!(users.iter().all(|user| user["connectionId"] == json!([user["user"]])), "{users:?}");
+    let joined = store.of("cdr").into_iter().find(|event| event["event"] == "participantJoined");
+    assert_eq!(joined.unwrap()["user"], joined.unwrap()["connectionId"]);
     let nobody = fold(&Story::new("t").created().destroyed(9, "x"));
     assert_eq!(nobody.one("sessionSummary").get("client"), None);
     assert_eq!(nobody.one("sessionSummary").get("location"), None);

@@ -702,8 +702,16 @@ fn panels_agree_on_the_same_people(shown: &Shown) {
     let systems = chosen("client.os", "clients", 1);
     let places = chosen("location", "locations", 0);
     assert!(browsers.len() > 2 && systems.len() > 2 && places.len() > 2);
+    // Of very many the first ones.
+    let of_some = |field: &str| -> Vec<(String, String)> {
+        let parts = shown.index.panel(&panels::made::values(field), &month()).unwrap().parts;
+        let known = parts.iter().map(|part| (field.to_owned(), named(&part.keys[0])));
+        known.take(5).collect()
+    };
+    let (users, connections) = (of_some("user"), of_some("connectionId"));
+    assert!(users.len() == 5 && connections.len() == 5);
     let mut filled = 0;
-    for (field, value) in [browsers, systems, places].concat() {
+    for (field, value) in [browsers, systems, places, users, connections].concat() {
         let filters = vec![(field, vec![Choice::Value(value.clone())])];
         let view = View { filters, ..month() };
         let all = |(id, metric): (&str, &str)| -> f64 {
@@ -732,6 +740,12 @@ fn panels_agree_on_the_same_people(shown: &Shown) {
             );
             filled += usize::from(told[0] > 0.0);
         }
+        // What events alone tell is told of the same people.
+        let told = [("reasons-of-leaving", "people"), ("totals", "sessions")].map(all);
+        assert!(
+            told.iter().all(|one| *one > 0.0) || all(("totals", "streamed")) == 0.0,
+            "{value}: {told:?}"
+        );
     }
     // Of whoever told nothing but a place nothing was streamed.
     assert!(filled > 40, "{filled} figures");

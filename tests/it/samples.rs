@@ -23,9 +23,9 @@ const ADDED: &[&str] = &[
 /// OpenVidu has these on users only.
 const ADDED_TO_CONNECTIONS: &[&str] = &["location", "ip", "platform"];
 /// OpenVidu has these on connections only.
-const ADDED_TO_USERS: &[&str] = &["geoPoints", "createdAt"];
+const ADDED_TO_USERS: &[&str] = &["geoPoints", "createdAt", "user", "connectionId"];
 /// OpenVidu has these on users and connections only.
-const ADDED_TO_SESSIONS: &[&str] = &["location"];
+const ADDED_TO_SESSIONS: &[&str] = &["location", "user", "connectionId"];
 const ADDED_TO_STREAMS: &[&str] = &["location", "geoPoints"];
 
 /// Removes at any depth what `is_of_sample` does not take, given the `elastic_type` and the name; all numbers become

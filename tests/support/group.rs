@@ -235,7 +235,7 @@ fn plain(mut json: Value) -> Value {
         let event = json["event"].as_str().unwrap_or_default();
         let is_of_stream = event.starts_with("webrtcConnection");
         let is_known = |name: &str| match name {
-            "processingMs" | "media_node_id" => true,
+            "processingMs" | "media_node_id" | "user" => true,
             "client" | "location" | "geoPoints" => is_of_stream,
             _ => false,
         };

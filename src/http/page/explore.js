@@ -9,7 +9,7 @@ import { trouble } from "./now.js";
 const AGO = { 0: "off", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min" };
 
 /** Fields of people, which sessions have of everybody who was in them. */
-const OF_PEOPLE = /^(client\.|location$)/;
+const OF_PEOPLE = /^(client\.|(location|user|connectionId)$)/;
 
 /**
  * Shows a dashboard. `go(view)` leads to another address, `note(view)` writes it down. Gives its nodes, and `load()`, which asks for everything
