@@ -944,7 +944,14 @@ fn an_index_that_takes_its_time_is_told_of_until_it_answers() {
     browser.value("location.hash = '#/'");
     browser.until("document.querySelector('.card b') && !document.querySelector('.panels')");
     browser.until(told);
+    // What is known of an open session needs no index either.
+    let card = "document.querySelector('.card').getAttribute('href')";
+    browser.value(&format!("location.hash = {card}"));
+    browser.until(&format!(
+        "{told} && document.querySelector('#open') && document.querySelector('#panel')"
+    ));
     index.hang(false);
+    browser.until("document.querySelector('#open') && !document.querySelector('.notice.waiting')");
     nothing_is_wrong(&browser, &page);
 }
 

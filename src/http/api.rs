@@ -429,12 +429,24 @@ struct Session<'a> {
     error: Option<String>,
 }
 
-/// `GET /api/sessions/{uniqueSessionId}`: everything that is known of one session.
+/// `GET /api/sessions/{uniqueSessionId}?index=false`: everything that is known of one session; without the index, if it is open.
 pub(super) async fn session(
     State(app): State<Arc<App>>,
     Extension(reading): Extension<Arc<Reading>>,
     Path(id): Path<String>,
+    Query(parameters): Parameters,
 ) -> Response {
+    let mut asks_index = true;
+    for (name, value) in &parameters {
+        match (name.as_str(), value.as_str()) {
+            ("index", "true") => asks_index = true,
+            ("index", "false") => asks_index = false,
+            _ => {
+                let error = format!("no parameter {name}={value}");
+                return failure(StatusCode::BAD_REQUEST, &error, "index=false or index=true");
+            }
+        }
+    }
     let room = match reading.take().await {
         Ok(room) => room,
         Err(busy) => return busy,
@@ -445,7 +457,13 @@ pub(super) async fn session(
     let present = open.map(|open| &open.present);
     let problem_details = open.and_then(|open| serde_json::from_str(&open.problem_details).ok());
     let links = &app.links[..];
-    match one(&app.index, &id).await {
+    let known = async {
+        match asks_index {
+            true => one(&app.index, &id).await,
+            false => Ok(Session { now: now(), ..Session::default() }),
+        }
+    };
+    match known.await {
         Ok(one) if one.summary.is_none() && open.is_none() && one.events.is_empty() => failure(
             StatusCode::NOT_FOUND,
             "no such session",

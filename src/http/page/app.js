@@ -1,8 +1,8 @@
 // The page: which view is shown, and what keeps it fresh. No framework, no other host.
 
 import { clock, el } from "./text.js";
-import { address, ask, failure, look, read } from "./view.js";
-import { PAST, applied, moved, order, show as now } from "./now.js";
+import { address, ask, failure, look, read, store } from "./view.js";
+import { OLD_MS, PAST, applied, moved, order, show as now } from "./now.js";
 import { show as session } from "./session.js";
 import { show as explore } from "./explore.js";
 
@@ -62,7 +62,11 @@ function listen(isWanted) {
     if (!String(getSelection())) draw();
     if (change.gone?.length) route();
   };
-  source.addEventListener("alive", (event) => { if (state.live) state.live.madeAt = JSON.parse(event.data).madeAt; });
+  source.addEventListener("alive", (event) => {
+    if (!state.live) return;
+    Object.assign(state.live, JSON.parse(event.data));
+    if (state.live.now - state.live.madeAt >= OLD_MS && !String(getSelection())) draw();
+  });
   source.addEventListener("all", take);
   source.addEventListener("change", take);
   source.addEventListener("error", () => { if (source?.readyState === EventSource.CLOSED) { source = null; } });
@@ -77,7 +81,7 @@ function draw() {
     if (said) replace([said, ...known(current), view.querySelector(".skeleton")].filter(Boolean));
     return;
   }
-  const body = state.live && !current.q ? { ...state.body, live: { ...state.live, madeAt: Math.max(state.live.madeAt, state.body.live.madeAt) } } : state.body;
+  const body = state.live && !current.q ? { ...state.body, now: Math.max(state.body.now, state.live.now || 0), live: { ...state.live, madeAt: Math.max(state.live.madeAt, state.body.live.madeAt) } } : state.body;
   const more = (change) => { Object.assign(state, change); if (change.limit) route(true); else draw(); };
   const sort = (sorted) => { look(current.looks, "ended").sorted = sorted; note(current); route(true); };
   replace([said, ...now({ ...state, body, sorted: current.looks.ended?.sorted }, current.q, { more, sort, all: () => everything(current) })].filter(Boolean));
@@ -194,7 +198,7 @@ async function route(isForced) {
     waitedSince = 0;
     const isWrong = error.status === 400 && kind === "d";
     // What one can do about it comes first, what a client of the store says is one click away.
-    const [isAway, isDenied] = [/^the index does not answer/, /^the index refuses/].map((way) => way.test(error.message));
+    const [isAway, isDenied] = ["away", "refuses"].map((way) => store(error) === way);
     const box = el("div", { class: "notice bad failed", role: "alert" },
       el("p", {}, error instanceof TypeError ? `callscope has not answered since ${clock(failedSince)}. What is shown is from before. Trying again.`
         : isAway ? `The store has not answered since ${clock(failedSince)}. Events are still taken; nothing is lost. Check that it runs; this page tries again by itself.`
@@ -219,12 +223,16 @@ function wait(mine, current, isNew) {
   // A dashboard stands already, with room for what its panels will show.
   if (!isNew || (current.path[0] === "d" && board)) { if (!view.querySelector(".notice")) view.prepend(told); return; }
   view.replaceChildren(told, ...known(current), el("div", { class: "skeleton tall", "aria-busy": "true" }));
+  // What is open is known without the index.
+  if (current.path[0] === "s") ask(`/api/sessions/${encodeURIComponent(current.path[1])}?index=false`).then(({ body }) => {
+    if (mine === asked && told.isConnected) view.replaceChildren(told, ...session(body, { view: current, catalog, note }));
+  }, () => {});
 }
 
 /** What is known without the index: the open sessions. */
 function known(current) {
   if (current.path[0] !== "" || !state.live) return [];
-  return now({ ...state, body: { now: Date.now(), live: state.live, ended: [], total: 0, troubles: [], events: 1 } }, "", {}).filter((node) => !node.classList.contains("empty"));
+  return now({ ...state, body: { now: state.live.now || Date.now(), live: state.live, ended: [], total: 0, troubles: [], events: 1 } }, "", {}).filter((node) => !node.classList.contains("empty"));
 }
 
 /** The names of all views; time and filters go along from one dashboard to the next. */

@@ -9,7 +9,7 @@ const CARDS_MAX = 500;
 /** Comings and goings that are kept. */
 const MOVES_MAX = 6;
 /** So long after its picture was made, what is open is of another time. */
-const OLD_MS = 60000;
+export const OLD_MS = 20000;
 const HOUR = 3600000, DAY = 24 * HOUR;
 /** From this share of connections that ended badly on it is worth a look. */
 const BAD_SHARE = 0.05;

@@ -1,7 +1,7 @@
 // One panel: its frame, what it shows, its table twin, its files.
 
 import { el, field, thousands, when } from "./text.js";
-import { ask, failure, look, query } from "./view.js";
+import { ask, brief, failure, look, query } from "./view.js";
 import { isEmpty, table } from "./data.js";
 import { chart } from "./chart.js";
 import { bars, classes, donut, heatmap, map, numbers, treemap } from "./shapes.js";
@@ -64,8 +64,9 @@ export function panel(description, rows, scene) {
       section.classList.add("is-failed");
       const again = el("button", { type: "button", onclick: () => load(view, times, signal) }, "Try again");
       // What was shown stays, with its age.
-      if (known) note.replaceChildren(`as of ${when(known.now)}: ${failure(error)} `, again);
-      else body.replaceChildren(el("p", { class: "nothing", role: "alert" }, `${failure(error)} `, again));
+      const told = el("span", { title: failure(error) }, `${known ? `as of ${when(known.now)}: ` : ""}${brief(error)} `);
+      if (known) note.replaceChildren(told, again);
+      else body.replaceChildren(el("p", { class: "nothing", role: "alert" }, told, again));
       return error;
     } finally {
       section.setAttribute("aria-busy", "false");

@@ -95,6 +95,16 @@ export async function ask(path, signal) {
   return { body, text };
 }
 
+/** The store, as a failure tells of it: `away` or `refuses`; null: it is no matter of the store. */
+export function store(error) {
+  return /^the index does not answer/.test(error.message) ? "away" : /^the index refuses/.test(error.message) ? "refuses" : null;
+}
+
+/** What to say of a failure where there is little room. */
+export function brief(error) {
+  return { away: "The store does not answer.", refuses: "The store does not let callscope read." }[store(error)] || failure(error);
+}
+
 /** What to say of a failure. */
 export function failure(error) {
   const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "");
