@@ -445,8 +445,9 @@ impl Script {
         let composed = self.rng.below(2) == 0;
         let failed = self.rng.below(10) == 0;
         let late = self.rng.below(4) == 0;
-        let lost = session_reason == "nodeCrashed" && !by_hand;
         let wait = if late { self.seconds(200, 900) } else { self.seconds(2, 15) };
+        // Its files are gone with the node, or it is never processed.
+        let lost = session_reason == "nodeCrashed" && !by_hand || late && wait / 1_000 % 2 == 0;
         let id = self.id.clone();
         let seconds = (stop - start) as f64 / 1000.0;
         let status = |script: &mut Self, at: i64, status: &'static str| {
