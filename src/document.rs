@@ -78,7 +78,7 @@ pub struct Context {
     pub owner: Option<ReportedBy>,
     /// Who has the connection of a `cdr` event, where that has been told.
     pub user: Option<Box<str>>,
-    /// Other JSON members: deltas, `networkQuality`, `firstMedia`, `notFlowingMs`, `processingMs`.
+    /// Other JSON members: deltas, `serverTells`, `networkQuality`, `firstMedia`, `notFlowingMs`, `processingMs`.
     pub members: String,
 }
 
@@ -106,6 +106,7 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
         "notFlowingMs",
         "firstMedia",
         "sampleMs",
+        "serverTells",
         "networkQuality",
         "packetsLostDelta",
         "packetsReceivedDelta",

@@ -198,6 +198,7 @@ pub const FIELDS: &[(&str, Holds)] = &[
     ("pliDelta", Whole(Unit::Number)),
     ("firDelta", Whole(Unit::Number)),
     ("sampleMs", Whole(Unit::Milliseconds)),
+    ("serverTells", Flag),
     ("notFlowingMs", Whole(Unit::Milliseconds)),
     ("processingMs", Whole(Unit::Milliseconds)),
     ("joinDelta", Whole(Unit::Number)),

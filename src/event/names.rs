@@ -172,6 +172,7 @@ names! {
     RttMs "rttMs" Added;
     SampleMs "sampleMs" Added;
     ServerData "serverData" Scalar;
+    ServerTells "serverTells" Added;
     Session "session" Scalar;
     Side "side" Scalar;
     SessionIdSnake "session_id" Scalar;

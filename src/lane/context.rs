@@ -6,7 +6,7 @@ use super::level::level;
 use crate::document::{Context, ReportedBy};
 use crate::event::{
     self, Aspect, Body, Event, Field, FieldName, Kind, MediaState, Rates, RecordingStatus,
-    SessionRef, Told, is_internal,
+    SessionRef, Side, Told, is_internal,
 };
 use crate::json::Object;
 use crate::recent::Recent;
@@ -107,6 +107,11 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
     // Of several who may have reported under one name, each has counters of its own.
     if event.kind == Kind::WebrtcStats && (reporter.is_none() || owner.is_some()) {
         deltas(event, samples, &mut members);
+        // What the media server tells of the same media is not to be added to it.
+        let measured = owner.iter().flat_map(|owner| &owner.connection.endpoints);
+        if measured.flat_map(|known| known.measured.keys()).any(|(side, _)| *side == Side::Server) {
+            members.flag("serverTells", true);
+        }
     }
     match &event.body {
         Body::Endpoint(event::Endpoint { name, told: Told::State(state) })

@@ -136,10 +136,19 @@ fn a_flood_from_one_address_hides_nobody() {
 fn the_documents_of_reports_are_like_those_of_the_media_server() {
     let mut lines = told();
     lines.retain(|line| !line.contains("Destroyed") && !line.contains("participantLeft"));
+    // Of Cy the media server tells how it is as well.
+    let by_server = json!({
+        "elastic_type": "webrtcStats", "sessionId": "s", "uniqueSessionId": format!("s_{START}"), "connectionId": "con_C",
+        "endpoint": "con_C_str_A", "mediaType": "video", "packetsSent": 500, "jitter": 0.01, "timestamp": START + 10_000,
+    });
+    let first = lines.iter().position(|line| line.contains("\"browser\"")).unwrap();
+    lines.insert(first, by_server.to_string());
     let store = fold(lines.iter().map(String::as_str));
     let of = |connection: &str| {
-        let own =
-            store.of("webrtcStats").into_iter().filter(|json| json["connectionId"] == connection);
+        let own = store
+            .of("webrtcStats")
+            .into_iter()
+            .filter(|json| json["connectionId"] == connection && json["side"] == "browser");
         let mut own: Vec<&Value> = own.collect();
         own.sort_by_key(|json| json["timestamp"].as_i64());
         own
@@ -160,6 +169,9 @@ fn the_documents_of_reports_are_like_those_of_the_media_server() {
         (&json!(900), &json!(100))
     );
     assert_eq!((of("con_A").len(), of("con_C").len()), (4, 4));
+    let is_told_twice =
+        |connection: &str| of(connection).iter().filter(|json| json["serverTells"] == true).count();
+    assert_eq!(["con_A", "con_B", "con_C"].map(is_told_twice), [0, 0, 4]);
     // A tenth of what Bo should get is lost; of a first report it is not known since when.
     let levels =
         ["con_A", "con_B", "con_C"].map(|connection| of(connection)[1]["networkQuality"].clone());
