@@ -286,7 +286,7 @@ fn old(members: &Old<'_>, arrival: Arrival<'_>) -> Result<Report, ReportError> {
     let told =
         told.and_then(|json| serde_json::from_str::<BTreeMap<String, Json>>(json.get()).ok());
     let mut told = told.ok_or(ReportError::Empty)?;
-    // Milliseconds there.
+    // Milliseconds there. Chrome and Opera tell in its place, as a text, how long the buffer is that evens it out: that is none.
     if let Some(jitter) = told.get("jitter").and_then(Json::as_f64) {
         told.insert("jitter".to_owned(), (jitter / 1_000.0).into());
     }

@@ -113,7 +113,10 @@ export function table(panel, answer) {
 }
 
 /** By what a value can be chosen that documents say; null: it is reckoned, or nothing to choose by. */
-const said = (metric, value) => (metric.kind === "text" && metric.field && typeof value === "string" && value ? [{ field: metric.field, value }] : null);
+const said = ({ kind, field }, value) => {
+  const values = (Array.isArray(value) ? value : [value]).filter((one) => typeof one === "string" && one);
+  return kind === "text" && field && values.length ? values.map((one) => ({ field, value: one })) : null;
+};
 
 const iso = (ms) => (typeof ms === "number" ? new Date(ms).toISOString() : "");
 

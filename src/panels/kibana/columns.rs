@@ -334,14 +334,32 @@ fn classes(by: &ByClasses) -> Json {
 
 /// A class in words: it includes where it begins, and not where it ends.
 pub(super) fn class(by: &ByClasses, from: Option<f64>, to: Option<f64>) -> String {
-    let is_whole = matches!(source::find(&by.field.value), Some(Holds::Whole(_)));
+    let holds = source::find(&by.field.value);
+    let unit = holds.and_then(Holds::unit).unwrap_or(Unit::Number);
+    let is_count = matches!(holds, Some(Holds::Whole(Unit::Number)));
     match (from, to) {
         (None, None) => "all".to_owned(),
-        (None, Some(to)) => format!("under {to}"),
-        (Some(from), None) => format!("{from} and more"),
-        (Some(from), Some(to)) if is_whole && to - from <= 1.0 => format!("{from}"),
-        (Some(from), Some(to)) if is_whole => format!("{from} – {}", to - 1.0),
-        (Some(from), Some(to)) => format!("{from} to {to}"),
+        (None, Some(to)) => format!("under {}", in_words(to, unit)),
+        (Some(from), None) => format!("{} and more", in_words(from, unit)),
+        (Some(from), Some(to)) if is_count && to - from <= 1.0 => format!("{from}"),
+        (Some(from), Some(to)) if is_count => format!("{from} – {}", to - 1.0),
+        (Some(from), Some(to)) => format!("{} to {}", in_words(from, unit), in_words(to, unit)),
+    }
+}
+
+/// A bound as people say it: in the largest unit of which it is a whole number.
+fn in_words(value: f64, unit: Unit) -> String {
+    let units: &[(f64, &str)] = match unit {
+        Unit::Bytes => &[(1_073_741_824.0, "GB"), (1_048_576.0, "MB"), (1_024.0, "kB"), (1.0, "B")],
+        Unit::Seconds => &[(3_600.0, "h"), (60.0, "min"), (1.0, "s")],
+        Unit::Milliseconds => &[(1_000.0, "s"), (1.0, "ms")],
+        Unit::Percent => &[(1.0, "%")],
+        _ => &[],
+    };
+    let fits = |(size, _): &&(f64, &str)| value >= *size && value % size == 0.0;
+    match units.iter().find(fits).or(units.last()) {
+        Some((size, name)) => format!("{} {name}", value / size),
+        None => format!("{value}"),
     }
 }
 
