@@ -16,6 +16,10 @@ use crate::sessions::state::{End, Stream};
 
 /// Media that stopped at least this long before its stream's end is lost; a shorter stop belongs to the end. Milliseconds.
 const MEDIA_LOST: i64 = 3_000;
+/// How OpenVidu begins the ids of connections of IP cameras (`IdentifierPrefixes.IPCAM_ID` of its server).
+const CAMERA_ID: &str = "ipc_";
+/// What is said instead.
+const AN_IP_CAMERA: &str = "an IP camera";
 /// Media that stopped for less only stutters. Milliseconds.
 const MEDIA_GAP: i64 = 1_000;
 /// So many people who were cut off for one reason within so many milliseconds were cut off together.
@@ -220,6 +224,10 @@ impl<'a> Teller<'_, 'a> {
     fn add(&mut self, mut problem: Problem<'a>, text: impl FnOnce(&Self) -> String) {
         if self.problems.len() < TOLD_MAX {
             problem.text = text(self);
+            // A name is written as it is.
+            if problem.text.starts_with(AN_IP_CAMERA) {
+                problem.text = capital(&problem.text);
+            }
         }
         self.problems.push(problem);
     }
@@ -488,11 +496,16 @@ impl<'a> Teller<'_, 'a> {
 }
 
 impl Person<'_> {
-    /// What people call the person: the name that the client gave itself, else the user.
+    /// What people call the person: the name that the client gave itself, else the user. A camera that nobody has named has its
+    /// address in its connection's id.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
         let named = self.client_data().and_then(|data| own_name(&data));
-        named.map_or_else(|| Cow::Borrowed(self.user().0), Cow::Owned)
+        let user = || match self.user().0 {
+            id if id == self.id && id.starts_with(CAMERA_ID) => AN_IP_CAMERA,
+            user => user,
+        };
+        named.map_or_else(|| Cow::Borrowed(user()), Cow::Owned)
     }
 
     /// What the client said about itself.

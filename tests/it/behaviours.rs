@@ -329,6 +329,7 @@ fn b31_ip_cameras() {
         "forceDisconnectByServer",
     );
     story.events[1]["platform"] = json!("IPCAM");
+    story.events[1]["clientData"] = json!("");
     for (name, value) in [
         ("rtspUri", json!("rtsp://admin:secret@93.184.216.34:554/live")),
         ("videoFramerate", Value::Null),
@@ -337,9 +338,13 @@ fn b31_ip_cameras() {
     ] {
         story.events[2][name] = value;
     }
-    let store = fold(&story.user(3, con, json!(con)).destroyed(9, "x"));
+    let left = json!({ "connectionId": con, "reason": "networkDisconnect" });
+    let story = story.user(3, con, json!(con)).tell("participantLeft", 8, left);
+    let store = fold(&story.destroyed(9, "x"));
     assert_eq!(store.one("userSummary")["id"], con);
     assert_eq!(store.one("userSummary")["client"]["device"], "ipcam");
+    let told = store.one("sessionSummary")["problemDetails"][0]["text"].as_str().unwrap();
+    assert!(told.starts_with("An IP camera was cut off"), "its address helps nobody: {told}");
     let publisher = store.one("publisherSummary");
     assert_eq!(
         (&publisher["rtspUri"], &publisher["adaptativeBitrate"]),
