@@ -231,9 +231,8 @@ fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched, context:
         }
     }
     let told = context.user.as_deref().or(enriched.user.as_deref());
-    let of_event = || Some(told.unwrap_or(connection_id.filter(|id| !is_internal(id))?));
     let user = match &event.kind {
-        Kind::Cdr(_) => of_event(),
+        Kind::Cdr(_) => told.or(connection_id.filter(|id| !is_internal(id))),
         _ => owner.map(|owner| &*owner.user),
     };
     let user = user.filter(|_| !enriched.drops(FieldName::User));
