@@ -948,8 +948,10 @@ fn an_index_that_takes_its_time_is_told_of_until_it_answers() {
     let card = "document.querySelector('.card').getAttribute('href')";
     browser.value(&format!("location.hash = {card}"));
     browser.until(&format!(
-        "{told} && document.querySelector('#open') && document.querySelector('#panel')"
+        "{told} && document.querySelector('#open') && document.querySelector('#panel td')"
     ));
+    let lead = browser.text("document.querySelector('.lead').textContent");
+    assert!(lead.ends_with("1\u{a0}person"), "{lead}");
     index.hang(false);
     browser.until("document.querySelector('#open') && !document.querySelector('.notice.waiting')");
     nothing_is_wrong(&browser, &page);

@@ -124,7 +124,7 @@ async fn what_cannot_be_asked_is_refused_with_the_reason() {
         (&format!("/api/panels/totals?{many}"), 400, "too many filters"),
         (&format!("/api/panels/totals?{wide}"), 400, "too many filters"),
         ("/api/sessions/x?raw=1", 400, "no parameter raw=1"),
-        ("/api/sessions/x?index=false", 404, "no such session"),
+        ("/api/sessions/x?index=false", 404, "no such session is open"),
         ("/api/panels/session-people", 400, "this panel is about one uniqueSessionId"),
         ("/api/search?raeson=x", 400, "no parameter or field raeson"),
         ("/api/search?q=a+b+c+d+e+f+g+h+i+j+k", 400, "q has more than 10 words"),

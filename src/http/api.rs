@@ -460,7 +460,7 @@ pub(super) async fn session(
     let known = async {
         match asks_index {
             true => one(&app.index, &id).await,
-            false => Ok(Session { now: now(), ..Session::default() }),
+            false => Err(SearchError::Unavailable(anyhow::anyhow!("it was not asked"))),
         }
     };
     match known.await {
@@ -470,6 +470,11 @@ pub(super) async fn session(
             "use the uniqueSessionId that /api/sessions gives",
         ),
         Ok(one) => room.answer(&Session { open, present, problem_details, links, ..one }),
+        Err(_) if open.is_none() && !asks_index => failure(
+            StatusCode::NOT_FOUND,
+            "no such session is open",
+            "without the index nothing else is known",
+        ),
         Err(error) if open.is_none() => search_failure(&error),
         // What is open is known without the index.
         Err(error) => {
@@ -634,7 +639,7 @@ fn old_events(summary: Option<&RawValue>) -> Option<Search> {
     })
 }
 
-/// A summary without what is nested in it: that stands beside it, or was not asked for.
+/// A summary without what is nested in it, and without lists of everybody: that stands beside it, or was not asked for.
 fn strip(json: &RawValue) -> Json {
     const CONTAINERS: [&str; 5] =
         ["users", "recordings", "connections", "publishers", "subscribers"];
@@ -645,6 +650,11 @@ fn strip(json: &RawValue) -> Json {
                 let mut inner: BTreeMap<String, &RawValue> = serde_json::from_str(container.get())?;
                 inner.remove("content");
                 *container = serde_json::value::to_raw_value(&inner)?;
+            }
+        }
+        for name in ["user", "connectionId"] {
+            if members.get(name).is_some_and(|told| told.get().starts_with('[')) {
+                members.remove(name);
             }
         }
         serde_json::value::to_raw_value(&members)

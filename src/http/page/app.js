@@ -225,7 +225,7 @@ function wait(mine, current, isNew) {
   view.replaceChildren(told, ...known(current), el("div", { class: "skeleton tall", "aria-busy": "true" }));
   // What is open is known without the index.
   if (current.path[0] === "s") ask(`/api/sessions/${encodeURIComponent(current.path[1])}?index=false`).then(({ body }) => {
-    if (mine === asked && told.isConnected) view.replaceChildren(told, ...session(body, { view: current, catalog, note }));
+    if (mine === asked && told.isConnected) view.replaceChildren(told, ...session({ ...body, error: "it has not answered yet" }, { view: current, catalog, note }));
   }, () => {});
 }
 

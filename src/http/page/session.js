@@ -22,7 +22,7 @@ export function show(s, { view, catalog, note }) {
   const isStale = model.open && s.now - s.open.lastEventAt > STALE_MS;
   const until = !model.open ? model.clock(model.end) : isStale ? `now, last heard of ${when(s.open.lastEventAt, s.now)}` : "now";
   const began = `${day(model.start)} ${clock(model.start)}`;
-  const lead = model.isUnjoined ? `created ${began} (${zone()}) · nobody has joined it` : [`${began} – ${until} (${zone()})`, span((model.end - model.start) / 1000), count(model.people.length, "person", "people"),
+  const lead = model.isUnjoined ? `created ${began} (${zone()}) · nobody has joined it` : [`${began} – ${until} (${zone()})`, span((model.end - model.start) / 1000), count(model.size, "person", "people"),
     model.open ? "" : model.silent ? `its end was never told${s.summary.goneSince ? `, and OpenVidu has not shown it since ${model.clock(s.summary.goneSince)}` : ""}` : model.reason ? `ended: ${why(model.reason)}` : ""].filter(Boolean).join(" · ");
   const parts = tabs(s, model, { view, note, dashboard: catalog.find((dashboard) => dashboard.ofOne) });
   return [
@@ -32,7 +32,7 @@ export function show(s, { view, catalog, note }) {
       el("p", { class: "lead" }, lead), further(s, model, id)),
     missing(s, model),
     problems(model, parts.events),
-    model.people.length || model.recordings.length ? timeline(model, id, parts.events) : null,
+    (model.people.length || model.recordings.length) && !s.error ? timeline(model, id, parts.events) : null,
     parts.node,
   ].filter(Boolean);
 }
@@ -48,7 +48,9 @@ function further(s, model, id) {
 
 /** Why there is no summary, where there is none. */
 function missing(s, model) {
-  if (s.error) return el("p", { class: "notice" }, `Only what is known of it at this moment is shown: ${s.error}.`);
+  if (s.error) return el("div", { class: "notice" },
+    el("p", {}, "Who is there now is known without the index. Since when, and what was there before, is shown once it answers."),
+    el("details", { "data-key": "reason" }, el("summary", {}, "Reason"), el("p", {}, s.error)));
   if (s.truncated) return el("p", { class: "notice" }, "This session is larger than one answer: what is shown is cut. /api/search gives the rest.");
   if (s.summary) return null;
   if (model.isUnjoined) return el("p", { class: "notice plain" }, "OpenVidu removes a session that nobody joins without telling so. It counts as open, and gets a summary, once somebody is in it.");
@@ -255,6 +257,8 @@ function charts(dashboard, model, { view, note }) {
   return el("div", {}, head, el("div", { class: "panels" }, drawn.panels.map((one) => one.section)));
 }
 
+const UNKNOWN = { text: "–", raw: "", sort: -1 };
+
 const TABS = ["people", "streams", "recordings", "charts", "events", "raw"];
 
 /** The parts of a session beside its time line. `events(at)` shows what was told at a moment. */
@@ -262,19 +266,20 @@ function tabs(s, model, { view, note, dashboard }) {
   const id = view.path[1];
   const looked = (key) => ({ kept: look(view.looks, key), note: () => note(view) });
   const find = (text) => ({ text, raw: text, search: text });
-  const at = (ms, text) => ({ text: text || model.clock(ms), raw: text || model.clock(ms), sort: ms });
-  const long = (ms) => ({ text: span(ms / 1000), raw: Math.round(ms / 1000), sort: ms });
+  const at = (ms, text) => (text || ms ? { text: text || model.clock(ms), raw: text || model.clock(ms), sort: ms } : UNKNOWN);
+  const long = (ms) => (ms >= 0 ? { text: span(ms / 1000), raw: Math.round(ms / 1000), sort: ms } : UNKNOWN);
   const size = (n) => ({ text: bytes(n), raw: n, sort: n || 0 });
+  const empty = (text) => (s.error ? "This is not known before the index answers." : text);
   let told = null;
   const contents = {
-    people: () => table(["Person", "Joined", "Left", "Length", "Why", "Client and place"], model.people.flatMap((p) => p.connections.map((c) => [find(p.name), at(c.from), at(c.to, c.open ? "still here" : ""), long(c.to - c.from), why(c.reason), where(c)])), "Nobody has joined.", looked("people")),
-    streams: () => table(["From", "Source", "Size", "Started", "Length", "Lost", "Jitter", "First media", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", at(t.from), long(t.to - t.from), measured(t, "lossPercent", "percent"), measured(t, "jitterMs", "milliseconds"), measured(t, "firstMediaMs", "milliseconds"), t.open ? "still sent" : why(t.reason)])), "Nobody has sent anything.", looked("streams")),
-    recordings: () => table(["Recording", "Started", "Stopped", "Length", "Size", "Result"], model.recordings.map((r) => [r.name, at(r.from), at(r.to, r.open ? "running" : ""), r.seconds ? long(r.seconds * 1000) : "–", size(r.size), r.status === "none" ? "never became ready" : r.status]), "Nothing was recorded.", looked("recordings")),
+    people: () => table(["Person", "Joined", "Left", "Length", "Why", "Client and place"], model.people.flatMap((p) => p.connections.map((c) => [find(p.name), at(c.from), at(c.to, c.open ? "still here" : ""), long(c.to - c.from), why(c.reason), where(c)])), empty("Nobody has joined."), looked("people")),
+    streams: () => table(["From", "Source", "Size", "Started", "Length", "Lost", "Jitter", "First media", "Why it ended"], model.people.flatMap((p) => p.streams.map((t) => [p.name, (t.source || "audio only").toLowerCase(), t.size || "", at(t.from), long(t.to - t.from), measured(t, "lossPercent", "percent"), measured(t, "jitterMs", "milliseconds"), measured(t, "firstMediaMs", "milliseconds"), t.open ? "still sent" : why(t.reason)])), empty("Nobody has sent anything."), looked("streams")),
+    recordings: () => table(["Recording", "Started", "Stopped", "Length", "Size", "Result"], model.recordings.map((r) => [r.name, at(r.from), at(r.to, r.open ? "running" : ""), r.seconds ? long(r.seconds * 1000) : "–", size(r.size), r.status === "none" ? "never became ready" : r.status]), empty("Nothing was recorded."), looked("recordings")),
     charts: () => charts(dashboard, model, { view, note }),
     events: () => (told = events(s, { called: names(model), clock: model.clock })).node,
     raw: () => el("pre", { class: "json", tabindex: "0" }, JSON.stringify(s, null, 2)),
   };
-  const counts = { people: model.people.length, recordings: model.recordings.length, events: s.totalEvents };
+  const counts = { people: model.size, ...(s.error ? {} : { recordings: model.recordings.length, events: s.totalEvents }) };
   let chosen = TABS.includes(view.path[2]) ? view.path[2] : TABS[0];
   const panel = el("div", { role: "tabpanel", id: "panel", "aria-labelledby": `tab-${TABS.indexOf(chosen)}` }, contents[chosen]());
   const choose = (key) => {

@@ -26,9 +26,16 @@ export function read(s, id) {
     person.streams.push(...streams.filter((stream) => stream.connectionId === c.connectionId));
   }
   for (const person of people.values()) for (const part of [person.connections, person.streams]) part.sort((a, b) => a.from - b.from);
+  // Without the index it is known who is there, and not since when.
+  if (s.error) for (const [connectionId, user] of Object.entries(s.present || {})) {
+    const c = { connectionId, user, open: true };
+    if (!people.has(user)) people.set(user, { name: name(c), where: "", connections: [], streams: [], quality: [], receives: new Map(), from: 0 });
+    people.get(user).connections.push(c);
+  }
   const list = [...people.values()].sort((a, b) => a.from - b.from);
   const start = s.summary ? s.summary.createdAt : (s.open && s.open.createdAt) || Math.min(end, ...s.events.map((e) => e.startTime || e.timestamp));
-  const model = { start, end: Math.max(end, start + 1), people: list, recordings, open: Boolean(s.open) && !s.summary, sentences: [] };
+  const size = s.summary?.users?.numberOfElements ?? (s.error ? s.open?.users : null) ?? list.length;
+  const model = { start, end: Math.max(end, start + 1), people: list, size, recordings, open: Boolean(s.open) && !s.summary, sentences: [] };
   // Of more than one day, times have theirs.
   model.isLong = new Date(model.start).toDateString() !== new Date(model.end).toDateString();
   model.clock = model.isLong ? (ms) => `${day(ms, true)}\u00a0${clock(ms)}` : clock;
