@@ -13,9 +13,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::enrich::Enriched;
-use crate::event::{
-    Body, Event, Field, FieldName, Kind, RecordingStatus, Seen, SessionRef, is_internal,
-};
+use crate::event::{Body, Event, Field, FieldName, Kind, RecordingStatus, Seen, SessionRef};
 use crate::json::Object;
 use crate::sessions::Source;
 use crate::sessions::facts::Hasher;
@@ -232,7 +230,7 @@ fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched, context:
     }
     let told = context.user.as_deref().or(enriched.user.as_deref());
     let user = match &event.kind {
-        Kind::Cdr(_) => told.or(connection_id.filter(|id| !is_internal(id))),
+        Kind::Cdr(_) => told,
         _ => owner.map(|owner| &*owner.user),
     };
     let user = user.filter(|_| !enriched.drops(FieldName::User));
@@ -247,8 +245,9 @@ fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched, conte
     json.text_if("endpoint", endpoint.filter(|_| !enriched.drops(FieldName::Endpoint)));
     let is_replaced =
         |field: &Field<'_>| endpoint.is_some() && field.known == Some(FieldName::Endpoint);
-    for field in event.fields.iter().filter(|field| !is_replaced(field)) {
+    for field in &event.fields {
         match enriched.place_of(field) {
+            Some(Place::Indexed) if is_replaced(field) => unindexed.push(field),
             // Whose the connection is stands there.
             Some(Place::Indexed) if is_cdr && field.known == Some(FieldName::User) => {
                 unindexed.push(field);

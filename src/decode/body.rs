@@ -11,6 +11,7 @@ use crate::event::{
     Pair, Participant, Rates, Recording, RecordingStatus, Seen, SeenSession, SessionRef, Side,
     Stats, Stream, Told, integer_of, is_geo_point, is_internal, number_of, text_of,
 };
+use crate::sessions::browser::Reporter;
 
 /// How long after an event something may have begun by another clock, in milliseconds.
 const SKEW_MAX: i64 = 86_400_000;
@@ -116,11 +117,12 @@ fn build<'a>(
     }
     let restored = if indexed { restored(&mut members) } else { Vec::new() };
     let aside: Vec<Cow<'a, str>> = restored.iter().map(|(name, _)| name.clone()).collect();
+    let is_cdr = matches!(kind, Kind::Cdr(_));
+    let is_report = indexed && kind == Kind::WebrtcStats && is_report(&members, &restored);
     // What was set aside is the event's own, whatever it is called.
     let own = restored.into_iter().map(|(name, json)| (name, json, false));
-    let is_cdr = matches!(kind, Kind::Cdr(_));
-    let has_place = is_cdr || kind == Kind::Seen;
     let is_browser = kind == Kind::BrowserStats;
+    let joined = joined(&kind);
     let mut ids = Ids::default();
     let mut origin = Origin::default();
     let mut place = Derived::default();
@@ -129,6 +131,13 @@ fn build<'a>(
     let members = members.into_iter().map(|(name, json)| (name, json, indexed));
     for (name, json, indexed) in members.chain(own) {
         let known = FieldName::of(&name);
+        // Whose a browser's report is it does not say itself.
+        if is_report
+            && indexed
+            && matches!(known, Some(Name::ConnectionId | Name::Connection | Name::User))
+        {
+            continue;
+        }
         let slot = match known {
             Some(Name::SessionId) => Some(&mut ids.session_id),
             Some(Name::Session) if !is_cdr => Some(&mut ids.session),
@@ -158,7 +167,7 @@ fn build<'a>(
             Some(Name::UniqueSessionIdDerived) if indexed => ids.is_derived = json == "true",
             Some(Name::LocationDerived) if indexed => place.has_location = json == "true",
             Some(Name::GeoPointsDerived) if indexed => place.has_points = json == "true",
-            Some(added) if indexed && is_added(added, has_place) => {}
+            Some(added) if indexed && is_added(added, joined) => {}
             _ if json == "null" => {}
             Some(Name::ClusterTwin) => cluster_twin = field(name, known, json)?,
             _ => fields.extend(field(name, known, json)?),
@@ -211,12 +220,38 @@ impl Derived {
     }
 }
 
-/// Whether callscope or Pro put this member into the document, rather than the event having it. Place and media node are
-/// joined by connection onto telemetry, which never has them itself.
-fn is_added(name: FieldName, has_place: bool) -> bool {
-    let is_joined =
-        matches!(name, FieldName::Location | FieldName::GeoPoints | FieldName::MediaNodeId);
-    name.class() == Class::Added || (is_joined && !has_place)
+/// Whether callscope or Pro put this member into the document, rather than the event having it.
+fn is_added(name: FieldName, joined: &[FieldName]) -> bool {
+    name.class() == Class::Added || joined.contains(&name)
+}
+
+/// What is joined by connection and session onto an event of this kind, which never has it itself.
+fn joined(kind: &Kind<'_>) -> &'static [FieldName] {
+    use FieldName::{GeoPoints, Location, MediaNodeId};
+    let Kind::Cdr(name) = kind else {
+        return if *kind == Kind::Seen { &[] } else { &[Location, GeoPoints, MediaNodeId] };
+    };
+    match name.as_ref() {
+        "webrtcConnectionCreated" | "webrtcConnectionDestroyed" => {
+            &[Location, GeoPoints, MediaNodeId]
+        }
+        "sessionCreated"
+        | "sessionDestroyed"
+        | "participantJoined"
+        | "participantLeft"
+        | "signalSent"
+        | "filterEventDispatched"
+        | "broadcastStarted"
+        | "broadcastStopped" => &[MediaNodeId],
+        _ => &[],
+    }
+}
+
+/// Whether this was told by a browser. What its endpoint was called by then is set aside where the media server's name is known.
+fn is_report(members: &Members<'_>, restored: &Members<'_>) -> bool {
+    let mut told = restored.iter().chain(members);
+    let endpoint = told.find(|(name, _)| name == FieldName::Endpoint.text());
+    endpoint.and_then(|(_, json)| text_of(json)).is_some_and(|name| Reporter::has_named(&name))
 }
 
 fn session<'a>(ids: &mut Ids<'a>, time: i64) -> Result<Option<SessionRef<'a>>, DecodeError> {

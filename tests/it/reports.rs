@@ -4,7 +4,7 @@ use callscope::reports::{self, Arrival, Running};
 use serde_json::{Value, json};
 
 use crate::story::{START, Story};
-use crate::support::{Store, disturbed, fold};
+use crate::support::{Bench, Store, disturbed, fold};
 
 /// Ana, who sends a camera, and Bo and Cy, who receive it from one address with one browser each of another kind.
 fn call() -> Story {
@@ -177,6 +177,37 @@ fn the_documents_of_reports_are_like_those_of_the_media_server() {
         ["con_A", "con_B", "con_C"].map(|connection| of(connection)[1]["networkQuality"].clone());
     assert_eq!((bo[0].get("networkQuality"), levels), (None, [json!(5), json!(3), json!(5)]));
     assert_eq!(of("con_A")[0]["mediaRole"], "publisher");
+}
+
+/// What callscope put into them, by what it knew then, is no part of the events.
+#[test]
+fn documents_that_are_read_again_are_of_the_same_events() {
+    let mut lines = told();
+    let of_session = |mut event: Value| {
+        event["sessionId"] = json!("s");
+        event["uniqueSessionId"] = json!(format!("s_{START}"));
+        event.to_string()
+    };
+    let recorded = json!({
+        "event": "recordingStatusChanged", "timestamp": START + 7_000, "id": "s", "startTime": START + 7_000, "status": "started",
+        "outputMode": "COMPOSED", "media_node_id": "media_1", "size": 0, "duration": 0,
+    });
+    let signal = json!({ "event": "signalSent", "timestamp": START + 8_000, "type": "chat", "data": "hello", "from": "con_A", "to": ["con_B"] });
+    let named = json!({
+        "elastic_type": "kms", "timestamp": START + 60_000, "connectionId": "con_B", "user": "zeta", "endpoint": "con_B_str_A",
+        "type": "MediaFlowInStateChange", "state": "FLOWING", "mediaType": "VIDEO",
+    });
+    let left = lines.iter().position(|line| line.contains("Destroyed")).unwrap();
+    lines.splice(left..left, [recorded, signal].map(of_session));
+    lines.push(of_session(named));
+    let mut bench = Bench::new();
+    lines.iter().for_each(|line| _ = bench.read(line));
+    let raw = bench.raw.clone();
+    let store = bench.finish().clone();
+    assert!(raw.iter().any(|document| document.contains("\"user\":\"con_B\"")));
+    assert_eq!(fold(raw.iter().map(String::as_str)), store);
+    let person = store.of("connectionSummary").into_iter().find(|json| json["user"] == "zeta");
+    assert_eq!(person.unwrap()["connectionId"], "con_B");
 }
 
 /// What came late was told to be lost, and is not lost again when the next packet is.

@@ -55,6 +55,7 @@ export function chips(dashboard, view, go, called) {
     view.filters.map((filter) => el("button", { type: "button", class: "chip", title: `Remove this filter: ${filter.value}`, onclick: () => go(toggled(view, [filter])) }, el("span", {}, `${field(filter.field)} `), el("b", {}, called?.(filter.field, filter.value) || filterText(splits, filter)), " ×")),
     view.filters.length > 1 ? el("button", { type: "button", class: "more", onclick: () => go({ ...view, filters: [] }) }, "Remove all") : null,
     ofPeople.size ? el("p", { class: "quiet" }, `Sessions are those in which ${ofPeople.size > 1 ? "somebody fits each of these, be it not one and the same" : "such a person was"}; people, streams and what was streamed are of such people alone.`) : null,
+    ofPeople.has("user") ? el("p", { class: "quiet" }, "What events tell of somebody counts from when it is known who that is.") : null,
     view.filters.some((filter) => filter.field === "geoPoints") ? el("p", { class: "quiet" }, "People, streams and what was streamed are those of this part of the map; sessions lie nowhere, so what is counted by sessions is empty.") : null);
 }
 
