@@ -41,6 +41,8 @@ pub(super) use queues::Taken;
 
 /// How long one poll waits for a record.
 const POLL: Duration = Duration::from_millis(100);
+/// How long closing may take. A second is usual.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
 /// What the worker has beyond `kafka.drain_after` to say that it has let go.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often the ends of partitions are told.
@@ -260,6 +262,27 @@ pub(super) struct Intake {
     /// Ends the thread.
     stop: CancellationToken,
     thread: Option<std::thread::JoinHandle<Result<(), KafkaError>>>,
+}
+
+/// Closes the consumer. `librdkafka` tells it meanwhile that its partitions are revoked, and the binding asks back in which way to
+/// give them up: where the group's own thread has ended by then, that is never answered (librdkafka's issues 4041 and 4884). Nothing is
+/// lost with a thread that waits: everything was released, and brokers end the membership by themselves.
+fn leave(consumer: Arc<BaseConsumer<Context>>) {
+    let (left, told) = std::sync::mpsc::channel::<()>();
+    let closing = std::thread::Builder::new().name("leave".to_owned()).spawn(move || {
+        // Dropped after it, it tells that this is done.
+        let _left = left;
+        drop(consumer);
+    });
+    let Ok(closing) = closing else { return };
+    match told.recv_timeout(LEAVE_MAX) {
+        Err(RecvTimeoutError::Timeout) => {
+            tracing::warn!(
+                "Kafka's client does not close; the brokers end the membership after kafka.session_timeout"
+            );
+        }
+        _ => drop(closing.join()),
+    }
 }
 
 impl Intake {
@@ -491,6 +514,7 @@ impl Intake {
     pub(super) fn stop(mut self) -> Result<(), KafkaError> {
         self.stop.cancel();
         let ended = self.thread.take().map(std::thread::JoinHandle::join);
+        leave(self.consumer);
         match ended {
             Some(Ok(ended)) => ended,
             Some(Err(_)) => Err(KafkaError::away("the thread that reads from Kafka panicked")),
