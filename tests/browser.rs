@@ -200,7 +200,9 @@ fn dragging_over_a_chart_looks_closer_and_going_back_looks_wide_again() {
     browser.until("document.querySelectorAll('.hair.shown').length > 3");
     let told =
         browser.text("document.querySelector('[data-panel=joins-and-leaves] .legend').textContent");
-    assert!(told.contains("Nov") && told.contains("/min"), "{told}");
+    let at =
+        browser.text("document.querySelector('[data-panel=joins-and-leaves] .moment').textContent");
+    assert!(told.contains("/min") && at.contains("Nov"), "{told}, {at}");
     browser.mouse("mousePressed", x + width * 0.4, middle);
     browser.mouse("mouseMoved", x + width * 0.5, middle);
     browser.mouse("mouseReleased", x + width * 0.6, middle);
@@ -996,7 +998,8 @@ fn keys_reach_everything_and_charts_are_told_in_words() {
     browser.key("ArrowRight");
     let told =
         browser.text("document.querySelector('[data-panel=concurrency] .legend').textContent");
-    assert!(told.contains("Sessions") && told.contains(':'), "{told}");
+    let at = browser.text("document.querySelector('[data-panel=concurrency] .moment').textContent");
+    assert!(told.contains("Sessions") && at.contains(':'), "{told}, {at}");
     // The twin of a chart has every value.
     browser.click("[data-panel=concurrency] .tools button");
     browser.until("document.querySelectorAll('[data-panel=concurrency] tbody tr').length > 20");

@@ -90,12 +90,19 @@ export function chart(panel, answer, scene) {
       values[i].textContent = point ? write(one, point.value) : at === null ? most(one, "value") : "–";
     });
     const time = el("span", { class: "moment" });
-    legend.querySelector(".moment")?.remove();
-    legend.append(time);
-    const tell = (at) => { read(at); time.textContent = at === null ? "" : isTime ? when(at) : keyText(panel.by.at(-1), at); };
+    time.style.top = `${drawn.bottom + 5}px`;
+    const tell = (at) => {
+      read(at);
+      time.textContent = at === null ? "" : isTime ? when(at) : keyText(panel.by.at(-1), at);
+      if (at === null) return;
+      // Below the hair, and within the chart.
+      const x = drawn.x(at);
+      time.style.left = `${x}px`;
+      time.style.transform = `translateX(${(-100 * x) / width}%)`;
+    };
     // Drawn anew, it shows what was pointed at before.
     watch(drawn, scene, isTime, tell)(isTime ? pointed : null);
-    box.replaceChildren(drawn.svg);
+    box.replaceChildren(drawn.svg, time);
     // Values make entries longer.
     fold();
   });
@@ -128,6 +135,7 @@ export function folded(legend, kept = {}) {
   const all = el("button", { type: "button", class: "all", hidden: true, onclick: () => { kept.isUnfolded = !kept.isUnfolded; fold(); } });
   const fold = () => {
     legend.classList.toggle("open", Boolean(kept.isUnfolded));
+    legend.style.height = "";
     const entries = [...legend.querySelectorAll(".entry")];
     const isCut = !kept.isUnfolded && entries.at(-1)?.offsetTop >= legend.clientHeight;
     // What says that there are more has its place at the end of the last line.
@@ -137,6 +145,8 @@ export function folded(legend, kept = {}) {
     all.hidden = !more && !kept.isUnfolded;
     all.textContent = kept.isUnfolded ? "fewer" : `+ ${thousands(more)} more`;
     all.setAttribute("aria-expanded", String(Boolean(kept.isUnfolded)));
+    // What is pointed at changes no line, and so not the chart below.
+    if (!kept.isUnfolded) legend.style.height = `${legend.offsetHeight}px`;
   };
   legend.append(all);
   sized(legend, fold);
