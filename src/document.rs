@@ -6,7 +6,8 @@
 //! one stays.
 //!
 //! Nothing that a client sends can keep a document out of an index: a known field whose value has the wrong shape is moved
-//! below `malformed`, a field whose name no index takes below `unindexed`; neither is searched, both are kept.
+//! below `malformed`, a field whose name no index takes, or in whose place stands what callscope found out, below `unindexed`;
+//! neither is searched, both are kept.
 
 use std::borrow::Cow;
 
@@ -74,7 +75,7 @@ pub struct Context {
     pub tenant: Option<Box<str>>,
     /// Whose it is, where a browser told it without saying so.
     pub owner: Option<ReportedBy>,
-    /// Who has the connection of a `cdr` event, where that has been told.
+    /// Who that is, or who has the connection of a `cdr` event, where that has been told.
     pub user: Option<Box<str>>,
     /// Other JSON members: deltas, `serverTells`, `networkQuality`, `firstMedia`, `notFlowingMs`, `processingMs`.
     pub members: String,
@@ -87,8 +88,6 @@ pub struct ReportedBy {
     pub connection_id: Box<str>,
     /// What the media server calls the endpoint at the other end of the stream, once that is known.
     pub endpoint: Option<Box<str>>,
-    /// Who.
-    pub user: Box<str>,
 }
 
 /// A document without what is not promised of it: of raw ones the context fields, and of copies of one occurrence the event name
@@ -118,8 +117,6 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
     const OF_RECORDINGS: &[&str] =
         &["event", "size", "duration", "hasAudio", "hasVideo", "resolution", "frameRate"];
     const OF_PEOPLE: &[&str] = &["location", "geoPoints", "client"];
-    const OF_PERSONS: &[&str] = &["user"];
-    const OF_STREAMS: &[&str] = &["location", "geoPoints", "client", "user"];
     const OF_REPORTS: &[&str] = &["connectionId", "connection", "endpoint", "user"];
     const OF_OLD: &[&str] = &["uniqueSessionId", "uniqueSessionIdDerived"];
     let text = |json: &serde_json::Value, name: &str| {
@@ -131,12 +128,15 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
     }
     let own = match kind.as_str() {
         "cdr" if event.starts_with("recording") => OF_RECORDINGS,
-        "cdr" if event.starts_with("webrtcConnection") => OF_STREAMS,
-        "cdr" => OF_PERSONS,
-        "seen" => &[],
+        "cdr" if event.starts_with("webrtcConnection") => OF_PEOPLE,
+        "cdr" | "seen" => &[],
         _ => OF_PEOPLE,
     };
-    let reported = if text(&json, "side") == "browser" { OF_REPORTS } else { &[] };
+    let whose = match kind.as_str() {
+        "cdr" => &["user"],
+        _ if text(&json, "side") == "browser" => OF_REPORTS,
+        _ => &[],
+    };
     let is_derived = json.get("uniqueSessionIdDerived").is_some();
     let derived: &[&str] = match event.as_str() {
         "sessionCreated" | "sessionDestroyed" => &[],
@@ -144,7 +144,7 @@ pub fn without_context(mut json: serde_json::Value) -> serde_json::Value {
         _ => &[],
     };
     if let Some(members) = json.as_object_mut() {
-        let known = [OF_ALL, own, reported, derived];
+        let known = [OF_ALL, own, whose, derived];
         members.retain(|name, _| !known.iter().any(|known| known.contains(&name.as_str())));
     }
     json
@@ -228,19 +228,19 @@ fn write_ids(json: &mut Object, event: &Event<'_>, enriched: &Enriched, context:
             _ => {}
         }
     }
-    let told = context.user.as_deref().or(enriched.user.as_deref());
-    let user = match &event.kind {
-        Kind::Cdr(_) => told,
-        _ => owner.map(|owner| &*owner.user),
-    };
+    // A join is of nobody who is known yet, but for what its data say.
+    let user = context.user.as_deref().or(enriched.user.as_deref().filter(|_| is_cdr(event)));
     let user = user.filter(|_| !enriched.drops(FieldName::User));
     json.text_if("user", enriched.telemetry_user.as_deref().or(user));
+}
+
+fn is_cdr(event: &Event<'_>) -> bool {
+    matches!(event.kind, Kind::Cdr(_))
 }
 
 fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched, context: &Context) {
     let mut malformed = Vec::new();
     let mut unindexed = Vec::new();
-    let is_cdr = matches!(event.kind, Kind::Cdr(_));
     let endpoint = context.owner.as_ref().and_then(|owner| owner.endpoint.as_deref());
     json.text_if("endpoint", endpoint.filter(|_| !enriched.drops(FieldName::Endpoint)));
     let is_replaced =
@@ -249,7 +249,7 @@ fn write_fields(json: &mut Object, event: &Event<'_>, enriched: &Enriched, conte
         match enriched.place_of(field) {
             Some(Place::Indexed) if is_replaced(field) => unindexed.push(field),
             // Whose the connection is stands there.
-            Some(Place::Indexed) if is_cdr && field.known == Some(FieldName::User) => {
+            Some(Place::Indexed) if is_cdr(event) && field.known == Some(FieldName::User) => {
                 unindexed.push(field);
             }
             Some(Place::Indexed) if field.known.is_some() => json.json(&field.name, &field.json),

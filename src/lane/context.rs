@@ -82,19 +82,16 @@ pub fn context(event: &Event<'_>, session: Option<&Session>, samples: &mut Sampl
         ReportedBy {
             connection_id: owner.connection_id.into(),
             endpoint: owner.stream.map(endpoint).map(Into::into),
-            user: owner.connection.user_or(owner.connection_id).0.into(),
         }
     });
     let known = session.zip(event.connection_id.as_deref());
     let known = known.and_then(|(session, id)| session.connections.get(id));
     let connection = known.map(|connection| &**connection).or(owner.map(|owner| owner.connection));
     let joined = connection.and_then(|connection| connection.joined.as_ref());
-    if let (Kind::Cdr(_), Some(known), Some(id)) =
-        (&event.kind, known, event.connection_id.as_deref())
-    {
-        let (user, source) = known.user_or(id);
-        context.user = (source != "connection").then(|| user.into());
-    }
+    context.user = match &event.kind {
+        Kind::Cdr(_) => known.and_then(|known| known.named()).map(|(user, _)| user.into()),
+        _ => owner.map(|owner| owner.connection.user_or(owner.connection_id).0.into()),
+    };
     context.tenant = joined.and_then(|joined| joined.tenant.clone());
     if let Some(session) = session {
         context.media_node_id = session.media_node_at(event.time).map(Into::into);

@@ -417,16 +417,17 @@ pub fn keep_greater<T: Ord>(slot: &mut Option<T>, value: T) {
 }
 
 impl Connection {
+    /// Its user, if anybody has told; and where the name comes from: `event` or `data`.
+    #[must_use]
+    pub fn named(&self) -> Option<(&str, &'static str)> {
+        let by_event = self.user.as_deref().map(|user| (user, "event"));
+        by_event.or_else(|| Some((self.joined.as_ref()?.user.as_deref()?, "data")))
+    }
+
     /// Its user, else its own `id`; and where the name comes from: `event`, `data` or `connection`.
     #[must_use]
     pub fn user_or<'s>(&'s self, id: &'s str) -> (&'s str, &'static str) {
-        if let Some(user) = &self.user {
-            return (user, "event");
-        }
-        match self.joined.as_ref().and_then(|joined| joined.user.as_deref()) {
-            Some(user) => (user, "data"),
-            None => (id, "connection"),
-        }
+        self.named().unwrap_or((id, "connection"))
     }
 
     /// When it began: its join, else its first stream. `None` while only telemetry has told of it.
