@@ -447,42 +447,46 @@ pub(super) async fn session(
             }
         }
     }
+    let live = Arc::clone(&app.live.borrow());
+    let open = live.sessions.iter().find(|open| open.unique_session_id == id);
+    let open = open.map(|open| &**open);
+    let shown = Session {
+        now: now(),
+        open,
+        present: open.map(|open| &open.present),
+        problem_details: open.and_then(|open| serde_json::from_str(&open.problem_details).ok()),
+        links: &app.links,
+        ..Session::default()
+    };
+    // That needs no room, which whoever waits for the index may have taken.
+    if !asks_index {
+        return match open {
+            Some(_) => axum::Json(Session { error: Some("it was not asked".to_owned()), ..shown })
+                .into_response(),
+            None => failure(
+                StatusCode::NOT_FOUND,
+                "no such session is open",
+                "without the index nothing else is known",
+            ),
+        };
+    }
     let room = match reading.take().await {
         Ok(room) => room,
         Err(busy) => return busy,
     };
-    let live = Arc::clone(&app.live.borrow());
-    let open = live.sessions.iter().find(|open| open.unique_session_id == id);
-    let open = open.map(|open| &**open);
-    let present = open.map(|open| &open.present);
-    let problem_details = open.and_then(|open| serde_json::from_str(&open.problem_details).ok());
-    let links = &app.links[..];
-    let known = async {
-        match asks_index {
-            true => one(&app.index, &id).await,
-            false => Err(SearchError::Unavailable(anyhow::anyhow!("it was not asked"))),
-        }
-    };
-    match known.await {
+    match one(&app.index, &id).await {
         Ok(one) if one.summary.is_none() && open.is_none() && one.events.is_empty() => failure(
             StatusCode::NOT_FOUND,
             "no such session",
             "use the uniqueSessionId that /api/sessions gives",
         ),
-        Ok(one) => room.answer(&Session { open, present, problem_details, links, ..one }),
-        Err(_) if open.is_none() && !asks_index => failure(
-            StatusCode::NOT_FOUND,
-            "no such session is open",
-            "without the index nothing else is known",
-        ),
+        Ok(one) => {
+            let Session { open, present, problem_details, links, .. } = shown;
+            room.answer(&Session { open, present, problem_details, links, ..one })
+        }
         Err(error) if open.is_none() => search_failure(&error),
         // What is open is known without the index.
-        Err(error) => {
-            let (now, error) = (now(), Some(error.to_string()));
-            let known =
-                Session { now, open, present, problem_details, links, error, ..Session::default() };
-            room.answer(&known)
-        }
+        Err(error) => room.answer(&Session { now: now(), error: Some(error.to_string()), ..shown }),
     }
 }
 

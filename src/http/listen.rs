@@ -21,7 +21,8 @@ use super::App;
 use super::api::{Reading, failure, now};
 use crate::live::{Live, LiveSession, Totals};
 
-/// How often something is sent while nothing happens: proxies end connections that are silent for a minute.
+/// How often something is sent while nothing happens: by it the page knows how old what it shows is, and proxies end connections that
+/// are silent for a minute.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 /// People who came or went that one message names.
 const PEOPLE_TOLD_MAX: usize = 50;
