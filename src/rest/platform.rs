@@ -95,27 +95,29 @@ impl Platform {
 
     /// Finds out which version answers, and what it says of itself.
     pub(super) async fn version(&self) -> Result<(Api, String), PollError> {
-        let new = ("openvidu/api/config/openvidu-version", "openvidu/api/");
-        // Up to 2.15, where an application may answer to all other addresses.
-        let old = ("config/openvidu-version", "api/");
-        let mut wrong = None;
-        for (path, prefix) in [new, old] {
-            wrong = Some(match self.small(path).await? {
-                Ok(text) => match version(&text) {
-                    Some(version) => {
-                        let naming =
-                            if is_before_2_17(version) { Naming::Plain } else { Naming::Unique };
-                        return Ok((Api { prefix, naming }, version.to_owned()));
-                    }
-                    None => PollError::NoVersion(path),
-                },
-                Err(StatusCode::NOT_FOUND) => {
-                    PollError::Status { path: path.to_owned(), status: StatusCode::NOT_FOUND }
-                }
-                Err(status) => return Err(PollError::Status { path: path.to_owned(), status }),
-            });
+        match self.version_at("openvidu/api/config/openvidu-version", "openvidu/api/").await {
+            // Up to 2.15 it lies elsewhere, and an application may answer here.
+            Err(
+                PollError::NoVersion(_) | PollError::Status { status: StatusCode::NOT_FOUND, .. },
+            ) => {
+                let (api, version) = self.version_at("config/openvidu-version", "api/").await?;
+                Ok((Api { naming: Naming::Plain, ..api }, version))
+            }
+            known => known,
         }
-        Err(wrong.unwrap_or(PollError::NoVersion(new.0)))
+    }
+
+    /// The same of an API below `prefix`, whose version stands at `path`.
+    async fn version_at(
+        &self,
+        path: &'static str,
+        prefix: &'static str,
+    ) -> Result<(Api, String), PollError> {
+        let text = self.small(path).await?;
+        let text = text.map_err(|status| PollError::Status { path: path.to_owned(), status })?;
+        let version = version(&text).ok_or(PollError::NoVersion(path))?;
+        let naming = if is_before_2_17(version) { Naming::Plain } else { Naming::Unique };
+        Ok((Api { prefix, naming }, version.to_owned()))
     }
 
     /// The answer to a question, whatever its status but that the secret is refused.
