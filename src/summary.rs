@@ -487,20 +487,15 @@ impl<'a> Writer<'a> {
             json.json("quality", &quality);
         }
         json.text_if("tenant", self.tenant);
-        let people = incarnation.connections.iter();
-        let users: BTreeSet<&str> = people.clone().map(|person| person.user().0).collect();
-        if !users.is_empty() {
-            json.texts("user", users);
-            json.texts("connectionId", people.map(|person| person.id));
-        }
-        clients_and_places(incarnation, &mut json);
+        everybody(incarnation, &mut json);
         let json = self.end(json, start, self.destroyed_at, is_abnormal(reason), self.destroyed_at);
         self.push(&id, start, "sessionSummary", &json);
     }
 }
 
-/// The members `client` and `location` of a session: with which browsers, systems and devices, and from where somebody was in it.
-fn clients_and_places(incarnation: &Incarnation<'_>, to: &mut Object) {
+/// The members `user`, `connectionId`, `client` and `location` of a session: who was in it, and with which browsers, systems and
+/// devices, and from where.
+fn everybody(incarnation: &Incarnation<'_>, to: &mut Object) {
     #[derive(serde::Deserialize)]
     struct Place<'a> {
         #[serde(borrow, default)]
@@ -508,9 +503,15 @@ fn clients_and_places(incarnation: &Incarnation<'_>, to: &mut Object) {
         #[serde(borrow, default)]
         location: Cow<'a, str>,
     }
+    let people = incarnation.connections.iter();
+    let users: BTreeSet<&str> = people.clone().map(|person| person.user().0).collect();
+    if !users.is_empty() {
+        to.texts("user", users);
+        to.texts("connectionId", people.clone().map(|person| person.id));
+    }
     let mut locations: BTreeSet<Cow<'_, str>> = BTreeSet::new();
     let mut known: BTreeMap<&str, BTreeSet<Cow<'_, str>>> = BTreeMap::new();
-    let joined = incarnation.connections.iter().filter_map(|one| one.connection.joined.as_ref());
+    let joined = people.filter_map(|one| one.connection.joined.as_ref());
     let places: Vec<String> = joined.map(|joined| format!("{{{}}}", joined.place)).collect();
     for place in &places {
         let Ok(Place { client, location }) = serde_json::from_str(place) else { continue };
